@@ -1,0 +1,23 @@
+//! The code that a plan is made for: executable bytes, functions, and known jump targets.
+
+use std::ops::Range;
+
+use crate::address::Address;
+
+/// An executable stretch of a module at its run-time addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Code<'a> {
+    /// Address of the first byte.
+    pub start: Address,
+    /// The bytes, as in the file.
+    pub bytes: &'a [u8],
+}
+
+/// What is known of a module before any instruction is decoded.
+#[derive(Clone, Debug, Default)]
+pub struct Outline {
+    /// Function ranges (symbols, FDEs), sorted by start, no duplicates; they may nest or overlap.
+    pub functions: Vec<Range<Address>>,
+    /// Addresses that data point at: relocations into text, jump tables, landing pads, exported symbols. Sorted.
+    pub pointed_at: Vec<Address>,
+}

@@ -1,0 +1,93 @@
+//! Instruction sets as values: what the rest of the house asks of an ISA, as data.
+//!
+//! The ISA belongs to the traced *task*; nothing here depends on the machine xol was built for.
+
+use serde::{Deserialize, Serialize};
+
+/// An instruction set and its Linux ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Isa {
+    /// x86-64 with the System V ABI, 64-bit Linux system calls.
+    X86_64,
+}
+
+/// Where a 64-bit register lies in the kernel's `NT_PRSTATUS` register set, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisterSlot(pub usize);
+
+/// How the kernel is called: register slots and the instruction.
+#[derive(Debug)]
+pub struct SyscallAbi {
+    /// The instruction that enters the kernel.
+    pub instruction: &'static [u8],
+    /// Holds the number at entry.
+    pub number: RegisterSlot,
+    /// Holds the arguments at entry, first to sixth.
+    pub arguments: [RegisterSlot; 6],
+    /// Holds the result (or `-errno`) at exit.
+    pub result: RegisterSlot,
+    /// The kernel's copy of the number, by which it decides on restarting an interrupted call;
+    /// -1 means "not in a system call".
+    pub original_number: Option<RegisterSlot>,
+}
+
+/// The system-call numbers that an injected call may use.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each field is the system call of that name")]
+pub struct SyscallNumbers {
+    pub mmap: u64,
+    pub munmap: u64,
+    pub memfd_create: u64,
+    pub close: u64,
+    pub rt_sigaction: u64,
+    pub membarrier: u64,
+    pub rt_tgsigqueueinfo: u64,
+}
+
+/// What is fixed for an ISA and its Linux ABI.
+#[derive(Debug)]
+pub struct Abi {
+    /// The name used in output and file names.
+    pub name: &'static str,
+    /// Bytes of a pointer.
+    pub word: usize,
+    /// The breakpoint instruction.
+    pub breakpoint: &'static [u8],
+    /// How far behind the breakpoint instruction's first byte the kernel reports the PC.
+    pub pc_past_breakpoint: u64,
+    /// Bytes below the stack pointer that belong to the running function (System V x86-64 ABI, 3.2.2).
+    pub red_zone: u64,
+    /// Size of the `NT_PRSTATUS` register set: what tells a task's ISA.
+    pub regset_len: usize,
+    /// Program counter.
+    pub pc: RegisterSlot,
+    /// Stack pointer.
+    pub sp: RegisterSlot,
+    /// Flags.
+    pub flags: RegisterSlot,
+    /// The thread pointer's base (`fs_base` on x86-64).
+    pub thread_base: RegisterSlot,
+    /// Integer arguments of the C calling convention, first to sixth.
+    pub arguments: [RegisterSlot; 6],
+    /// How the kernel is called.
+    pub syscall: SyscallAbi,
+    /// Numbers of the calls that xol injects.
+    pub numbers: SyscallNumbers,
+}
+
+impl Isa {
+    /// The fixed facts of this ISA.
+    #[must_use]
+    pub fn abi(self) -> &'static Abi {
+        match self {
+            Self::X86_64 => &crate::x86_64::ABI,
+        }
+    }
+
+    /// The ISA of a task from the size of the `NT_PRSTATUS` set the kernel returned for it.
+    #[must_use]
+    pub fn of_regset(len: usize) -> Option<Self> {
+        [Self::X86_64].into_iter().find(|isa| isa.abi().regset_len == len)
+    }
+}

@@ -1,0 +1,17 @@
+//! What is this instruction, and how may it be displaced?
+//!
+//! Pure: bytes and addresses in, plans and bytes out. One folder per ISA, all compiled on every host.
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod code;
+pub mod isa;
+pub mod place;
+pub mod plan;
+pub mod relocate;
+pub mod set;
+
+mod x86_64;
+
+pub use address::Address;
+pub use isa::Isa;

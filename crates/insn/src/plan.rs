@@ -1,0 +1,188 @@
+//! The contract between analysis and everything that installs: patches, their displaced instructions,
+//! refusals. How they are found is each ISA's `analyze.rs`; planning of sets is `set.rs`.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::address::Address;
+
+/// How a site is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Mechanism {
+    /// A jump to the stub over one or several whole instructions.
+    Jump,
+    /// A breakpoint; the tracer moves the thread to the stub.
+    Trap,
+}
+
+/// Registers of the ISA as a bit set; bit numbers are the ISA's own encoding numbers
+/// (x86-64: rax 0, rcx 1, rdx 2, rbx 3, rsp 4, rbp 5, rsi 6, rdi 7, r8..r15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Registers(pub u32);
+
+impl Registers {
+    /// Whether register number `n` is in the set.
+    #[must_use]
+    pub fn contains(self, n: u32) -> bool {
+        n < 32 && self.0 & (1 << n) != 0
+    }
+}
+
+/// What need not be saved before an instruction runs: overwritten before it is read on the straight run from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Dead {
+    /// General registers whose value nobody reads again.
+    pub registers: Registers,
+    /// The arithmetic flags (all of CF, PF, AF, ZF, SF, OF on x86).
+    pub flags: bool,
+}
+
+/// One original instruction that a patch covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Displaced {
+    /// Where the program has it.
+    pub address: Address,
+    /// Its original bytes.
+    pub bytes: Vec<u8>,
+    /// What is dead just before it.
+    pub dead: Dead,
+    /// Whether a probe sits on it.
+    pub is_site: bool,
+}
+
+/// One change of the program's text, and what it displaces. Serves one or several sites.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patch {
+    /// First byte changed.
+    pub start: Address,
+    /// What is written there.
+    pub mechanism: Mechanism,
+    /// The original bytes that are overwritten: 5 for an x86 jump, 1 for `int3`.
+    pub overwritten: Vec<u8>,
+    /// The displaced instructions, in order, without gaps. A jump may also cover inter-function padding behind the last
+    /// (then `overwritten` is longer than these together).
+    pub displaced: Vec<Displaced>,
+}
+
+impl Patch {
+    /// Offsets of old instruction boundaries strictly inside the overwritten bytes: each must hold a trapping opcode.
+    #[must_use]
+    pub fn interior(&self) -> Vec<u8> {
+        let end = self.start + self.overwritten.len() as u64;
+        self.displaced
+            .iter()
+            .skip(1)
+            .filter(|insn| insn.address < end)
+            .map(|insn| u8::try_from(insn.address - self.start).unwrap_or(u8::MAX))
+            .collect()
+    }
+
+    /// The address behind the last displaced instruction: where the stub jumps back to.
+    #[must_use]
+    pub fn resume(&self) -> Address {
+        self.displaced.last().map_or(self.start, |last| last.address + last.bytes.len() as u64)
+    }
+
+    /// The addresses of the sites this patch serves.
+    pub fn sites(&self) -> impl Iterator<Item = Address> + '_ {
+        self.displaced.iter().filter(|insn| insn.is_site).map(|insn| insn.address)
+    }
+}
+
+/// Why a site is refused, or why a mechanism does not fit it. Rendered by `Display` as a lower-case fragment.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The address is in no executable segment.
+    #[error("the address is outside executable code")]
+    OutsideCode,
+    /// The address is not the start of an instruction.
+    #[error("the address is inside the instruction at {start}")]
+    InsideInstruction {
+        /// Start of the instruction that covers the address.
+        start: Address,
+    },
+    /// The bytes do not decode.
+    #[error("the bytes do not decode as an instruction")]
+    Undecodable,
+    /// The instruction cannot run elsewhere.
+    #[error("`{instruction}` cannot be displaced: {why}")]
+    NotDisplaceable {
+        /// Disassembly.
+        instruction: String,
+        /// The property of the instruction that forbids it.
+        why: String,
+    },
+    /// A jump would cover an address the program jumps to.
+    #[error("a jump would cover {target}, which the program reaches from elsewhere")]
+    TargetInside {
+        /// The known target.
+        target: Address,
+    },
+    /// A jump would cover the return address of a call.
+    #[error("a jump would cover {target}, to which a call returns")]
+    ReturnAddressInside {
+        /// The return address.
+        target: Address,
+    },
+    /// A jump would run over the end of the function.
+    #[error("a jump would run over the end of the function at {end}")]
+    EndOfFunction {
+        /// First address behind the function.
+        end: Address,
+    },
+    /// No function range is known around the site, so a span of several instructions is not safe.
+    #[error("no function is known around the address, so only a single instruction may be replaced, and it is too short")]
+    UnknownFunction,
+    /// The function does not decode completely.
+    #[error("the function does not decode completely: {at} is not an instruction")]
+    FunctionUndecodable {
+        /// The first undecodable place.
+        at: Address,
+    },
+    /// No place for the stub under the constraints.
+    #[error("no free address for the stub within reach")]
+    NoRoom,
+    /// An earlier, live patch of ours is in the way and cannot be merged with it.
+    #[error("the site lies inside the displaced bytes of another site's instruction")]
+    Overlap,
+}
+
+/// A site that cannot be probed.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[error("{address} ({}): {reason}", hex(.bytes))]
+pub struct Refusal {
+    /// The site.
+    pub address: Address,
+    /// The bytes found there (up to 16).
+    pub bytes: Vec<u8>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// A mechanism tried for a site and found not to fit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// The mechanism.
+    pub mechanism: Mechanism,
+    /// Why it does not fit.
+    pub reason: Reason,
+}
+
+/// What is to be done for a set of sites of one module.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Non-overlapping, sorted by start; every accepted site is served by exactly one.
+    pub patches: Vec<Patch>,
+    /// Sites no mechanism takes.
+    pub refused: Vec<Refusal>,
+    /// For accepted sites whose first-choice mechanism did not fit: what was rejected and why.
+    pub rejected: Vec<(Address, Rejected)>,
+}
+
+/// Bytes as space-separated hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,80 @@
+//! The contract of displacement: one original instruction as code for another place.
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::Address;
+use crate::isa::Isa;
+use crate::plan::Reason;
+
+/// Where control goes when it leaves moved code other than by falling off its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Destination {
+    /// To a fixed original address.
+    Fixed(Address),
+    /// Computed by the branch itself (`ret`, `jmp *reg`, `jmp *mem`): see [`branch_target`].
+    Computed,
+}
+
+/// An unconditional branch out of moved code. Conditional branches leave through one of these, so that a breakpoint
+/// written over every exit catches a thread whatever the flags are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Offset of the branch instruction.
+    pub offset: u32,
+    /// Where it goes.
+    pub to: Destination,
+}
+
+/// A place in moved code at which the program's state is that of an original address.
+///
+/// `(pc, sp) = (original, sp + sp_shift)`, all other registers as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    /// Offset of a machine instruction of the moved code; a fault in it is reported here.
+    pub offset: u32,
+    /// The original instruction that it carries out, or, behind a moved `syscall`, the next one.
+    pub original: Address,
+    /// What to add to the stack pointer.
+    pub sp_shift: i32,
+    /// Whether this is the place just behind a moved system call.
+    pub behind_syscall: bool,
+}
+
+/// One original instruction, as code for the address it was made for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// The code, local labels and literals included. Its length does not depend on the address.
+    pub bytes: Vec<u8>,
+    /// State equations, sorted by offset.
+    pub points: Vec<Point>,
+    /// Branches out.
+    pub exits: Vec<Exit>,
+    /// Whether control can reach the end of `bytes` (false behind `ret`, `jmp`, ...).
+    pub falls_through: bool,
+}
+
+/// The code that does at `at` what `bytes` does at `original`.
+///
+/// # Errors
+/// A [`Reason`] where the instruction cannot run elsewhere or something it refers to is out of reach of `at`.
+pub fn relocate(isa: Isa, original: Address, bytes: &[u8], at: Address) -> Result<Moved, Reason> {
+    match isa {
+        Isa::X86_64 => crate::x86_64::relocate::relocate(original, bytes, at),
+    }
+}
+
+/// Where the unconditional branch `bytes` at `at` goes with the given registers: the new `(pc, sp)`.
+///
+/// `registers` is the `NT_PRSTATUS` set; `read` fetches target memory and says whether it could.
+/// `None` if memory cannot be read or the bytes are no such branch.
+pub fn branch_target(
+    isa: Isa,
+    at: Address,
+    bytes: &[u8],
+    registers: &[u8],
+    read: &mut dyn FnMut(Address, &mut [u8]) -> bool,
+) -> Option<(Address, Address)> {
+    match isa {
+        Isa::X86_64 => crate::x86_64::emulate::branch_target(at, bytes, registers, read),
+    }
+}

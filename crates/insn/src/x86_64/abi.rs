@@ -1,0 +1,65 @@
+//! The System V x86-64 ABI on Linux.
+
+use crate::isa::{Abi, RegisterSlot, SyscallAbi, SyscallNumbers};
+
+// `struct user_regs_struct`, arch/x86/include/asm/user_64.h: 27 words.
+const R15: usize = 0;
+const R14: usize = 8;
+const R13: usize = 16;
+const R12: usize = 24;
+const RBP: usize = 32;
+const RBX: usize = 40;
+const R11: usize = 48;
+const R10: usize = 56;
+const R9: usize = 64;
+const R8: usize = 72;
+const RAX: usize = 80;
+const RCX: usize = 88;
+const RDX: usize = 96;
+const RSI: usize = 104;
+const RDI: usize = 112;
+const ORIG_RAX: usize = 120;
+const RIP: usize = 128;
+const EFLAGS: usize = 144;
+const RSP: usize = 152;
+const FS_BASE: usize = 168;
+
+/// Register slots by encoding number (rax 0 ... r15 15).
+pub(crate) const GENERAL: [usize; 16] =
+    [RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15];
+
+const fn slot(offset: usize) -> RegisterSlot {
+    RegisterSlot(offset)
+}
+
+/// See the module header.
+pub(crate) static ABI: Abi = Abi {
+    name: "x86_64",
+    word: 8,
+    breakpoint: &[0xcc],
+    pc_past_breakpoint: 1,
+    red_zone: 128,
+    regset_len: 216,
+    pc: slot(RIP),
+    sp: slot(RSP),
+    flags: slot(EFLAGS),
+    thread_base: slot(FS_BASE),
+    arguments: [slot(RDI), slot(RSI), slot(RDX), slot(RCX), slot(R8), slot(R9)],
+    syscall: SyscallAbi {
+        instruction: &[0x0f, 0x05],
+        number: slot(RAX),
+        arguments: [slot(RDI), slot(RSI), slot(RDX), slot(R10), slot(R8), slot(R9)],
+        result: slot(RAX),
+        original_number: Some(slot(ORIG_RAX)),
+    },
+    // arch/x86/entry/syscalls/syscall_64.tbl
+    numbers: SyscallNumbers {
+        mmap: 9,
+        munmap: 11,
+        memfd_create: 319,
+        close: 3,
+        rt_sigaction: 13,
+        membarrier: 324,
+        rt_tgsigqueueinfo: 297,
+    },
+};

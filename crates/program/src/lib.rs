@@ -1,0 +1,12 @@
+//! What happens at a hit?
+//!
+//! Pure: the layout of the shared state, the code of stubs and bodies (as bytes), and the reader of the rings.
+//! One folder per ISA, all compiled on every host.
+#![forbid(unsafe_code)]
+
+pub mod layout;
+pub mod ring;
+pub mod stub;
+pub mod threads;
+
+mod x86_64;
