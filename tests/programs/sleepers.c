@@ -1,0 +1,93 @@
+/*
+ * Shows: threads that sleep in the kernel notice nothing of a session.
+ *
+ *   counters  -> counters nanosleep= poll= futex= read= epoll= work= eintr= short= epoll_eintr= bad=
+ * Each thread sleeps 20 ms at a time by its own call; `eintr` counts interrupted calls, `short` sleeps that ended early.
+ * epoll_wait is counted apart: the kernel itself ends it with EINTR at any stop (signal(7)), whoever the tracer is.
+ */
+#include "work.h"
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
+
+#define NAP 20000000ul
+
+enum sleeper { NANOSLEEP, POLL, FUTEX, READ, EPOLL, WORK, KINDS };
+
+static atomic_ulong rounds_of[KINDS], eintr, epoll_eintr, too_short, bad;
+static int pipe_ends[2];
+
+static int nap(enum sleeper kind, int epoll)
+{
+    struct timespec time = { 0, (long)NAP };
+    struct pollfd none = { -1, 0, 0 };
+    struct epoll_event event;
+    static int never = 1;
+    char byte;
+    switch (kind) {
+    case NANOSLEEP:
+        return nanosleep(&time, NULL);
+    case POLL:
+        return poll(&none, 1, (int)(NAP / 1000000));
+    case FUTEX:
+        return syscall(SYS_futex, &never, FUTEX_WAIT_PRIVATE, 1, &time, NULL, 0) && errno != ETIMEDOUT ? -1 : 0;
+    case READ:
+        return read(pipe_ends[0], &byte, 1) == 1 ? 0 : -1;
+    default:
+        return epoll_wait(epoll, &event, 1, (int)(NAP / 1000000));
+    }
+}
+
+static void *sleeper(void *argument)
+{
+    enum sleeper kind = (enum sleeper)(long)argument;
+    int epoll = epoll_create1(0);
+    for (long i = 0;; i++) {
+        if (kind == WORK) {
+            bad += work(i, i) != expect_work(i, i);
+            rounds_of[kind]++;
+            continue;
+        }
+        word start = nanoseconds();
+        int result = nap(kind, epoll);
+        if (result && errno == EINTR)
+            (*(kind == EPOLL ? &epoll_eintr : &eintr))++;
+        else if (result)
+            bad++;
+        else if (kind != READ && nanoseconds() - start < NAP - 1000000)
+            too_short++;
+        rounds_of[kind]++;
+    }
+    return NULL;
+}
+
+static void *writer(void *argument)
+{
+    struct timespec time = { 0, (long)NAP };
+    for (;;) {
+        nanosleep(&time, NULL);
+        if (write(pipe_ends[1], "x", 1) != 1)
+            bad++;
+    }
+    return argument;
+}
+
+int main(void)
+{
+    pthread_t thread;
+    if (pipe(pipe_ends))
+        return 3;
+    for (long kind = 0; kind < KINDS; kind++)
+        pthread_create(&thread, NULL, sleeper, (void *)kind);
+    pthread_create(&thread, NULL, writer, NULL);
+    say("ready pid=%d work=%p", getpid(), (void *)work);
+    struct command command;
+    while (hear(&command))
+        say("counters nanosleep=%lu poll=%lu futex=%lu read=%lu epoll=%lu work=%lu eintr=%lu short=%lu epoll_eintr=%lu bad=%lu",
+            rounds_of[NANOSLEEP], rounds_of[POLL], rounds_of[FUTEX], rounds_of[READ], rounds_of[EPOLL],
+            rounds_of[WORK], eintr, too_short, epoll_eintr, bad);
+    fflush(stdout);
+    _exit(0);
+}

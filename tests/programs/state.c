@@ -1,0 +1,92 @@
+/*
+ * Shows: a probe changes no register, flag, vector register or byte of the red zone.
+ *
+ *   go N   runs every variant of state.S with N random states -> done calls=N bad= wrong=VARIANT.FIELD
+ * With AVX the same is done with 256-bit registers; `wide` in the first line says whether.
+ */
+#include "common.h"
+
+struct state {
+    word general[15];
+    word flags;
+    word stack;         /* how far the stack pointer moved */
+    unsigned char red[128];
+    unsigned char vector[16][32];
+};
+_Static_assert(offsetof(struct state, flags) == 120 && offsetof(struct state, vector) == 264, "state.S has offsets");
+
+#define VARIANTS(LIST) LIST(nop5) LIST(span) LIST(trap) LIST(call) LIST(dead)
+#define DECLARE(name)                                                                                   \
+    void state_##name(const struct state *, struct state *);                                            \
+    void state_##name##_wide(const struct state *, struct state *);                                     \
+    extern const char site_##name[], site_##name##_wide[];
+VARIANTS(DECLARE)
+extern const char leaf[], leaf_wide[];
+
+static const struct {
+    const char *name;
+    void (*run)(const struct state *, struct state *);
+    int wide;
+} table[] = {
+#define ROW(name) { #name, state_##name, 0 }, { #name "_wide", state_##name##_wide, 1 },
+    VARIANTS(ROW)
+};
+
+/* Carry, parity, adjust, zero, sign, direction, overflow: all that a program can set freely. */
+#define FREE_FLAGS 0xcd5ul
+
+static void randomize(struct state *state, word *seed, int wide)
+{
+    memset(state, 0, sizeof *state);
+    for (int i = 0; i < 15; i++)
+        state->general[i] = next_random(seed);
+    state->flags = (next_random(seed) & FREE_FLAGS) | 0x202;
+    for (int i = 0; i < 128; i++)
+        state->red[i] = (unsigned char)next_random(seed);
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < (wide ? 32 : 16); j++)
+            state->vector[i][j] = (unsigned char)next_random(seed);
+}
+
+static const char *difference(const struct state *in, const struct state *out)
+{
+    if (memcmp(in->general, out->general, sizeof in->general))
+        return "general";
+    if ((in->flags ^ out->flags) & (FREE_FLAGS | 0x100))
+        return "flags";
+    if (out->stack)
+        return "stack";
+    if (memcmp(in->red, out->red, sizeof in->red))
+        return "red";
+    return memcmp(in->vector, out->vector, sizeof in->vector) ? "vector" : NULL;
+}
+
+int main(void)
+{
+    int wide = __builtin_cpu_supports("avx");
+#define SHOW(name) printf(" site_%s=%p site_%s_wide=%p", #name, (const void *)site_##name, #name, (const void *)site_##name##_wide);
+    printf("ready pid=%d wide=%d leaf=%p leaf_wide=%p", getpid(), wide, (const void *)leaf, (const void *)leaf_wide);
+    VARIANTS(SHOW)
+    say("%s", "");
+    struct command command;
+    static struct state in, out;
+    while (hear(&command)) {
+        word bad = 0, seed = 2463534242ul;
+        char wrong[64] = "none";
+        for (word n = 0; n < command.number; n++)
+            for (size_t row = 0; row < sizeof table / sizeof *table; row++) {
+                if (table[row].wide && !wide)
+                    continue;
+                randomize(&in, &seed, table[row].wide);
+                memset(&out, 0, sizeof out);
+                table[row].run(&in, &out);
+                const char *field = difference(&in, &out);
+                if (field) {
+                    bad++;
+                    snprintf(wrong, sizeof wrong, "%s.%s", table[row].name, field);
+                }
+            }
+        say("done calls=%lu bad=%lu wrong=%s", command.number, bad, wrong);
+    }
+    return 0;
+}
