@@ -11,6 +11,7 @@ use insn::Address;
 use insn::plan::hex;
 use program::layout::Layout;
 use program::stub::{Routines, Stub};
+use program::threads::Table;
 use serde::{Deserialize, Serialize};
 use symbols::maps::Mapping;
 
@@ -197,7 +198,12 @@ impl<T: Target> Engine<T> {
         if let Some((at, len)) = state {
             let file = self.map_memfd(caller, &[(at, len)], true)?;
             let len = usize::try_from(len).unwrap_or(0);
-            self.shared = Some(SharedMap::new(&file, len).map_err(system("mapping the shared state"))?);
+            let shared = SharedMap::new(&file, len).map_err(system("mapping the shared state"))?;
+            if let Some((layout, _)) = &change.state {
+                layout.describe(&shared);
+                self.slots = (layout.sizing.rings > 0).then(|| Table::new(*layout));
+            }
+            self.shared = Some(shared);
             self.state_file = Some(file);
             self.state_at = state;
             self.layout = change.state.as_ref().map(|(layout, _)| *layout);

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use insn::Address;
-use program::threads;
 
 use super::state::{Engine, Notice};
 use crate::error::TargetError;
@@ -29,20 +28,16 @@ impl<T: Target> Engine<T> {
     }
 
     pub(super) fn assign_slot(&mut self, tid: Tid, key: u64) -> bool {
-        match (&self.layout, &self.shared) {
-            (Some(layout), Some(shared)) if layout.sizing.rings > 0 => {
-                threads::assign(layout, shared, key, tid.0.cast_unsigned()).is_some()
-            }
+        match (&mut self.slots, &self.shared) {
+            (Some(slots), Some(shared)) => slots.assign(shared, key, tid.0.cast_unsigned()).is_some(),
             _ => false,
         }
     }
 
     pub(super) fn close_slot(&mut self, tid: Tid) {
         self.dispositions.forget(tid);
-        if let (Some(layout), Some(shared)) = (&self.layout, &self.shared)
-            && layout.sizing.rings > 0
-        {
-            threads::close(layout, shared, tid.0.cast_unsigned());
+        if let (Some(slots), Some(shared)) = (&mut self.slots, &self.shared) {
+            slots.close(shared, tid.0.cast_unsigned());
         }
     }
 

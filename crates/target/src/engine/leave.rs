@@ -49,6 +49,9 @@ impl<T: Target> Engine<T> {
             return Ok(Left { verified: true, ..Left::default() });
         }
         self.stop_world()?;
+        if let (Some(layout), Some(shared)) = (&self.layout, &self.shared) {
+            layout.set_asks(shared, false);
+        }
         let mut left = self.restore()?;
         let clean = self.let_everybody_out()?;
         if clean {

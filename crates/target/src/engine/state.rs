@@ -7,6 +7,7 @@ use coherence::Description as Coherence;
 use insn::Address;
 use program::layout::Layout;
 use program::stub::{Routines, Stub};
+use program::threads::Table;
 
 use super::change::Patched;
 use super::dispositions::Dispositions;
@@ -66,6 +67,8 @@ pub struct Engine<T: Target> {
     pub target: T,
     pub(super) layout: Option<Layout>,
     pub(super) shared: Option<SharedMap>,
+    /// Who has which thread slot.
+    pub(super) slots: Option<Table>,
     pub(super) state_file: Option<std::fs::File>,
     /// Where the shared state and its length are in the target.
     pub(super) state_at: Option<(Address, u64)>,
@@ -111,6 +114,7 @@ impl<T: Target> Engine<T> {
             target,
             layout: None,
             shared: None,
+            slots: None,
             state_file: None,
             state_at: None,
             description_at: None,
