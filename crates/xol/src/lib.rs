@@ -1,1 +1,5 @@
-//! placeholder
+//! Sessions, and what the `xol` command knows besides them: the files a name means, how a site would be probed, what
+//! this machine allows.
+
+pub mod doctor;
+pub mod session;
