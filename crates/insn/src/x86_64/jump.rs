@@ -1,0 +1,67 @@
+//! The 5-byte jump, and the stub addresses whose displacement bytes trap where they must.
+
+use crate::address::Address;
+
+/// `jmp rel32`.
+pub(crate) const LEN: usize = 5;
+
+/// Opcodes that raise SIGILL at their own address in 64-bit mode, on every processor of today: invalid since AMD64, and
+/// without a use by a later extension (0x62, 0xc4, 0xc5, 0xd5 have become prefixes and are left out).
+pub(crate) const TRAPPING: [u8; 19] = [
+    0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f, 0x37, 0x3f, 0x60, 0x61, 0x82, 0x9a, 0xce, 0xd4,
+    0xd6, 0xea,
+];
+
+/// How far it is from each byte up to the next trapping one, over 0xff to 0x06.
+const GAP: [u8; 256] = {
+    let mut gap = [0; 256];
+    let mut next: usize = 256 + TRAPPING[0] as usize;
+    let mut byte = 256;
+    while byte > 0 {
+        byte -= 1;
+        let mut i = 0;
+        while i < TRAPPING.len() {
+            if TRAPPING[i] as usize == byte {
+                next = byte;
+            }
+            i += 1;
+        }
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "the largest gap is that from 0xeb over 0xff to 0x06"
+        )]
+        {
+            gap[byte] = (next - byte) as u8;
+        }
+    }
+    gap
+};
+
+/// The jump at `from` to `to`, or `None` if that is too far.
+pub(crate) fn encode(from: Address, to: Address) -> Option<[u8; LEN]> {
+    let displacement = i32::try_from(to.offset_from(from + LEN as u64)).ok()?;
+    let [a, b, c, d] = displacement.to_le_bytes();
+    Some([0xe9, a, b, c, d])
+}
+
+/// The lowest address from `least` on to which a jump at `from` has a trapping opcode at every offset of `interior`
+/// (offsets in the jump, 1 to 4; others are ignored). `None` if there is none within reach.
+pub(crate) fn landing(from: Address, interior: &[u8], least: Address) -> Option<Address> {
+    let end = from + LEN as u64;
+    let mut displacement = least.offset_from(end).max(i64::from(i32::MIN));
+    // The highest byte first: raising it resets those below, and never the other way round, so each round settles one
+    // byte more; a carry out of a lower byte costs further rounds, one a byte at most.
+    'settle: for _ in 0..32 {
+        for offset in interior.iter().rev().filter(|offset| (1..=4).contains(*offset)) {
+            let shift = 8 * (u32::from(*offset) - 1);
+            let high = displacement >> shift;
+            let gap = GAP[usize::from(high.to_le_bytes()[0])];
+            if gap != 0 {
+                displacement = (high + i64::from(gap)) << shift;
+                continue 'settle;
+            }
+        }
+        return (displacement <= i64::from(i32::MAX)).then(|| end.offset(displacement));
+    }
+    None
+}
