@@ -22,11 +22,19 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
 }
 
+/// Clap cannot say "one of these two", so the usage is written out.
+const STAT_USAGE: &str =
+    "xol stat [OPTIONS] PROBE... -p PID[,PID...]\n       xol stat [OPTIONS] PROBE... -- CMD ARG...";
+const TRACE_USAGE: &str =
+    "xol trace [OPTIONS] PROBE... -p PID[,PID...]\n       xol trace [OPTIONS] PROBE... -- CMD ARG...";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Count hits
+    #[command(override_usage = STAT_USAGE)]
     Stat(StatArgs),
     /// Print a line per hit
+    #[command(override_usage = TRACE_USAGE)]
     Trace(TraceArgs),
     /// Show what can be probed
     List(ListArgs),
@@ -188,10 +196,13 @@ impl SessionArgs {
         }
     }
 
-    /// Refuses what is not built yet.
-    pub(crate) fn check_available(&self) -> Result<(), Failure> {
+    /// Refuses what is not built yet, and probes that are badly written.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
         if self.follow {
             return Err(Failure::NotAvailable("--follow".into()));
+        }
+        for probe in &self.probes {
+            xol::catalogue::parse(probe)?;
         }
         Ok(())
     }
@@ -334,9 +345,21 @@ mod tests {
 
     #[test]
     fn follow_is_refused_for_now() {
-        let failure = session("xol stat libc:a -f -p 1").check_available().unwrap_err();
+        let failure = session("xol stat libc:a -f -p 1").check().unwrap_err();
         assert_eq!((failure.status(), failure.to_string()), (2, "--follow is not available yet".into()));
-        assert!(session("xol stat libc:a -p 1").check_available().is_ok());
+        assert!(session("xol stat libc:a -p 1").check().is_ok());
+    }
+
+    #[test]
+    fn probes_are_read_before_anything_is_done() {
+        let check = |probe: &str| {
+            session(&format!("xol stat {probe} -p 1")).check().map_err(|failure| failure.status())
+        };
+        assert_eq!(check("uprobe:libc:malloc"), Ok(()));
+        assert_eq!(check("uretprobe:libc:malloc"), Err(2));
+        assert_eq!(check("usdt:libc:malloc"), Err(2));
+        assert_eq!(check("malloc"), Err(2));
+        assert_eq!(check("libc:malloc+x"), Err(2));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser};
 
 use super::args::{Cli, Command};
 use super::failure::Failure;
-use super::{detach, doctor, stat, trace, version};
+use super::{detach, doctor, list, stat, trace, version};
 use crate::show::{error, output::Output};
 
 /// Runs the command of this process's arguments.
@@ -48,7 +48,7 @@ fn execute(command: &Command) -> Result<u8, Failure> {
     match command {
         Command::Stat(args) => stat::run(args),
         Command::Trace(args) => trace::run(args),
-        Command::List(_) => Err(later("list")),
+        Command::List(args) => list::run(args),
         Command::Explain(_) => Err(later("explain")),
         Command::Doctor(args) => doctor::run(args),
         Command::Detach(args) => detach::run(args),

@@ -19,6 +19,9 @@ pub(crate) enum Failure {
     /// In the contract, not built yet.
     #[error("{0} is not available yet")]
     NotAvailable(String),
+    /// What was named does not exist.
+    #[error(transparent)]
+    Lookup(#[from] xol::catalogue::LookupError),
     /// The session failed.
     #[error(transparent)]
     Session(#[from] xol::session::Error),
@@ -58,12 +61,13 @@ impl Failure {
     /// What the user can do about it.
     pub(crate) fn help(&self) -> Option<String> {
         match self {
+            Self::Lookup(error) => error.help(),
             Self::Session(error) => error.help(),
             Self::NotRestored => {
                 Some("restart the program; please report this with the output of `xol --version`".into())
             }
             Self::Output { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                Some("the probes have been removed; free some room and start again".into())
+                Some("free some room and start again; nothing of xol's is left in the target".into())
             }
             _ => None,
         }
@@ -73,6 +77,7 @@ impl Failure {
     pub(crate) fn status(&self) -> u8 {
         match self {
             Self::Target { .. } | Self::NotAvailable(_) => 2,
+            Self::Lookup(error) => 1 + u8::from(error.is_usage()),
             Self::Session(error) => error.status(),
             Self::ClosedPipe => 0,
             Self::Output { .. } | Self::Signal { .. } | Self::NotRestored | Self::Read { .. } => 1,

@@ -5,6 +5,7 @@ pub(crate) mod detach;
 pub(crate) mod dispatch;
 pub(crate) mod doctor;
 pub(crate) mod failure;
+pub(crate) mod list;
 pub(crate) mod live;
 pub(crate) mod session;
 pub(crate) mod signals;

@@ -33,7 +33,7 @@ pub(crate) fn start(
     verb: &'static str,
     action: Action,
 ) -> Result<(Box<dyn Live>, Surroundings), Failure> {
-    args.check_available()?;
+    args.check()?;
     let target = args.target(verb)?;
     let output = Output::open(args.output.output.as_deref())?;
     let mut notes = Notes::new(args.output.quiet);
