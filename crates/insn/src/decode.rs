@@ -2,7 +2,7 @@
 
 use crate::address::Address;
 use crate::isa::Isa;
-use crate::plan::{Dead, Mechanism};
+use crate::plan::{Dead, Mechanism, Reason};
 use crate::x86_64;
 
 /// How control goes on behind an instruction.
@@ -55,6 +55,20 @@ pub(crate) fn sweep(isa: Isa, at: Address, bytes: &[u8], findings: &mut dyn Find
 pub(crate) fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
     match isa {
         Isa::X86_64 => x86_64::analyze::inspect(at, bytes),
+    }
+}
+
+/// The instruction at `at`, if it may run elsewhere.
+pub(crate) fn displaceable(isa: Isa, at: Address, bytes: &[u8]) -> Result<Insn, Reason> {
+    match isa {
+        Isa::X86_64 => x86_64::analyze::inspect_displaceable(at, bytes),
+    }
+}
+
+/// The start of the last instruction that begins at or before `to`, decoding from `at` on; `None` where that fails.
+pub(crate) fn boundary(isa: Isa, at: Address, bytes: &[u8], to: Address) -> Option<Address> {
+    match isa {
+        Isa::X86_64 => x86_64::sweep::boundary(at, bytes, to),
     }
 }
 

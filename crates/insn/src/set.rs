@@ -186,14 +186,9 @@ impl Planner<'_, '_> {
             return if is_reached { Ok(()) } else { Err(Reason::FunctionUndecodable { at }) };
         }
         let key = (function.range.start, function.range.end);
-        let mut at = self.walked.get(&key).copied().unwrap_or(function.range.start);
-        while at < site {
-            let next = at + self.analysis.inspect(at).ok_or(Reason::Undecodable)?.len as u64;
-            if next > site {
-                break;
-            }
-            at = next;
-        }
+        let from = self.walked.get(&key).copied().unwrap_or(function.range.start);
+        let bytes = self.analysis.bytes_from(from).ok_or(Reason::OutsideCode)?;
+        let at = decode::boundary(self.analysis.isa, from, bytes, site).ok_or(Reason::Undecodable)?;
         self.walked.insert(key, at);
         if at == site { Ok(()) } else { Err(Reason::InsideInstruction { start: at }) }
     }

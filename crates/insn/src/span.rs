@@ -5,7 +5,6 @@ use std::ops::Range;
 use crate::address::Address;
 use crate::decode::{self, Flow, Insn};
 use crate::plan::{Displaced, Mechanism, Patch, Reason};
-use crate::relocate::relocate;
 use crate::set::Analysis;
 use crate::sweep::Function;
 
@@ -62,10 +61,8 @@ impl Analysis<'_> {
     /// The instruction at `at`, if it may run elsewhere.
     fn displaceable(&self, at: Address) -> Result<Insn, Reason> {
         let bytes = self.bytes_from(at).ok_or(Reason::OutsideCode)?;
-        let insn = decode::inspect(self.isa, at, bytes).ok_or(Reason::Undecodable)?;
+        let insn = decode::displaceable(self.isa, at, bytes)?;
         let bytes = bytes.get(..insn.len).ok_or(Reason::Undecodable)?;
-        // A copy at its own address reaches whatever the original reaches.
-        relocate(self.isa, at, bytes, at)?;
         if self.shadow_stack && insn.flow == Flow::Call {
             let instruction =
                 decode::disassemble(self.isa, at, bytes).pop().map_or_else(String::new, |line| line.2);

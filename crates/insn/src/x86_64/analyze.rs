@@ -20,8 +20,18 @@ pub(crate) fn decode(at: Address, bytes: &[u8]) -> Option<Instruction> {
 
 /// What planning asks of one instruction.
 pub(crate) fn inspect(at: Address, bytes: &[u8]) -> Option<Insn> {
-    let insn = decode(at, bytes)?;
-    let flow = match kind(&insn) {
+    Some(summary(&decode(at, bytes)?))
+}
+
+/// The same of one that is to be displaced.
+pub(crate) fn inspect_displaceable(at: Address, bytes: &[u8]) -> Result<Insn, Reason> {
+    let insn = decode(at, bytes).ok_or(Reason::Undecodable)?;
+    displaceable(&insn, bytes.get(..insn.len()).ok_or(Reason::Undecodable)?)?;
+    Ok(summary(&insn))
+}
+
+fn summary(insn: &Instruction) -> Insn {
+    let flow = match kind(insn) {
         Kind::Plain => Flow::Next,
         Kind::Conditional(_) | Kind::Counted(_) => Flow::Conditional,
         Kind::Call(_) | Kind::IndirectCall => Flow::Call,
@@ -30,12 +40,12 @@ pub(crate) fn inspect(at: Address, bytes: &[u8]) -> Option<Insn> {
         // What comes behind a refused one does not matter: nothing that contains it is displaced.
         Kind::Refused(_) => Flow::Next,
     };
-    Some(Insn {
+    Insn {
         len: insn.len(),
         flow,
         is_landing_pad: insn.code() == Code::Endbr64,
         is_padding: matches!(insn.mnemonic(), Mnemonic::Nop | Mnemonic::Int3),
-    })
+    }
 }
 
 /// How an instruction is displaced.
@@ -90,7 +100,7 @@ pub(crate) fn kind(insn: &Instruction) -> Kind {
     }
 }
 
-/// Whether control can come back to the address behind the instruction from a callee.
+/// Whether it is a branch within the code segment.
 fn is_near_branch(kind: Kind) -> bool {
     matches!(
         kind,

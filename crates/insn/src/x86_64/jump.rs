@@ -65,3 +65,11 @@ pub(crate) fn landing(from: Address, interior: &[u8], least: Address) -> Option<
     }
     None
 }
+
+/// The values of the displacement's highest byte in the order in which a new area should use them. Far above first: what
+/// grows (the heap of a non-PIE program, at most 1 GiB above its image) lies near; then nearer; below last, where the
+/// kernel places new mappings.
+pub(crate) const TOPS: [i8; 19] = [
+    0x60, 0x61, 0x3f, 0x37, 0x2f, 0x27, 0x1f, 0x1e, 0x17, 0x16, 0x0e, 0x07, 0x06, -0x2c, -0x2a, -0x16, -0x32,
+    -0x66, -0x7e,
+];

@@ -7,7 +7,7 @@ use crate::plan::{Dead, Registers};
 use crate::x86_64::analyze::decode;
 
 /// How many instructions are looked at. What is not overwritten by then counts as alive.
-const LOOK_AHEAD: usize = 24;
+const LOOK_AHEAD: usize = 16;
 
 /// The arithmetic flags.
 const ARITHMETIC: u32 =

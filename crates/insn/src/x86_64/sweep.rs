@@ -26,6 +26,24 @@ pub(crate) fn sweep(at: Address, bytes: &[u8], findings: &mut dyn Findings) -> O
     first_bad
 }
 
+pub(crate) fn boundary(at: Address, bytes: &[u8], to: Address) -> Option<Address> {
+    let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
+    let mut insn = Instruction::default();
+    let wanted = usize::try_from(to.0.checked_sub(at.0)?).ok()?;
+    let mut start = 0;
+    while decoder.position() <= wanted {
+        start = decoder.position();
+        if start == wanted {
+            break;
+        }
+        decoder.decode_out(&mut insn);
+        if insn.is_invalid() {
+            return None;
+        }
+    }
+    Some(at + start as u64)
+}
+
 fn note(insn: &Instruction, findings: &mut dyn Findings) {
     match insn.flow_control() {
         FlowControl::Next => address_taken(insn, findings),
