@@ -1,0 +1,68 @@
+//! SIGINT, SIGTERM and SIGHUP: the first asks the session to end, the second ends xol at once.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use super::failure::Failure;
+
+/// Whether somebody wants the session to end. Clones share the answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StopRequest(Arc<AtomicBool>);
+
+impl StopRequest {
+    /// Watches the signals for the rest of the process's life.
+    ///
+    /// A signal that xol was started with as ignored (`nohup`) stays ignored. When a second signal ends xol, the
+    /// holder of the target notices and removes the probes.
+    pub(crate) fn on_signals() -> Result<Self, Failure> {
+        let stop = Self::default();
+        let ignored = ignored_signals(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
+        for (signal, name) in [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")] {
+            if ignored & (1 << (signal - 1)) == 0 {
+                stop.watch(signal).map_err(|source| Failure::Signal { signal: name, source })?;
+            }
+        }
+        Ok(stop)
+    }
+
+    /// Whether the first signal has come.
+    pub(crate) fn requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The order of the two actions matters: the first runs first, so it sees the flag of an *earlier* signal.
+    fn watch(&self, signal: i32) -> io::Result<()> {
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&self.0))?;
+        flag::register(signal, Arc::clone(&self.0))?;
+        Ok(())
+    }
+
+    /// As if a signal had come.
+    #[cfg(test)]
+    pub(crate) fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The ignored signals, bit N-1 for signal N, from the text of `/proc/PID/status` (proc(5)); none if it does not say.
+fn ignored_signals(status: &str) -> u64 {
+    let hex = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_of_a_status_file() {
+        let text = "Name:\tx\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
+        assert_eq!(ignored_signals(text), 0x1001);
+        assert_eq!(ignored_signals("SigIgn:\tgarbage\n"), 0);
+        assert_eq!(ignored_signals(""), 0);
+    }
+}
