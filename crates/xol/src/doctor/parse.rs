@@ -1,28 +1,18 @@
-//! Fields of the kernel's text files (proc(5)). A field that is not there is `None`.
+//! Fields of the kernel's text files (proc(5)) that nothing else reads. A field that is not there is `None`.
 
-/// The value of `name:` in a `/proc/PID/status` or `/proc/cpuinfo`.
-pub(super) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+use symbols::status::Status;
+
+/// The value of `name:` in `/proc/cpuinfo`.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;
         (key.trim() == name).then(|| value.trim())
     })
 }
 
-/// A decimal field.
-pub(super) fn number(text: &str, name: &str) -> Option<u64> {
-    field(text, name)?.split_whitespace().next()?.parse().ok()
-}
-
-/// Real, effective and saved user of a process.
-pub(super) fn users(status: &str) -> Option<[u32; 3]> {
-    let mut ids = field(status, "Uid")?.split_whitespace().map(str::parse);
-    Some([ids.next()?.ok()?, ids.next()?.ok()?, ids.next()?.ok()?])
-}
-
 /// Whether effective capability number `capability` (linux/capability.h) is held.
-pub(super) fn has_capability(status: &str, capability: u32) -> bool {
-    let effective = field(status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
-    effective.is_some_and(|mask| mask >> capability & 1 == 1)
+pub(super) fn has_capability(status: &Status, capability: u32) -> bool {
+    status.capabilities.is_some_and(|mask| mask >> capability & 1 == 1)
 }
 
 /// Whether the CPU (of this machine) has `flag`.
@@ -59,18 +49,11 @@ pub(super) fn areas(maps: &str) -> Vec<&str> {
 mod tests {
     use super::*;
 
-    const STATUS: &str =
-        "Name:\ta b: c\nTracerPid:\t42\nUid:\t1000\t1001\t1002\t1003\nCapEff:\t0000000000080000\n";
-
     #[test]
-    fn fields_of_a_status_file() {
-        assert_eq!(field(STATUS, "Name"), Some("a b: c"));
-        assert_eq!(number(STATUS, "TracerPid"), Some(42));
-        assert_eq!(users(STATUS), Some([1000, 1001, 1002]));
-        assert!(has_capability(STATUS, 19));
-        assert!(!has_capability(STATUS, 18));
-        assert_eq!(number(STATUS, "Name"), None);
-        assert_eq!((users(""), has_capability("CapEff:\tzz", 19)), (None, false));
+    fn capabilities() {
+        let status = Status::parse(b"CapEff:\t0000000000080000\n");
+        assert!(has_capability(&status, 19) && !has_capability(&status, 18));
+        assert!(!has_capability(&Status::default(), 19));
     }
 
     #[test]
