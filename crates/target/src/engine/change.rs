@@ -1,0 +1,629 @@
+//! One change of the set of probes: map, write stubs, describe, move threads, patch, make every CPU see it.
+//!
+//! The order is that of `coherence`'s procedure for live text with all threads stopped; its steps are carried out here
+//! one by one, so that what `xol explain` prints is what is done.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use coherence::{Action, Means, Requirement, Situation, SystemCall, Way, Writer};
+use insn::Address;
+use insn::plan::hex;
+use program::layout::Layout;
+use program::stub::{Routines, Stub};
+use program::threads::Table;
+use serde::{Deserialize, Serialize};
+use symbols::maps::Mapping;
+
+use super::state::{Boundary, Engine};
+use crate::area::{self, Description, Entry};
+use crate::error::{TargetError, system};
+use crate::registers::Registers;
+use crate::seam::{Call, Target, Tid};
+use crate::sys::process;
+use crate::sys::shared::SharedMap;
+
+/// A patch in the text, and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patched {
+    /// The bytes, before and after.
+    pub entry: Entry,
+    /// Offsets of old instruction boundaries inside the patch.
+    pub interior: Vec<u8>,
+    /// What must still be mapped there for the bytes to be ours to restore.
+    pub backing: Backing,
+    /// Whether the front wants to know of every hit: the thread waits for it.
+    pub notify: bool,
+}
+
+/// The identity of a file mapping at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backing {
+    /// Device of the file, major and minor.
+    pub device: (u32, u32),
+    /// Its inode.
+    pub inode: u64,
+    /// File offset of the patch.
+    pub offset: u64,
+}
+
+impl Backing {
+    /// The backing of `address` as mapped now.
+    #[must_use]
+    pub fn at(mappings: &[Mapping], address: Address) -> Option<Self> {
+        let mapping = mappings.iter().find(|mapping| mapping.range.contains(&address))?;
+        let offset = mapping.offset.wrapping_add(address - mapping.range.start);
+        Some(Self { device: mapping.device, inode: mapping.inode, offset })
+    }
+}
+
+/// A change of what is installed, planned by the front.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Change {
+    /// The shared state, on the first change: its layout and where it goes.
+    pub state: Option<(Layout, Address)>,
+    /// A (larger) mapping for the description: address and length.
+    pub description: Option<(Address, u64)>,
+    /// New mappings of the area: address and length.
+    pub map: Vec<(Address, u64)>,
+    /// New shared routines.
+    pub routines: Vec<Routines>,
+    /// New stubs.
+    pub stubs: Vec<Stub>,
+    /// Patches to take out of the text, by start.
+    pub remove: Vec<Address>,
+    /// Patches to put in. One that replaces a live patch at the same start need not be in `remove`.
+    pub apply: Vec<Patched>,
+}
+
+/// What a change did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ChangeReport {
+    /// How long the target stood still.
+    pub stopped: Duration,
+    /// Patches that could not be taken out because their mapping is gone or the program changed the bytes.
+    pub lost: Vec<Address>,
+}
+
+impl<T: Target> Engine<T> {
+    /// Carries out a change in one stop of the world. Nothing is changed if it fails before the first patch.
+    ///
+    /// # Errors
+    /// The world did not stop; an address is taken; live bytes are not the expected ones.
+    pub fn change(&mut self, change: &Change) -> Result<ChangeReport, TargetError> {
+        let before = self.statistics.stopped;
+        if !self.membarrier && change.state.is_some() {
+            self.register_membarrier()?;
+        }
+        self.stop_world()?;
+        let result = self.change_stopped(change);
+        self.resume_world();
+        let lost = result?;
+        Ok(ChangeReport { stopped: self.statistics.stopped - before, lost })
+    }
+
+    fn change_stopped(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
+        self.verify(change)?;
+        self.map(change)?;
+        self.snapshot_dispositions()?;
+        self.assign_all_slots();
+        for routines in &change.routines {
+            self.target.write(routines.at, &routines.bytes)?;
+            self.routines.push(routines.clone());
+        }
+        self.write_stubs(&change.stubs)?;
+        self.describe(&change.apply)?;
+        let lost = self.patch(change)?;
+        self.describe(&[])?;
+        Ok(lost)
+    }
+
+    /// Registration waits for a grace period of the kernel, 15 to 96 ms in a process with threads
+    /// (kernel/sched/membarrier.c, `sync_runqueues_membarrier_state`): one thread does it while the others run.
+    fn register_membarrier(&mut self) -> Result<(), TargetError> {
+        let Some(command) = SystemCall::MembarrierRegisterSyncCore.membarrier_command() else { return Ok(()) };
+        self.stop_world()?;
+        let Some(tid) = self.caller() else {
+            self.resume_world();
+            return Ok(());
+        };
+        let was_held = !self.held.insert(tid);
+        self.resume_world();
+        let call = self.membarrier_call(command);
+        let result = self.target.call(tid, &[call]);
+        if !was_held {
+            self.go(tid);
+        }
+        self.membarrier = result?.first() == Some(&0);
+        Ok(())
+    }
+
+    fn membarrier_call(&self, command: u64) -> Call {
+        let number = self.target.isa().abi().numbers.membarrier;
+        Call { name: "membarrier", number, arguments: [command, 0, 0, 0, 0, 0] }
+    }
+
+    /// A stopped thread fit to make calls for us: best one that sleeps anyway.
+    pub(super) fn caller(&self) -> Option<Tid> {
+        let fit = |tid: &Tid| self.target.is_stopped(*tid) && !self.guests.contains(tid);
+        let tasks = self.target.tasks();
+        let free = |tid: &&Tid| {
+            fit(tid) && !self.group_stopped.contains_key(*tid) && !self.draining.contains_key(*tid)
+        };
+        tasks.iter().find(free).or_else(|| tasks.iter().find(|tid| fit(tid))).copied()
+    }
+
+    /// Every byte to be overwritten is what the plan saw: the file's, or our own live patch's original.
+    fn verify(&self, change: &Change) -> Result<(), TargetError> {
+        let covered = |address: Address| {
+            self.patches
+                .range(..=address)
+                .next_back()
+                .and_then(|(start, patch)| patch.entry.original.get(usize::try_from(address - *start).ok()?))
+                .copied()
+        };
+        let mut page = PageCache::default();
+        for patched in &change.apply {
+            let mut live = page.read(&self.target, patched.entry.start, patched.entry.original.len())?;
+            for (index, byte) in live.iter_mut().enumerate() {
+                if let Some(original) = covered(patched.entry.start + index as u64) {
+                    *byte = original;
+                }
+            }
+            if live != patched.entry.original {
+                return Err(TargetError::Changed {
+                    address: patched.entry.start,
+                    found: hex(&live),
+                    expected: hex(&patched.entry.original),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the mappings, by system calls of one stopped thread, all at once: with all threads stopped nobody else can
+    /// take the descriptor's number.
+    fn map(&mut self, change: &Change) -> Result<(), TargetError> {
+        let code: Vec<(Address, u64)> =
+            change.description.iter().chain(&change.map).copied().collect();
+        let state = change.state.as_ref().map(|(layout, at)| (*at, layout.len as u64));
+        if code.is_empty() && state.is_none() {
+            return Ok(());
+        }
+        let caller = self.caller().ok_or(TargetError::DidNotStop {
+            tid: Tid(0),
+            state: '?',
+            milliseconds: 0,
+        })?;
+        if let Some((at, len)) = state {
+            let file = self.map_memfd(caller, &[(at, len)], true)?;
+            let len = usize::try_from(len).unwrap_or(0);
+            let shared = SharedMap::new(&file, len).map_err(system("mapping the shared state"))?;
+            if let Some((layout, _)) = &change.state {
+                layout.describe(&shared);
+                self.slots = (layout.sizing.rings > 0).then(|| Table::new(*layout));
+            }
+            self.shared = Some(shared);
+            self.state_file = Some(file);
+            self.state_at = state;
+            self.layout = change.state.as_ref().map(|(layout, _)| *layout);
+        }
+        if !code.is_empty() {
+            self.map_memfd(caller, &code, false)?;
+        }
+        if let Some(description) = change.description {
+            self.description_at = Some(description);
+        }
+        Ok(())
+    }
+
+    /// One memfd of the target, mapped at `places`: shared and writable (state), or private and executable (code).
+    fn map_memfd(
+        &mut self,
+        caller: Tid,
+        places: &[(Address, u64)],
+        is_state: bool,
+    ) -> Result<std::fs::File, TargetError> {
+        let numbers = &self.target.isa().abi().numbers;
+        // The name must be in the target's memory: below the red zone of the caller's stack, restored afterwards.
+        let sp = self.target.registers(caller)?.sp();
+        let name_at = Address((sp.0 - self.target.isa().abi().red_zone - 64) & !7);
+        let mut saved = [0; 8];
+        self.target.read(name_at, &mut saved)?;
+        self.target.write(name_at, if is_state { b"xol:st\0\0" } else { b"xol\0\0\0\0\0" })?;
+        let create = Call {
+            name: "memfd_create",
+            number: numbers.memfd_create,
+            arguments: [name_at.0, u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING), 0, 0, 0, 0],
+        };
+        let created = self.target.call(caller, &[create]);
+        self.target.write(name_at, &saved)?;
+        let fd = answer("memfd_create", created?.first().copied())?;
+        let file = self.target.take_file(i32::try_from(fd).unwrap_or(-1));
+        let mapped = file.and_then(|file| {
+            let len = if is_state { places.iter().map(|(_, len)| len).sum() } else { longest(places) };
+            file.set_len(len).map_err(system("sizing the area"))?;
+            if is_state {
+                process::allocate(&file, len).map_err(system("allocating the shared state"))?;
+            }
+            process::seal(&file).map_err(system("sealing the area"))?;
+            self.map_places(caller, fd, places, is_state)?;
+            Ok(file)
+        });
+        let close = Call { name: "close", number: numbers.close, arguments: [fd, 0, 0, 0, 0, 0] };
+        self.target.call(caller, &[close])?;
+        mapped
+    }
+
+    fn map_places(
+        &mut self,
+        caller: Tid,
+        fd: u64,
+        places: &[(Address, u64)],
+        is_state: bool,
+    ) -> Result<(), TargetError> {
+        let number = self.target.isa().abi().numbers.mmap;
+        let (protection, flags) = if is_state {
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED)
+        } else {
+            (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE)
+        };
+        let flags = flags | libc::MAP_FIXED_NOREPLACE;
+        let (protection, flags) = (u64::from(protection.cast_unsigned()), u64::from(flags.cast_unsigned()));
+        let calls: Vec<Call> = places
+            .iter()
+            .map(|(at, len)| Call {
+                name: "mmap",
+                number,
+                arguments: [at.0, *len, protection, flags, fd, 0],
+            })
+            .collect();
+        let answers = self.target.call(caller, &calls)?;
+        let mut failure = None;
+        for ((at, len), got) in places.iter().zip(answers) {
+            if got.cast_unsigned() == at.0 {
+                self.mapped.insert(*at, *len);
+            } else {
+                failure = Some(match got {
+                    got if -got == i64::from(libc::EEXIST) => TargetError::Taken { address: *at },
+                    got => answer("mmap", Some(got)).err().unwrap_or(TargetError::Taken { address: *at }),
+                });
+            }
+        }
+        let Some(failure) = failure else { return Ok(()) };
+        // All or nothing: the front plans anew around the address that was taken.
+        let undo: Vec<Address> =
+            places.iter().map(|(at, _)| *at).filter(|at| self.mapped.contains_key(at)).collect();
+        let calls: Vec<Call> = undo.iter().filter_map(|at| self.unmap_call(*at)).collect();
+        self.target.call(caller, &calls)?;
+        for at in undo {
+            self.mapped.remove(&at);
+        }
+        Err(failure)
+    }
+
+    fn unmap_call(&self, at: Address) -> Option<Call> {
+        let len = *self.mapped.get(&at)?;
+        let number = self.target.isa().abi().numbers.munmap;
+        Some(Call { name: "munmap", number, arguments: [at.0, len, 0, 0, 0, 0] })
+    }
+
+    /// The calls that unmap everything of ours.
+    pub(super) fn unmap_calls(&self) -> impl Iterator<Item = Call> + '_ {
+        self.mapped.keys().filter_map(|at| self.unmap_call(*at))
+    }
+
+    /// Writes stubs, neighbours in one write: a write to /proc/PID/mem costs more than a page of bytes.
+    fn write_stubs(&mut self, stubs: &[Stub]) -> Result<(), TargetError> {
+        let mut sorted: Vec<&Stub> = stubs.iter().collect();
+        sorted.sort_by_key(|stub| stub.at);
+        let mut run: Option<(Address, Vec<u8>)> = None;
+        for stub in &sorted {
+            match &mut run {
+                // A gap is filled with what is there: nothing (zeroes of a fresh page) only if it was never used.
+                Some((at, bytes)) if *at + bytes.len() as u64 == stub.at => bytes.extend(&stub.bytes),
+                _ => {
+                    if let Some((at, bytes)) = run.replace((stub.at, stub.bytes.clone())) {
+                        self.target.write(at, &bytes)?;
+                    }
+                }
+            }
+        }
+        if let Some((at, bytes)) = run {
+            self.target.write(at, &bytes)?;
+        }
+        for stub in sorted {
+            self.stubs.insert(stub.at, stub.clone());
+        }
+        Ok(())
+    }
+
+    /// Writes the description: the patches in the text and those `coming`.
+    pub(super) fn describe(&mut self, coming: &[Patched]) -> Result<(), TargetError> {
+        let Some((at, len)) = self.description_at else { return Ok(()) };
+        let mut entries: BTreeMap<Address, &Entry> = BTreeMap::new();
+        for patched in self.patches.values().chain(coming) {
+            entries.insert(patched.entry.start, &patched.entry);
+        }
+        // Old and new patch of one start cannot both be listed; the old bytes are covered by the new entry's original.
+        let (state, state_len) = self.state_at.unwrap_or_default();
+        let description = Description {
+            owner: self.owner.0,
+            owner_start: self.owner.1,
+            word: u32::try_from(self.target.isa().abi().word).unwrap_or(0),
+            len,
+            state,
+            state_len,
+            entries: entries.into_values().take(Description::capacity(len)).cloned().collect(),
+        };
+        self.target.write(at, &description.encode())
+    }
+
+    /// Carries out the procedure of `coherence` for live text.
+    pub(super) fn patch(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
+        let way = self.way()?;
+        let mut lost = Vec::new();
+        for step in way.steps {
+            match step.action {
+                // The world is stopped already, and resumed by the caller.
+                Action::StopAllThreads | Action::ResumeAllThreads | Action::PublishBy(_) => {}
+                Action::EmptySpan => self.empty_spans(change)?,
+                Action::Write(_) => lost = self.write_text(change)?,
+                Action::Perform(Means::SystemCall(call)) => self.synchronise(call)?,
+                Action::Perform(Means::ResumeByIret) => self.resume_by_iret()?,
+                other => {
+                    return Err(TargetError::Unsupported {
+                        pid: 0,
+                        why: format!("its coherence procedure has a step that is not built yet: {other:?}"),
+                    });
+                }
+            }
+        }
+        Ok(lost)
+    }
+
+    fn way(&self) -> Result<&'static Way, TargetError> {
+        let available = |requirement| match requirement {
+            Requirement::MembarrierSyncCore => self.membarrier,
+            _ => false,
+        };
+        self.coherence
+            .procedure(Writer::DebuggerWrite, Situation::LiveTextStopped)
+            .ok()
+            .and_then(|procedure| procedure.way(available))
+            .ok_or_else(|| TargetError::Unsupported {
+                pid: 0,
+                why: "no coherence procedure can be carried out here".to_owned(),
+            })
+    }
+
+    fn synchronise(&mut self, call: SystemCall) -> Result<(), TargetError> {
+        let (Some(caller), Some(command)) = (self.caller(), call.membarrier_command()) else { return Ok(()) };
+        let call = self.membarrier_call(command);
+        let got = self.target.call(caller, &[call])?;
+        if got.first() == Some(&0) { Ok(()) } else { self.resume_by_iret() }
+    }
+
+    /// RF in the saved flags keeps the kernel from returning by `sysret`, which does not serialise.
+    fn resume_by_iret(&mut self) -> Result<(), TargetError> {
+        const RF: u64 = 1 << 16;
+        let flags = self.target.isa().abi().flags;
+        for tid in self.target.tasks() {
+            if !self.target.is_stopped(tid) {
+                continue;
+            }
+            let mut registers = self.target.registers(tid)?;
+            registers.set(flags, registers.get(flags) | RF);
+            self.target.set_registers(tid, &registers)?;
+        }
+        Ok(())
+    }
+
+    /// Moves every thread that stands inside bytes to be overwritten to its copy in the stub, and one that stands at
+    /// the entry of a stub about to retire back to the original.
+    fn empty_spans(&mut self, change: &Change) -> Result<(), TargetError> {
+        for tid in self.target.tasks() {
+            if !self.target.is_stopped(tid) {
+                continue;
+            }
+            let mut registers = self.target.registers(tid)?;
+            if let Some(to) = self.moved_pc(&registers, change)? {
+                registers.set_pc(to);
+                self.target.set_registers(tid, &registers)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn moved_pc(&self, registers: &Registers, change: &Change) -> Result<Option<Address>, TargetError> {
+        let pc = registers.pc();
+        let original = self.stub_at(pc).and_then(|(stub, offset)| {
+            stub.entries.iter().find(|(_, entry)| *entry == offset).map(|(original, _)| *original)
+        });
+        let at = original.unwrap_or(pc);
+        for patched in &change.apply {
+            let start = patched.entry.start;
+            if at <= start || at - start >= patched.entry.patched.len() as u64 {
+                continue;
+            }
+            let inside = self.entry_in(patched.entry.stub, at);
+            return inside.map(Some).ok_or_else(|| TargetError::Changed {
+                address: at,
+                found: "a thread that stands there".to_owned(),
+                expected: "an instruction boundary of the plan".to_owned(),
+            });
+        }
+        Ok(original)
+    }
+
+    /// Old patches out, new ones in, page by page: a write per site would take thirty times as long.
+    fn write_text(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
+        let mappings = self.target.mappings()?;
+        let mut text = TextWriter::default();
+        let mut lost = Vec::new();
+        let replaced = |start: &Address| change.apply.iter().any(|patched| patched.entry.start == *start);
+        let mut out: Vec<Address> = change.remove.clone();
+        if change.apply.len() < 64 {
+            out.extend(self.patches.keys().filter(|start| replaced(start) && !change.remove.contains(start)));
+        } else {
+            let starts: std::collections::BTreeSet<_> = change.apply.iter().map(|p| p.entry.start).collect();
+            out.extend(self.patches.keys().filter(|start| starts.contains(start)));
+        }
+        out.sort_unstable();
+        out.dedup();
+        for start in out {
+            let Some(patched) = self.patches.remove(&start) else { continue };
+            self.retire(&patched);
+            if self.is_still_ours(&patched, &mappings) {
+                text.put(&self.target, start, &patched.entry.original)?;
+            } else {
+                lost.push(start);
+            }
+        }
+        for patched in &change.apply {
+            text.put(&self.target, patched.entry.start, &patched.entry.patched)?;
+        }
+        text.write(&mut self.target)?;
+        for patched in &change.apply {
+            self.enter(patched);
+        }
+        Ok(lost)
+    }
+
+    /// Whether the mapping is the one that was patched and the bytes are exactly our patch.
+    pub(super) fn is_still_ours(&self, patched: &Patched, mappings: &[Mapping]) -> bool {
+        let entry = &patched.entry;
+        let mut live = vec![0; entry.patched.len()];
+        Backing::at(mappings, entry.start) == Some(patched.backing)
+            && self.target.read(entry.start, &mut live).is_ok()
+            && live == entry.patched
+    }
+
+    /// Marks the boundaries of a patch that leaves the text as retired.
+    pub(super) fn retire(&mut self, patched: &Patched) {
+        for address in boundaries_of(patched) {
+            for boundary in self.boundaries.entry(address).or_default() {
+                boundary.live &= boundary.stub != patched.entry.stub;
+            }
+        }
+    }
+
+    fn enter(&mut self, patched: &Patched) {
+        let boundary = Boundary { stub: patched.entry.stub, live: true, notify: patched.notify };
+        for address in boundaries_of(patched) {
+            let all = self.boundaries.entry(address).or_default();
+            all.retain(|old| old.stub != boundary.stub);
+            all.push(boundary);
+        }
+        self.patches.insert(patched.entry.start, patched.clone());
+    }
+
+    /// The file behind the shared state, for the front to map.
+    pub fn state_file(&self) -> Option<&std::fs::File> {
+        self.state_file.as_ref()
+    }
+
+    fn assign_all_slots(&mut self) {
+        for tid in self.target.tasks() {
+            if self.target.is_stopped(tid)
+                && let Some(key) = self.thread_key(tid)
+            {
+                self.assign_slot(tid, key);
+            }
+        }
+    }
+
+    /// Whether a thread of a previous xol's area is in the way: used before the first change.
+    ///
+    /// # Errors
+    /// What prevents reading the mappings.
+    pub fn leftovers(&self) -> Result<Vec<(Address, Description)>, TargetError> {
+        let mappings = self.target.mappings()?;
+        Ok(area::find(&mappings, &mut |at, buffer| self.target.read(at, buffer).is_ok()))
+    }
+}
+
+fn boundaries_of(patched: &Patched) -> impl Iterator<Item = Address> + '_ {
+    let start = patched.entry.start;
+    let trap = (patched.entry.patched.len() == 1).then_some(start);
+    trap.into_iter().chain(patched.interior.iter().map(move |offset| start + u64::from(*offset)))
+}
+
+fn longest(places: &[(Address, u64)]) -> u64 {
+    places.iter().map(|(_, len)| *len).max().unwrap_or(0)
+}
+
+/// A system call's raw answer as a result.
+pub(super) fn answer(call: &'static str, got: Option<i64>) -> Result<u64, TargetError> {
+    let got = got.unwrap_or(-i64::from(libc::EIO));
+    if (-4095..0).contains(&got) {
+        let source = std::io::Error::from_raw_os_error(i32::try_from(-got).unwrap_or(libc::EIO));
+        return Err(TargetError::Injected { call: call.to_owned(), source: source.into() });
+    }
+    Ok(got.cast_unsigned())
+}
+
+const PAGE: u64 = 4096;
+
+/// The last page read: sites come sorted, so most are on the same one.
+#[derive(Default)]
+struct PageCache {
+    start: Address,
+    bytes: Vec<u8>,
+}
+
+impl PageCache {
+    fn read<T: Target>(&mut self, target: &T, at: Address, len: usize) -> Result<Vec<u8>, TargetError> {
+        let page = Address(at.0 & !(PAGE - 1));
+        let offset = usize::try_from(at - page).unwrap_or(0);
+        if page != self.start || self.bytes.is_empty() {
+            let mut bytes = vec![0; usize::try_from(PAGE).unwrap_or(0)];
+            if target.read(page, &mut bytes).is_ok() {
+                (self.start, self.bytes) = (page, bytes);
+            }
+        }
+        if page == self.start
+            && let Some(bytes) = self.bytes.get(offset..offset + len)
+        {
+            return Ok(bytes.to_vec());
+        }
+        let mut bytes = vec![0; len];
+        target.read(at, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Collects small writes into one write per page.
+#[derive(Default)]
+struct TextWriter {
+    pages: BTreeMap<Address, Vec<u8>>,
+}
+
+impl TextWriter {
+    fn put<T: Target>(&mut self, target: &T, at: Address, bytes: &[u8]) -> Result<(), TargetError> {
+        for (index, byte) in bytes.iter().enumerate() {
+            let address = at + index as u64;
+            let page = Address(address.0 & !(PAGE - 1));
+            let offset = usize::try_from(address - page).unwrap_or(0);
+            let buffer = match self.pages.entry(page) {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    let mut buffer = vec![0; usize::try_from(PAGE).unwrap_or(0)];
+                    target.read(page, &mut buffer)?;
+                    entry.insert(buffer)
+                }
+            };
+            if let Some(slot) = buffer.get_mut(offset) {
+                *slot = *byte;
+            }
+        }
+        Ok(())
+    }
+
+    fn write<T: Target>(self, target: &mut T) -> Result<(), TargetError> {
+        for (page, bytes) in self.pages {
+            target.write(page, &bytes)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,6 @@
+//! System calls: the trusted base. Each module that allows `unsafe` opens with a `# Safety` chapter.
+
+pub mod poll;
+pub mod process;
+pub mod ptrace;
+pub mod shared;
