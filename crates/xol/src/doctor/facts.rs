@@ -5,7 +5,10 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use insn::Address;
 use symbols::status::Status;
+use target::area::Description;
+use target::recover;
 
 /// How an attempt went: `None` if it worked, else the error's text.
 pub type Attempt = Option<String>;
@@ -54,9 +57,24 @@ pub struct ProcessFacts {
     pub owner: u32,
     /// The first bytes of its executable; empty if it may not be read.
     pub executable: Vec<u8>,
+    /// What an xol has, or had, in it.
+    pub areas: Vec<AreaFacts>,
     /// Opening `/proc/PID/mem` for writing, which asks the kernel the same question as attaching
     /// (`PTRACE_MODE_ATTACH_FSCREDS`, ptrace(2)) and changes nothing.
     pub open_memory: Attempt,
+}
+
+/// An area that an xol made, as it describes itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AreaFacts {
+    /// Where it is.
+    pub address: Address,
+    /// Changes of the text that it lists.
+    pub patches: usize,
+    /// The tracer's process number.
+    pub owner: i32,
+    /// Whether that process still lives.
+    pub is_owner_alive: bool,
 }
 
 impl Facts {
@@ -97,10 +115,22 @@ impl ProcessFacts {
             maps: read(path("maps")),
             user_namespace: link(path("ns/user")),
             owner,
+            areas: areas(pid),
             executable: start_of(&path("exe")).unwrap_or_default(),
             open_memory: attempt(memory.map(drop)),
         })
     }
+}
+
+fn areas(pid: u32) -> Vec<AreaFacts> {
+    let found = i32::try_from(pid).ok().and_then(|pid| recover::find(pid).ok());
+    let facts = |(address, area): &(Address, Description)| AreaFacts {
+        address: *address,
+        patches: area.entries.len(),
+        owner: area.owner,
+        is_owner_alive: recover::is_owner_alive(area),
+    };
+    found.unwrap_or_default().iter().map(facts).collect()
 }
 
 fn read(path: impl AsRef<Path>) -> String {

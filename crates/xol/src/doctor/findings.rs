@@ -1,7 +1,7 @@
 //! What the facts mean.
 
 use super::facts::{Facts, ProcessFacts};
-use super::parse::{areas, has_capability, has_flag, release, setting};
+use super::parse::{has_capability, has_flag, release, setting};
 
 /// `CAP_SYS_PTRACE` of linux/capability.h.
 pub(super) const CAP_SYS_PTRACE: u32 = 19;
@@ -276,7 +276,7 @@ fn seccomp(_: &Facts, process: &ProcessFacts) -> Option<Finding> {
 fn mappings(facts: &Facts, process: &ProcessFacts) -> Option<Finding> {
     // A session of 10,000 sites makes a few dozen mappings and splits some of the program's.
     const NEEDED: usize = 256;
-    let used = process.maps.lines().count();
+    let used = Some(process.maps.lines().count()).filter(|used| *used > 0)?;
     let limit: usize = facts.max_map_count.trim().parse().ok()?;
     match limit.saturating_sub(used) {
         room if room >= NEEDED => good("mappings", format!("{used} of {limit}")),
@@ -295,26 +295,27 @@ fn threads_shadow_stack(_: &Facts, process: &ProcessFacts) -> Option<Finding> {
 }
 
 fn leftovers(_: &Facts, process: &ProcessFacts) -> Option<Finding> {
-    let areas = areas(&process.maps);
-    let traced = process.status.tracer.is_some_and(|tracer| tracer != 0);
-    match areas[..] {
-        [] => good("leftovers", "none"),
-        [first, ..] if traced => good("leftovers", format!("an xol is at work here (its area: {first})")),
-        [first, ..] => bad(
-            "leftovers",
-            format!("{} of an xol that is gone, the first at {first}", count_of(areas.len(), "mapping")),
-            "probes may still be in place: xol detach -p PID removes them",
+    const CHECK: &str = "leftovers";
+    let dead = process.areas.iter().filter(|area| !area.is_owner_alive);
+    let patches: usize = dead.clone().map(|area| area.patches).sum();
+    match (dead.clone().next(), process.areas.first()) {
+        // What may not be looked at may hold anything.
+        (_, None) if process.open_memory.is_some() => None,
+        (_, None) => good(CHECK, "none"),
+        (None, Some(area)) => good(CHECK, format!("an xol (process {}) is at work here", area.owner)),
+        (Some(area), _) => bad(
+            CHECK,
+            format!("{patches} patched places, and an area at {}, of an xol that is gone", area.address),
+            "xol detach -p PID removes them",
         ),
     }
 }
 
-fn count_of(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::facts::AreaFacts;
     use super::*;
+    use insn::Address;
     use symbols::status::Status;
 
     fn status(text: &str) -> Status {
@@ -337,6 +338,7 @@ mod tests {
                 maps: "1-2 r-xp 0 0:0 0\n".into(),
                 user_namespace: "user:[1]".into(),
                 owner: 1000,
+                areas: Vec::new(),
                 executable: vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 62, 0],
                 open_memory: None,
             }),
@@ -405,10 +407,11 @@ mod tests {
     #[test]
     fn leftovers_and_a_session_at_work() {
         let mut facts = facts();
-        process(&mut facts).maps = "7f00-7f01 r-xp 00000000 00:01 7 /memfd:xol (deleted)\n".into();
+        let area = AreaFacts { address: Address(0x7f00), patches: 2, owner: 9, is_owner_alive: false };
+        process(&mut facts).areas = vec![area];
         let left = finding(&facts, "leftovers");
-        assert!(!left.ok && left.detail.contains("1 mapping of an xol that is gone"), "{left:?}");
-        process(&mut facts).status = status("Uid:\t1000\t1000\t1000\t1000\nTracerPid:\t9\n");
+        assert!(!left.ok && left.detail.starts_with("2 patched places, and an area at 0x7f00"), "{left:?}");
+        process(&mut facts).areas = vec![AreaFacts { is_owner_alive: true, ..area }];
         assert!(finding(&facts, "leftovers").ok);
     }
 

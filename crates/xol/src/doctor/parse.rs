@@ -32,19 +32,6 @@ pub(super) fn setting<'a>(command_line: &'a str, name: &str) -> Option<&'a str> 
     command_line.split_whitespace().rev().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// Mappings that an xol made: `(the line's address range)`.
-pub(super) fn areas(maps: &str) -> Vec<&str> {
-    let is_ours = |line: &&str| {
-        let mut words = line.split_whitespace().skip(5);
-        // `/memfd:xol (deleted)`, and `/memfd:xol-state (deleted)` and the like.
-        words
-            .next()
-            .and_then(|path| path.strip_prefix("/memfd:xol"))
-            .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
-    };
-    maps.lines().filter(is_ours).filter_map(|line| line.split_whitespace().next()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,17 +63,5 @@ mod tests {
         let line = "quiet proc_mem.force_override=always proc_mem.force_override=never";
         assert_eq!(setting(line, "proc_mem.force_override"), Some("never"));
         assert_eq!(setting(line, "proc_mem"), None);
-    }
-
-    #[test]
-    fn areas_of_ours() {
-        let maps = "\
-55d000-55e000 r-xp 00000000 08:01 12   /bin/xol
-7f0000-7f1000 r-xp 00000000 00:01 7    /memfd:xol (deleted)
-7f2000-7f3000 rw-s 00000000 00:01 8    /memfd:xol-state (deleted)
-7f4000-7f5000 rw-s 00000000 00:01 9    /memfd:xolotl (deleted)
-7f6000-7f7000 rw-p 00000000 00:00 0
-";
-        assert_eq!(areas(maps), ["7f0000-7f1000", "7f2000-7f3000"]);
     }
 }

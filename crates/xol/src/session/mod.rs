@@ -124,7 +124,7 @@ pub struct Summary {
     pub longest_stop_us: u64,
     /// Whether the text is byte for byte what it was.
     pub text_restored: bool,
-    /// Bytes of ours that are still mapped.
+    /// Mappings of ours that stay, because something may still reach them.
     pub left_mapped: u64,
     /// What the user should know.
     pub warnings: Vec<String>,
@@ -235,12 +235,4 @@ impl Session {
     pub fn wait(self) -> Result<Option<ExitStatus>, Error> {
         Ok(None)
     }
-}
-
-/// Removes what a killed xol left in a process. Gives the number of restored sites.
-///
-/// # Errors
-/// See [`Error`].
-pub fn detach(_pid: u32) -> Result<u64, Error> {
-    Err(Error::NotAvailable("detach"))
 }
