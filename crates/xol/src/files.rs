@@ -6,9 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::{env, fs};
 
+use insn::Address;
 use symbols::ld_cache;
 use symbols::maps::{self, Mapping};
 use symbols::path::{CachedLibrary, Files, MappedFile};
+use symbols::stat::Stat;
+use symbols::status::Status;
 
 /// Symbolic links that the kernel follows in one path (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -37,6 +40,8 @@ pub struct System {
     /// `None` where there is no process.
     mappings: Option<Vec<Mapping>>,
     mapped: Option<Vec<MappedFile>>,
+    /// The process whose mappings these are.
+    pid: Option<u32>,
     path_dirs: Vec<PathBuf>,
     loader_cache: Vec<CachedLibrary>,
 }
@@ -45,7 +50,7 @@ impl System {
     /// As xol itself sees the files, nothing mapped.
     #[must_use]
     pub fn here() -> Self {
-        Self::with(PathBuf::from("/"), None)
+        Self::with(PathBuf::from("/"), None, None)
     }
 
     /// As process `pid` sees them, through `/proc/PID/root`: it may have another root or mount namespace.
@@ -54,13 +59,13 @@ impl System {
     /// Where its mappings cannot be read: no such process, or not permitted.
     pub fn of_process(pid: u32) -> io::Result<Self> {
         let text = fs::read(format!("/proc/{pid}/maps"))?;
-        Ok(Self::with(PathBuf::from(format!("/proc/{pid}/root")), Some(maps::parse(&text))))
+        Ok(Self::with(PathBuf::from(format!("/proc/{pid}/root")), Some(pid), Some(maps::parse(&text))))
     }
 
-    fn with(root: PathBuf, mappings: Option<Vec<Mapping>>) -> Self {
+    fn with(root: PathBuf, pid: Option<u32>, mappings: Option<Vec<Mapping>>) -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
         let path_dirs = env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
-        let mut system = Self { root, mappings, mapped: None, path_dirs, loader_cache: Vec::new() };
+        let mut system = Self { root, mappings, mapped: None, pid, path_dirs, loader_cache: Vec::new() };
         system.loader_cache = system.read_loader_cache();
         system.mapped = system.mappings.as_deref().map(|mappings| system.read_mapped(mappings));
         system
@@ -70,6 +75,20 @@ impl System {
     #[must_use]
     pub fn mappings(&self) -> &[Mapping] {
         self.mappings.as_deref().unwrap_or_default()
+    }
+
+    /// Where the process's heap begins, though it may be empty.
+    #[must_use]
+    pub fn start_of_heap(&self) -> Option<Address> {
+        let text = fs::read(format!("/proc/{}/stat", self.pid?)).ok()?;
+        Some(Stat::parse(&text)?.start_brk).filter(|start| *start != Address(0))
+    }
+
+    /// Whether the process uses a shadow stack.
+    #[must_use]
+    pub fn has_shadow_stack(&self) -> bool {
+        let read = |pid| fs::read(format!("/proc/{pid}/status")).ok();
+        self.pid.and_then(read).is_some_and(|text| Status::parse(&text).shadow_stack)
     }
 
     /// The bytes of the regular file at `path`. They are read, not mapped: a file that shrinks under a mapping kills
@@ -202,7 +221,7 @@ mod tests {
         symlink("/lib/real", folder.path().join("lib/absolute")).unwrap();
         symlink("../../../lib/./real", folder.path().join("lib/upwards")).unwrap();
         symlink("circle", folder.path().join("lib/circle")).unwrap();
-        let system = System { root: folder.path().into(), ..System::with("/nowhere".into(), None) };
+        let system = System { root: folder.path().into(), ..System::with("/nowhere".into(), None, None) };
         (folder, system)
     }
 

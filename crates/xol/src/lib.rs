@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod doctor;
+pub mod explain;
 pub mod files;
 pub mod room;
 pub mod session;

@@ -145,6 +145,68 @@ fn badly_written_probes_are_wrong_usage() {
 }
 
 #[test]
+fn explain_shows_every_part() {
+    let text = succeeds(&["explain", "libc:malloc"]);
+    for part in [
+        "uprobe:/",
+        "address 0x",
+        "assumed",
+        "mechanism: ",
+        "displaced:",
+        "written over it:",
+        "stub:",
+        "lock",
+        "coherence:",
+    ] {
+        assert!(text.contains(part), "no `{part}` in:\n{text}");
+    }
+    assert_eq!(
+        text.matches("lock inc").count() + text.matches("lock add").count(),
+        1,
+        "one count for one site:\n{text}"
+    );
+}
+
+#[test]
+fn explain_of_this_process() {
+    let pid = std::process::id().to_string();
+    let line: Value =
+        serde_json::from_str(&succeeds(&["explain", "libc:getpid", "-p", &pid, "--json"])).unwrap();
+    assert_eq!((&line["type"], &line["assumed"]), (&"explain".into(), &false.into()));
+    let address =
+        u64::from_str_radix(line["address"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let holds = |line: &&str| {
+        let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+        let number = |text| u64::from_str_radix(text, 16).unwrap();
+        (number(start)..number(end)).contains(&address)
+    };
+    let mapping = maps.lines().find(holds).expect("the address is mapped");
+    assert!(mapping.contains("r-xp") && mapping.contains("libc"), "{mapping}");
+    assert!(
+        !line["stub"].as_array().unwrap().is_empty() && !line["coherence"].as_array().unwrap().is_empty()
+    );
+    // Where the stub would lie, nothing is mapped now.
+    let stub = line["stub"][0]["address"].as_str().unwrap().trim_start_matches("0x").to_string();
+    let stub = u64::from_str_radix(&stub, 16).unwrap();
+    let free = |line: &str| {
+        let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+        let number = |text| u64::from_str_radix(text, 16).unwrap();
+        !(number(start)..number(end)).contains(&stub)
+    };
+    assert!(maps.lines().all(free), "{stub:#x} is taken:\n{maps}");
+}
+
+#[test]
+fn explain_refuses_the_middle_of_an_instruction() {
+    let line: Value = serde_json::from_str(&succeeds(&["explain", "--json", "libc:getpid"])).unwrap();
+    let first = line["displaced"][0]["bytes"].as_str().unwrap().split(' ').count();
+    assert!(first > 1, "{line}");
+    let text = succeeds(&["explain", "libc:getpid+1"]);
+    assert!(text.contains("mechanism: refused") && text.contains("inside the instruction"), "{text}");
+}
+
+#[test]
 fn list_of_a_process() {
     let pid = std::process::id().to_string();
     let own = std::env::current_exe().unwrap();

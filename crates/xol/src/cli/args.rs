@@ -191,8 +191,8 @@ impl SessionArgs {
                 Ok(Target::Attach(pids))
             }
             (true, false) => Ok(Target::Spawn(self.command.clone())),
-            (true, true) => Err(Failure::Target { verb, problem: "no target" }),
-            (false, false) => Err(Failure::Target { verb, problem: "two targets" }),
+            (true, true) => Err(Failure::Usage { verb, problem: "no target" }),
+            (false, false) => Err(Failure::Usage { verb, problem: "two targets" }),
         }
     }
 

@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser};
 
 use super::args::{Cli, Command};
 use super::failure::Failure;
-use super::{detach, doctor, list, stat, trace, version};
+use super::{detach, doctor, explain, list, stat, trace, version};
 use crate::show::{error, output::Output};
 
 /// Runs the command of this process's arguments.
@@ -49,7 +49,7 @@ fn execute(command: &Command) -> Result<u8, Failure> {
         Command::Stat(args) => stat::run(args),
         Command::Trace(args) => trace::run(args),
         Command::List(args) => list::run(args),
-        Command::Explain(_) => Err(later("explain")),
+        Command::Explain(args) => explain::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Detach(args) => detach::run(args),
         Command::Lat(_) => Err(later("lat")),

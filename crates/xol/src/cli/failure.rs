@@ -10,7 +10,7 @@ use thiserror::Error;
 pub(crate) enum Failure {
     /// Neither or both forms of target were given.
     #[error("{problem} given: `xol {verb} PROBE... -p PID[,PID...]` or `xol {verb} PROBE... -- CMD ARG...`")]
-    Target {
+    Usage {
         /// The command.
         verb: &'static str,
         /// `no target` or `two targets`.
@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     /// What was named does not exist.
     #[error(transparent)]
     Lookup(#[from] xol::catalogue::LookupError),
+    /// A process would not be handled.
+    #[error(transparent)]
+    Target(#[from] target::TargetError),
     /// The session failed.
     #[error(transparent)]
     Session(#[from] xol::session::Error),
@@ -69,6 +72,9 @@ impl Failure {
             Self::Output { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free some room and start again; nothing of xol's is left in the target".into())
             }
+            Self::Target(target::TargetError::NotPermitted { pid, .. }) => {
+                Some(format!("`xol doctor -p {pid}` says more"))
+            }
             _ => None,
         }
     }
@@ -76,11 +82,15 @@ impl Failure {
     /// The exit status.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Self::Target { .. } | Self::NotAvailable(_) => 2,
+            Self::Usage { .. } | Self::NotAvailable(_) => 2,
             Self::Lookup(error) => 1 + u8::from(error.is_usage()),
             Self::Session(error) => error.status(),
             Self::ClosedPipe => 0,
-            Self::Output { .. } | Self::Signal { .. } | Self::NotRestored | Self::Read { .. } => 1,
+            Self::Target(_)
+            | Self::Output { .. }
+            | Self::Signal { .. }
+            | Self::NotRestored
+            | Self::Read { .. } => 1,
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod args;
 pub(crate) mod detach;
 pub(crate) mod dispatch;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod failure;
 pub(crate) mod list;
 pub(crate) mod live;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
+use symbols::status::Status;
 
 use super::failure::Failure;
 
@@ -20,9 +21,10 @@ impl StopRequest {
     /// holder of the target notices and removes the probes.
     pub(crate) fn on_signals() -> Result<Self, Failure> {
         let stop = Self::default();
-        let ignored = ignored_signals(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
+        let status = Status::parse(&std::fs::read("/proc/self/status").unwrap_or_default());
+        let ignored = status.ignored.unwrap_or_default();
         for (signal, name) in [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")] {
-            if ignored & (1 << (signal - 1)) == 0 {
+            if !ignored.contains(signal.cast_unsigned()) {
                 stop.watch(signal).map_err(|source| Failure::Signal { signal: name, source })?;
             }
         }
@@ -45,24 +47,5 @@ impl StopRequest {
     #[cfg(test)]
     pub(crate) fn request(&self) {
         self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// The ignored signals, bit N-1 for signal N, from the text of `/proc/PID/status` (proc(5)); none if it does not say.
-fn ignored_signals(status: &str) -> u64 {
-    let hex = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ignored_signals_of_a_status_file() {
-        let text = "Name:\tx\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
-        assert_eq!(ignored_signals(text), 0x1001);
-        assert_eq!(ignored_signals("SigIgn:\tgarbage\n"), 0);
-        assert_eq!(ignored_signals(""), 0);
     }
 }

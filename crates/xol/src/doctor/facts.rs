@@ -5,6 +5,11 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use insn::Address;
+use symbols::status::Status;
+use target::area::Description;
+use target::recover;
+
 /// How an attempt went: `None` if it worked, else the error's text.
 pub type Attempt = Option<String>;
 
@@ -28,7 +33,7 @@ pub struct Facts {
     /// `/proc/sys/vm/memfd_noexec`; `None` before Linux 6.3.
     pub memfd_noexec: Option<String>,
     /// `/proc/self/status`.
-    pub own_status: String,
+    pub own_status: Status,
     /// Where `/proc/self/ns/user` points.
     pub own_user_namespace: String,
     /// Writing to our own read-only memory through `/proc/self/mem`.
@@ -43,7 +48,7 @@ pub struct ProcessFacts {
     /// Its number.
     pub pid: u32,
     /// `/proc/PID/status`.
-    pub status: String,
+    pub status: Status,
     /// `/proc/PID/maps`; empty if it may not be read.
     pub maps: String,
     /// Where `/proc/PID/ns/user` points; empty if it may not be read.
@@ -52,9 +57,24 @@ pub struct ProcessFacts {
     pub owner: u32,
     /// The first bytes of its executable; empty if it may not be read.
     pub executable: Vec<u8>,
+    /// What an xol has, or had, in it.
+    pub areas: Vec<AreaFacts>,
     /// Opening `/proc/PID/mem` for writing, which asks the kernel the same question as attaching
     /// (`PTRACE_MODE_ATTACH_FSCREDS`, ptrace(2)) and changes nothing.
     pub open_memory: Attempt,
+}
+
+/// An area that an xol made, as it describes itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AreaFacts {
+    /// Where it is.
+    pub address: Address,
+    /// Changes of the text that it lists.
+    pub patches: usize,
+    /// The tracer's process number.
+    pub owner: i32,
+    /// Whether that process still lives.
+    pub is_owner_alive: bool,
 }
 
 impl Facts {
@@ -73,7 +93,7 @@ impl Facts {
             deny_ptrace: fs::read_to_string("/sys/fs/selinux/booleans/deny_ptrace").ok(),
             max_map_count: read("/proc/sys/vm/max_map_count"),
             memfd_noexec: fs::read_to_string("/proc/sys/vm/memfd_noexec").ok(),
-            own_status: read("/proc/self/status"),
+            own_status: Status::parse(read("/proc/self/status").as_bytes()),
             own_user_namespace: link("/proc/self/ns/user"),
             forced_write: attempt(write_own_constant()),
             process,
@@ -86,19 +106,31 @@ impl ProcessFacts {
         let folder = PathBuf::from(format!("/proc/{pid}"));
         let path = |name| folder.join(name);
         // A thread's number has a folder too (proc(5)), but it is not a process.
-        let status = fs::read_to_string(path("status")).map_err(|error| (path("status"), error))?;
+        let status = fs::read(path("status")).map_err(|error| (path("status"), error))?;
         let owner = fs::metadata(&folder).map_err(|error| (folder.clone(), error))?.uid();
         let memory = OpenOptions::new().write(true).open(path("mem"));
         Ok(Self {
             pid,
-            status,
+            status: Status::parse(&status),
             maps: read(path("maps")),
             user_namespace: link(path("ns/user")),
             owner,
+            areas: areas(pid),
             executable: start_of(&path("exe")).unwrap_or_default(),
             open_memory: attempt(memory.map(drop)),
         })
     }
+}
+
+fn areas(pid: u32) -> Vec<AreaFacts> {
+    let found = i32::try_from(pid).ok().and_then(|pid| recover::find(pid).ok());
+    let facts = |(address, area): &(Address, Description)| AreaFacts {
+        address: *address,
+        patches: area.entries.len(),
+        owner: area.owner,
+        is_owner_alive: recover::is_owner_alive(area),
+    };
+    found.unwrap_or_default().iter().map(facts).collect()
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -134,7 +166,7 @@ mod tests {
     #[test]
     fn of_this_very_process() {
         let facts = Facts::gather(Some(std::process::id())).unwrap();
-        assert!(!facts.kernel.is_empty() && facts.own_status.contains("TracerPid"));
+        assert!(!facts.kernel.is_empty() && facts.own_status.uids.is_some());
         let process = facts.process.unwrap();
         assert_eq!(process.open_memory, None, "a process may write to itself");
         assert!(process.maps.contains("[stack]"));

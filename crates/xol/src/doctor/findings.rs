@@ -1,7 +1,7 @@
 //! What the facts mean.
 
 use super::facts::{Facts, ProcessFacts};
-use super::parse::{areas, field, has_capability, has_flag, number, release, setting, users};
+use super::parse::{has_capability, has_flag, release, setting};
 
 /// `CAP_SYS_PTRACE` of linux/capability.h.
 pub(super) const CAP_SYS_PTRACE: u32 = 19;
@@ -180,7 +180,7 @@ fn permission(facts: &Facts, process: &ProcessFacts) -> Option<Finding> {
 
 /// What stands in the way, the most certain first.
 pub(super) fn obstacle(facts: &Facts, process: &ProcessFacts) -> &'static str {
-    let (own, theirs) = (users(&facts.own_status), users(&process.status));
+    let (own, theirs) = (facts.own_status.uids, process.status.uids);
     let scope = facts.ptrace_scope.as_deref().map(str::trim);
     if facts.deny_ptrace.as_deref().is_some_and(|text| text.starts_with('1')) {
         "as root: setsebool deny_ptrace off"
@@ -199,23 +199,23 @@ pub(super) fn obstacle(facts: &Facts, process: &ProcessFacts) -> &'static str {
 }
 
 /// The kernel compares the tracer's user with all three of the target's (ptrace(2), "Ptrace access mode checking").
-fn is_same_user(own: Option<[u32; 3]>, theirs: Option<[u32; 3]>) -> bool {
+fn is_same_user(own: Option<[u32; 4]>, theirs: Option<[u32; 4]>) -> bool {
     match (own, theirs) {
-        (Some([_, effective, _]), Some(theirs)) => theirs.iter().all(|user| *user == effective),
+        (Some([_, effective, ..]), Some(theirs)) => theirs[..3].iter().all(|user| *user == effective),
         _ => true,
     }
 }
 
 fn is_undumpable(process: &ProcessFacts) -> bool {
-    users(&process.status).is_some_and(|[_, effective, _]| process.owner != effective)
+    process.status.uids.is_some_and(|[_, effective, ..]| process.owner != effective)
 }
 
 fn user(facts: &Facts, process: &ProcessFacts) -> Option<Finding> {
-    let (own, theirs) = (users(&facts.own_status), users(&process.status));
+    let (own, theirs) = (facts.own_status.uids, process.status.uids);
     let same_namespace =
         process.user_namespace == facts.own_user_namespace || process.user_namespace.is_empty();
     let names =
-        theirs.map_or("unknown".into(), |[real, effective, _]| format!("{real} (effective {effective})"));
+        theirs.map_or("unknown".into(), |[real, effective, ..]| format!("{real} (effective {effective})"));
     if is_same_user(own, theirs) && same_namespace {
         return good("user", format!("same user: {names}"));
     }
@@ -240,7 +240,7 @@ fn dumpable(facts: &Facts, process: &ProcessFacts) -> Option<Finding> {
 }
 
 fn tracer(_: &Facts, process: &ProcessFacts) -> Option<Finding> {
-    match number(&process.status, "TracerPid") {
+    match process.status.tracer {
         Some(0) | None => good("tracer", "none"),
         Some(tracer) => bad(
             "tracer",
@@ -262,7 +262,7 @@ fn word_size(_: &Facts, process: &ProcessFacts) -> Option<Finding> {
 }
 
 fn seccomp(_: &Facts, process: &ProcessFacts) -> Option<Finding> {
-    match number(&process.status, "Seccomp") {
+    match process.status.seccomp {
         Some(0) | None => good("seccomp", "no filter"),
         Some(1) => bad(
             "seccomp",
@@ -276,7 +276,7 @@ fn seccomp(_: &Facts, process: &ProcessFacts) -> Option<Finding> {
 fn mappings(facts: &Facts, process: &ProcessFacts) -> Option<Finding> {
     // A session of 10,000 sites makes a few dozen mappings and splits some of the program's.
     const NEEDED: usize = 256;
-    let used = process.maps.lines().count();
+    let used = Some(process.maps.lines().count()).filter(|used| *used > 0)?;
     let limit: usize = facts.max_map_count.trim().parse().ok()?;
     match limit.saturating_sub(used) {
         room if room >= NEEDED => good("mappings", format!("{used} of {limit}")),
@@ -289,52 +289,56 @@ fn mappings(facts: &Facts, process: &ProcessFacts) -> Option<Finding> {
 }
 
 fn threads_shadow_stack(_: &Facts, process: &ProcessFacts) -> Option<Finding> {
-    let features = field(&process.status, "x86_Thread_features")?;
-    features
-        .split_whitespace()
-        .any(|feature| feature == "shstk")
-        .then_some(())
-        .and_then(|()| good("calls", "shadow stack in use: probes on call instructions are refused"))
+    let in_use =
+        process.status.shadow_stack.then_some("shadow stack in use: probes on call instructions are refused");
+    in_use.and_then(|detail| good("calls", detail))
 }
 
 fn leftovers(_: &Facts, process: &ProcessFacts) -> Option<Finding> {
-    let areas = areas(&process.maps);
-    let traced = number(&process.status, "TracerPid").is_some_and(|tracer| tracer != 0);
-    match areas[..] {
-        [] => good("leftovers", "none"),
-        [first, ..] if traced => good("leftovers", format!("an xol is at work here (its area: {first})")),
-        [first, ..] => bad(
-            "leftovers",
-            format!("{} of an xol that is gone, the first at {first}", count_of(areas.len(), "mapping")),
-            "probes may still be in place: xol detach -p PID removes them",
+    const CHECK: &str = "leftovers";
+    let dead = process.areas.iter().filter(|area| !area.is_owner_alive);
+    let patches: usize = dead.clone().map(|area| area.patches).sum();
+    match (dead.clone().next(), process.areas.first()) {
+        // What may not be looked at may hold anything.
+        (_, None) if process.open_memory.is_some() => None,
+        (_, None) => good(CHECK, "none"),
+        (None, Some(area)) => good(CHECK, format!("an xol (process {}) is at work here", area.owner)),
+        (Some(area), _) => bad(
+            CHECK,
+            format!("{patches} patched places, and an area at {}, of an xol that is gone", area.address),
+            "xol detach -p PID removes them",
         ),
     }
 }
 
-fn count_of(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::facts::AreaFacts;
     use super::*;
+    use insn::Address;
+    use symbols::status::Status;
+
+    fn status(text: &str) -> Status {
+        Status::parse(text.as_bytes())
+    }
 
     /// An ordinary user on an ordinary machine.
-    pub(in crate::doctor) fn facts() -> Facts {
+    fn facts() -> Facts {
         Facts {
             kernel: "6.1.0-13-amd64\n".into(),
             cpuinfo: "flags\t: tsc constant_tsc nonstop_tsc rdpid fsgsbase lahf_lm\n".into(),
             clocksource: "tsc\n".into(),
             ptrace_scope: Some("0\n".into()),
             max_map_count: "65530\n".into(),
-            own_status: "Uid:\t1000\t1000\t1000\t1000\nCapEff:\t0000000000000000\n".into(),
+            own_status: status("Uid:\t1000\t1000\t1000\t1000\nCapEff:\t0000000000000000\n"),
             own_user_namespace: "user:[1]".into(),
             process: Some(ProcessFacts {
                 pid: 7,
-                status: "Uid:\t1000\t1000\t1000\t1000\nTracerPid:\t0\nSeccomp:\t0\n".into(),
+                status: status("Uid:\t1000\t1000\t1000\t1000\nTracerPid:\t0\nSeccomp:\t0\n"),
                 maps: "1-2 r-xp 0 0:0 0\n".into(),
                 user_namespace: "user:[1]".into(),
                 owner: 1000,
+                areas: Vec::new(),
                 executable: vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 62, 0],
                 open_memory: None,
             }),
@@ -365,7 +369,7 @@ mod tests {
         facts.kernel = "4.4.0".into();
         facts.memfd_noexec = Some("2".into());
         process(&mut facts).open_memory = Some("Permission denied".into());
-        process(&mut facts).status = "Uid:\t0\t0\t0\t0\nTracerPid:\t9\nSeccomp:\t1\n".into();
+        process(&mut facts).status = status("Uid:\t0\t0\t0\t0\nTracerPid:\t9\nSeccomp:\t1\n");
         let findings = examine(&facts);
         let bad: Vec<&str> =
             findings.iter().filter(|finding| !finding.ok).map(|finding| finding.check).collect();
@@ -379,7 +383,7 @@ mod tests {
     #[test]
     fn yama_scopes() {
         let with = |scope: Option<&str>, capabilities: &str| {
-            let own_status = format!("Uid:\t1000\t1000\t1000\t1000\nCapEff:\t{capabilities}\n");
+            let own_status = status(&format!("Uid:\t1000\t1000\t1000\t1000\nCapEff:\t{capabilities}\n"));
             finding(&Facts { ptrace_scope: scope.map(Into::into), own_status, ..facts() }, "yama").ok
         };
         let (none, ptrace) = ("0", "80000");
@@ -396,17 +400,18 @@ mod tests {
         assert!(finding(&facts, "permission").fix.unwrap().contains("-- CMD"));
         process(&mut facts).owner = 0;
         assert!(finding(&facts, "permission").fix.unwrap().contains("PR_SET_DUMPABLE"));
-        process(&mut facts).status = "Uid:\t0\t0\t0\t0\n".into();
+        process(&mut facts).status = status("Uid:\t0\t0\t0\t0\n");
         assert!(finding(&facts, "permission").fix.unwrap().contains("as the process's user"));
     }
 
     #[test]
     fn leftovers_and_a_session_at_work() {
         let mut facts = facts();
-        process(&mut facts).maps = "7f00-7f01 r-xp 00000000 00:01 7 /memfd:xol (deleted)\n".into();
+        let area = AreaFacts { address: Address(0x7f00), patches: 2, owner: 9, is_owner_alive: false };
+        process(&mut facts).areas = vec![area];
         let left = finding(&facts, "leftovers");
-        assert!(!left.ok && left.detail.contains("1 mapping of an xol that is gone"), "{left:?}");
-        process(&mut facts).status = "Uid:\t1000\t1000\t1000\t1000\nTracerPid:\t9\n".into();
+        assert!(!left.ok && left.detail.starts_with("2 patched places, and an area at 0x7f00"), "{left:?}");
+        process(&mut facts).areas = vec![AreaFacts { is_owner_alive: true, ..area }];
         assert!(finding(&facts, "leftovers").ok);
     }
 
@@ -422,7 +427,7 @@ mod tests {
     #[test]
     fn shadow_stacks() {
         let mut facts = facts();
-        process(&mut facts).status.push_str("x86_Thread_features:\tshstk wrss \n");
+        process(&mut facts).status = status("x86_Thread_features:\tshstk wrss \n");
         assert!(finding(&facts, "calls").detail.contains("refused"));
     }
 }

@@ -7,6 +7,6 @@ mod findings;
 mod parse;
 mod verdict;
 
-pub use facts::{Attempt, Facts, ProcessFacts};
+pub use facts::{AreaFacts, Attempt, Facts, ProcessFacts};
 pub use findings::{Finding, examine};
 pub use verdict::verdict;

@@ -1,28 +1,18 @@
-//! Fields of the kernel's text files (proc(5)). A field that is not there is `None`.
+//! Fields of the kernel's text files (proc(5)) that nothing else reads. A field that is not there is `None`.
 
-/// The value of `name:` in a `/proc/PID/status` or `/proc/cpuinfo`.
-pub(super) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+use symbols::status::Status;
+
+/// The value of `name:` in `/proc/cpuinfo`.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;
         (key.trim() == name).then(|| value.trim())
     })
 }
 
-/// A decimal field.
-pub(super) fn number(text: &str, name: &str) -> Option<u64> {
-    field(text, name)?.split_whitespace().next()?.parse().ok()
-}
-
-/// Real, effective and saved user of a process.
-pub(super) fn users(status: &str) -> Option<[u32; 3]> {
-    let mut ids = field(status, "Uid")?.split_whitespace().map(str::parse);
-    Some([ids.next()?.ok()?, ids.next()?.ok()?, ids.next()?.ok()?])
-}
-
 /// Whether effective capability number `capability` (linux/capability.h) is held.
-pub(super) fn has_capability(status: &str, capability: u32) -> bool {
-    let effective = field(status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
-    effective.is_some_and(|mask| mask >> capability & 1 == 1)
+pub(super) fn has_capability(status: &Status, capability: u32) -> bool {
+    status.capabilities.is_some_and(|mask| mask >> capability & 1 == 1)
 }
 
 /// Whether the CPU (of this machine) has `flag`.
@@ -42,35 +32,15 @@ pub(super) fn setting<'a>(command_line: &'a str, name: &str) -> Option<&'a str> 
     command_line.split_whitespace().rev().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// Mappings that an xol made: `(the line's address range)`.
-pub(super) fn areas(maps: &str) -> Vec<&str> {
-    let is_ours = |line: &&str| {
-        let mut words = line.split_whitespace().skip(5);
-        // `/memfd:xol (deleted)`, and `/memfd:xol-state (deleted)` and the like.
-        words
-            .next()
-            .and_then(|path| path.strip_prefix("/memfd:xol"))
-            .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
-    };
-    maps.lines().filter(is_ours).filter_map(|line| line.split_whitespace().next()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const STATUS: &str =
-        "Name:\ta b: c\nTracerPid:\t42\nUid:\t1000\t1001\t1002\t1003\nCapEff:\t0000000000080000\n";
-
     #[test]
-    fn fields_of_a_status_file() {
-        assert_eq!(field(STATUS, "Name"), Some("a b: c"));
-        assert_eq!(number(STATUS, "TracerPid"), Some(42));
-        assert_eq!(users(STATUS), Some([1000, 1001, 1002]));
-        assert!(has_capability(STATUS, 19));
-        assert!(!has_capability(STATUS, 18));
-        assert_eq!(number(STATUS, "Name"), None);
-        assert_eq!((users(""), has_capability("CapEff:\tzz", 19)), (None, false));
+    fn capabilities() {
+        let status = Status::parse(b"CapEff:\t0000000000080000\n");
+        assert!(has_capability(&status, 19) && !has_capability(&status, 18));
+        assert!(!has_capability(&Status::default(), 19));
     }
 
     #[test]
@@ -93,17 +63,5 @@ mod tests {
         let line = "quiet proc_mem.force_override=always proc_mem.force_override=never";
         assert_eq!(setting(line, "proc_mem.force_override"), Some("never"));
         assert_eq!(setting(line, "proc_mem"), None);
-    }
-
-    #[test]
-    fn areas_of_ours() {
-        let maps = "\
-55d000-55e000 r-xp 00000000 08:01 12   /bin/xol
-7f0000-7f1000 r-xp 00000000 00:01 7    /memfd:xol (deleted)
-7f2000-7f3000 rw-s 00000000 00:01 8    /memfd:xol-state (deleted)
-7f4000-7f5000 rw-s 00000000 00:01 9    /memfd:xolotl (deleted)
-7f6000-7f7000 rw-p 00000000 00:00 0
-";
-        assert_eq!(areas(maps), ["7f0000-7f1000", "7f2000-7f3000"]);
     }
 }

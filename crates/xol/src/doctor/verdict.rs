@@ -2,7 +2,7 @@
 
 use super::facts::{Facts, ProcessFacts};
 use super::findings::{CAP_SYS_PTRACE, obstacle};
-use super::parse::{has_capability, number};
+use super::parse::has_capability;
 
 /// What can be traced, and what would permit more.
 #[must_use]
@@ -15,7 +15,7 @@ pub fn verdict(facts: &Facts) -> String {
 
 fn of_process(facts: &Facts, process: &ProcessFacts) -> String {
     let pid = process.pid;
-    if let Some(tracer) = number(&process.status, "TracerPid").filter(|tracer| *tracer != 0) {
+    if let Some(tracer) = process.status.tracer.filter(|tracer| *tracer != 0) {
         return format!("You cannot trace process {pid} while process {tracer} does; end that one first.");
     }
     match process.open_memory {
@@ -51,11 +51,12 @@ fn of_machine(facts: &Facts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use symbols::status::Status;
 
     fn machine(scope: Option<&str>, capabilities: &str) -> String {
         verdict(&Facts {
             ptrace_scope: scope.map(Into::into),
-            own_status: format!("CapEff:\t{capabilities}\n"),
+            own_status: Status::parse(format!("CapEff:\t{capabilities}\n").as_bytes()),
             ..Facts::default()
         })
     }
@@ -81,11 +82,11 @@ mod tests {
     #[test]
     fn of_a_process() {
         let mut process =
-            ProcessFacts { pid: 7, status: "TracerPid:\t9\n".into(), ..ProcessFacts::default() };
+            ProcessFacts { pid: 7, status: Status::parse(b"TracerPid:\t9\n"), ..ProcessFacts::default() };
         let of =
             |process: &ProcessFacts| verdict(&Facts { process: Some(process.clone()), ..Facts::default() });
         assert!(of(&process).contains("while process 9 does"));
-        process.status.clear();
+        process.status = Status::default();
         assert_eq!(of(&process), "You can trace process 7.");
         process.open_memory = Some("Permission denied".into());
         assert!(of(&process).starts_with("You cannot trace process 7; what would permit it: "));

@@ -179,16 +179,3 @@ impl Session {
         self.ended = target::sys::ptrace::wait_for_end(self.pid);
     }
 }
-
-/// Removes what a killed xol left in a process. Gives the number of restored sites.
-///
-/// # Errors
-/// See [`Error`].
-pub fn detach(pid: u32) -> Result<u64, Error> {
-    let pid = i32::try_from(pid).map_err(|_| TargetError::NoSuchProcess { pid: -1 })?;
-    let (found, left) = recover::recover(pid)?;
-    if !left.verified {
-        return Err(TargetError::Line("the text could not be verified".to_owned()).into());
-    }
-    Ok(found as u64)
-}

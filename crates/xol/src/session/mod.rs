@@ -14,7 +14,6 @@ mod rows;
 mod start;
 mod types;
 
-pub use finish::detach;
 pub use start::Session;
 pub use types::{
     Action, Error, Hit, LostBy, Mechanism, Options, Progress, SiteStatus, State, Summary, Target,

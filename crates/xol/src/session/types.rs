@@ -133,7 +133,7 @@ pub struct Summary {
     pub longest_stop_us: u64,
     /// Whether the text is byte for byte what it was.
     pub text_restored: bool,
-    /// Bytes of ours that are still mapped.
+    /// Mappings of ours that stay, because something may still reach them.
     pub left_mapped: u64,
     /// What the user should know.
     pub warnings: Vec<String>,

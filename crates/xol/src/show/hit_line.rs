@@ -1,10 +1,10 @@
 //! The lines of `trace` for people.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use xol::session::{Hit, SiteStatus};
 
-use super::name::printable;
+use super::name::file_and_name;
 use super::number::seconds;
 
 /// Names of sites: canonical, and as short as they can be told apart.
@@ -17,24 +17,17 @@ pub(crate) struct Names {
 impl Names {
     /// The names of `sites`.
     pub(crate) fn new(sites: &[SiteStatus]) -> Self {
-        let mut files: HashMap<&str, &str> = HashMap::new();
-        let mut ambiguous: Vec<&str> = Vec::new();
-        for site in sites {
-            let (file, symbol) = file_and_symbol(&site.probe);
-            if *files.entry(symbol).or_insert(file) != file {
-                ambiguous.push(symbol);
-            }
+        let parts: Vec<(String, String)> = sites.iter().map(|site| file_and_name(&site.probe)).collect();
+        let mut files: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for (file, name) in &parts {
+            files.entry(name).or_default().insert(file);
         }
-        let label = |site: &SiteStatus| match file_and_symbol(&site.probe) {
-            (file, symbol) if ambiguous.contains(&symbol) => {
-                printable(&format!("{file}:{symbol}")).into_owned()
-            }
-            (_, symbol) => printable(symbol).into_owned(),
+        let label = |(file, name): &(String, String)| match files.get(name.as_str()) {
+            Some(files) if files.len() > 1 => format!("{}:{name}", file.rsplit('/').next().unwrap_or(file)),
+            _ => name.clone(),
         };
-        Self {
-            probes: sites.iter().map(|site| site.probe.clone()).collect(),
-            labels: sites.iter().map(label).collect(),
-        }
+        let labels = parts.iter().map(label).collect();
+        Self { probes: sites.iter().map(|site| site.probe.clone()).collect(), labels }
     }
 
     /// How many sites are known.
@@ -51,19 +44,6 @@ impl Names {
     pub(crate) fn label(&self, site: usize) -> &str {
         self.labels.get(site).map_or("unknown", String::as_str)
     }
-}
-
-/// The last part of the path, and the symbol, of `KIND:REAL_PATH:SYMBOL`.
-fn file_and_symbol(probe: &str) -> (&str, &str) {
-    let rest = probe.split_once(':').map_or(probe, |(_, rest)| rest);
-    // A quoted path ends at its quote; any other has no colon.
-    let path_end = match rest.strip_prefix('"').and_then(|quoted| quoted.find('"')) {
-        Some(length) => length + 2,
-        None => rest.find(':').unwrap_or(rest.len()),
-    };
-    let (path, symbol) = rest.split_at(path_end);
-    let file = path.rsplit('/').next().unwrap_or(path).trim_matches('"');
-    (file, symbol.strip_prefix(':').unwrap_or(symbol))
 }
 
 /// Time since all probes were armed, thread, symbol, arguments.
@@ -126,12 +106,5 @@ mod tests {
         let labels: Vec<&str> = (0..4).map(|index| names.label(index)).collect();
         assert_eq!(labels, ["malloc", "jemalloc.so:free", "libc.so.6:free", "unknown"]);
         assert_eq!(names.probe(0), "uprobe:/lib/libc.so.6:malloc");
-    }
-
-    #[test]
-    fn parts_of_a_probe() {
-        assert_eq!(file_and_symbol("uprobe:/bin/a:std::f(int)+0x4"), ("a", "std::f(int)+0x4"));
-        assert_eq!(file_and_symbol("uprobe:\"/odd:dir/a b\":f"), ("a b", "f"));
-        assert_eq!(file_and_symbol("nonsense"), ("nonsense", ""));
     }
 }

@@ -15,6 +15,16 @@ impl Serialize for Hex {
     }
 }
 
+/// Bytes as `"e9 00 01"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HexBytes<'a>(pub(crate) &'a [u8]);
+
+impl Serialize for HexBytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&insn::plan::hex(self.0))
+    }
+}
+
 /// One line.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -31,6 +41,8 @@ pub(crate) enum Line<'a> {
     List { probe: &'a str, file_address: Hex, size: u64 },
     /// A mapped file with code, of `list -p PID`.
     File { path: &'a str, functions: u64 },
+    /// How a site would be probed.
+    Explain(Explain<'a>),
     /// One finding of `doctor`.
     Doctor { check: &'a str, ok: bool, detail: &'a str, fix: Option<&'a str> },
     /// The end of a session: always the last line.
@@ -95,6 +107,44 @@ struct Args {
     arg3: Hex,
     arg4: Hex,
     arg5: Hex,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Explain<'a> {
+    pub(crate) probe: &'a str,
+    pub(crate) address: Hex,
+    pub(crate) file_address: Hex,
+    /// Whether `address` is a guess, no process being given.
+    pub(crate) assumed: bool,
+    pub(crate) mechanism: &'a str,
+    /// Why it is refused.
+    pub(crate) reason: Option<&'a str>,
+    pub(crate) displaced: Vec<Instruction<'a>>,
+    pub(crate) written: HexBytes<'a>,
+    pub(crate) stub: Vec<Instruction<'a>>,
+    pub(crate) interior: Vec<Interior>,
+    pub(crate) coherence: &'a [String],
+    pub(crate) rejected: Vec<Rejected<'a>>,
+    pub(crate) notes: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Instruction<'a> {
+    pub(crate) address: Hex,
+    pub(crate) bytes: HexBytes<'a>,
+    pub(crate) text: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Interior {
+    pub(crate) address: Hex,
+    pub(crate) byte: Hex,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Rejected<'a> {
+    pub(crate) mechanism: &'a str,
+    pub(crate) reason: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -253,6 +303,30 @@ mod tests {
                 lost: 0
             })),
             r#"{"type":"interval","elapsed":5,"probe":"uprobe:/bin/a:f","pid":7,"hits":2,"lost":0}"#
+        );
+    }
+
+    #[test]
+    fn explain() {
+        let insn = |text| Instruction { address: Hex(0x10), bytes: HexBytes(&[0x41, 0x57]), text };
+        let line = Explain {
+            probe: "uprobe:/bin/a:f",
+            address: Hex(0x10),
+            file_address: Hex(0x10),
+            assumed: true,
+            mechanism: "trap",
+            reason: None,
+            displaced: vec![insn("push %r15")],
+            written: HexBytes(&[0xcc]),
+            stub: Vec::new(),
+            interior: vec![Interior { address: Hex(0x12), byte: Hex(6) }],
+            coherence: &["write it".into()],
+            rejected: vec![Rejected { mechanism: "jump", reason: "too short" }],
+            notes: &[],
+        };
+        assert_eq!(
+            text(&Line::Explain(line)),
+            r#"{"type":"explain","probe":"uprobe:/bin/a:f","address":"0x10","file_address":"0x10","assumed":true,"mechanism":"trap","reason":null,"displaced":[{"address":"0x10","bytes":"41 57","text":"push %r15"}],"written":"cc","stub":[],"interior":[{"address":"0x12","byte":"0x6"}],"coherence":["write it"],"rejected":[{"mechanism":"jump","reason":"too short"}],"notes":[]}"#
         );
     }
 

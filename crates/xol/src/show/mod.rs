@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod error;
+pub(crate) mod explain;
 pub(crate) mod flood;
 pub(crate) mod hit_line;
 pub(crate) mod json;

@@ -2,6 +2,10 @@
 
 use std::borrow::Cow;
 
+use symbols::Spec;
+use symbols::demangle::demangle;
+use symbols::spec::{NamePattern, PathPattern};
+
 /// `text` without characters that would do something to a terminal: a hostile file may name a function so.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
@@ -12,6 +16,20 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
         false => vec![c],
     });
     Cow::Owned(escaped.collect())
+}
+
+/// File and name of a canonical probe for people: unquoted, and as the programmer wrote them.
+pub(crate) fn file_and_name(probe: &str) -> (String, String) {
+    let Ok(Spec { path: PathPattern::Named(path), name, .. }) = Spec::parse(probe) else {
+        return (String::new(), printable(probe).into_owned());
+    };
+    let readable = |symbol: &str| demangle(symbol).map_or(symbol.to_string(), |demangled| demangled.full);
+    let name = match name {
+        NamePattern::Symbol(symbol) => readable(&symbol),
+        NamePattern::Offset { symbol, offset } => format!("{}+{offset:#x}", readable(&symbol)),
+        other => other.to_string(),
+    };
+    (printable(&path).into_owned(), printable(&name).into_owned())
 }
 
 /// `text` in at most `width` columns: the middle gives way, since paths differ at the end and symbols at both ends.
@@ -51,6 +69,20 @@ mod tests {
     fn control_characters_are_shown_not_obeyed() {
         assert_eq!(printable("malloc"), "malloc");
         assert_eq!(printable("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\n");
+    }
+
+    #[test]
+    fn parts_of_a_probe() {
+        let cases = [
+            ("uprobe:/bin/a:main", ("/bin/a", "main")),
+            ("uprobe:/bin/a:_ZN1a1fEi+0x4", ("/bin/a", "a::f(int)+0x4")),
+            ("uprobe:\"/odd:dir/a b\":\"operator+\"", ("/odd:dir/a b", "operator+")),
+            ("uprobe:/bin/a:0x1130", ("/bin/a", "0x1130")),
+            ("nonsense", ("", "nonsense")),
+        ];
+        for (probe, (file, name)) in cases {
+            assert_eq!(file_and_name(probe), (file.into(), name.into()), "{probe}");
+        }
     }
 
     #[test]

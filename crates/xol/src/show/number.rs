@@ -37,9 +37,14 @@ pub(crate) fn microseconds(microseconds: u64) -> String {
     format!("{}.{} {unit}", thousands(microseconds / size), microseconds % size * 10 / size)
 }
 
-/// `1 site`, `2 sites`.
+/// `1 site`, `2 sites`, `2 patches`.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
-    format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
+    let ending = match number {
+        1 => "",
+        _ if noun.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{ending}", thousands(number))
 }
 
 #[cfg(test)]

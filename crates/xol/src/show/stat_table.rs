@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use console::style;
 use xol::session::{Mechanism, SiteStatus};
 
-use super::name::{printable, shorten};
+use super::name::{file_and_name, shorten};
 use super::number::{counted, thousands};
 use crate::cli::args::SortBy;
 
@@ -46,14 +46,17 @@ impl Row {
             mechanism: site.mechanism,
             pid: site.pid,
             address: site.address.unwrap_or(site.file_address),
-            name: short_name(site),
+            name: readable_name(site),
         }
     }
 }
 
-/// The probe's canonical name without the kind everything has.
-fn short_name(site: &SiteStatus) -> String {
-    printable(site.probe.strip_prefix("uprobe:").unwrap_or(&site.probe)).into_owned()
+/// The probe's name for people, file and all.
+fn readable_name(site: &SiteStatus) -> String {
+    match file_and_name(&site.probe) {
+        (file, name) if file.is_empty() => name,
+        (file, name) => format!("{file}:{name}"),
+    }
 }
 
 /// The lines of the table: header, rows, and what is not shown.
@@ -155,7 +158,11 @@ pub(crate) fn refused(sites: &[SiteStatus]) -> Vec<String> {
     let refused = sites.iter().filter(|site| site.mechanism == Mechanism::Refused);
     refused
         .map(|site| {
-            format!("refused: {}: {}", short_name(site), site.reason.as_deref().unwrap_or("no reason given"))
+            format!(
+                "refused: {}: {}",
+                readable_name(site),
+                site.reason.as_deref().unwrap_or("no reason given")
+            )
         })
         .collect()
 }

@@ -42,8 +42,8 @@ pub(crate) fn warnings(summary: &Summary) -> Vec<String> {
         summary.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
     if summary.left_mapped > 0 {
         lines.push(format!(
-            "warning: {} of stubs stay mapped, since a thread or a stack may still reach them",
-            counted(summary.left_mapped, "byte")
+            "warning: {} of stubs left behind, since a thread or a stack may still reach them",
+            counted(summary.left_mapped, "mapping")
         ));
     }
     lines
@@ -76,10 +76,10 @@ mod tests {
     #[test]
     fn what_remains_is_named() {
         let summary =
-            Summary { left_mapped: 65_536, warnings: vec!["a holder died".into()], ..Summary::default() };
+            Summary { left_mapped: 2, warnings: vec!["a holder died".into()], ..Summary::default() };
         let lines = warnings(&summary);
         assert_eq!(lines[0], "warning: a holder died");
-        assert!(lines[1].starts_with("warning: 65,536 bytes of stubs stay mapped"));
+        assert!(lines[1].starts_with("warning: 2 mappings of stubs left behind"));
         assert!(warnings(&Summary::default()).is_empty());
     }
 }
