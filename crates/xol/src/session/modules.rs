@@ -102,9 +102,9 @@ impl View {
     }
 
     /// Start of the heap.
-    pub(super) fn start_brk(&self) -> Option<u64> {
+    pub(super) fn start_brk(&self) -> Option<Address> {
         let text = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
-        symbols::stat::Stat::parse(&text).map(|stat| stat.start_brk.0)
+        symbols::stat::Stat::parse(&text).map(|stat| stat.start_brk)
     }
 
     /// Where the dynamic loader is mapped, if there is one.
