@@ -278,13 +278,22 @@ impl<'a> Symbols<'a> {
     }
 }
 
-/// Of aliases, the name to show: global before weak before local, the default version first, then the shortest name.
+/// Of aliases, the name to show: exported before local, the default version first, then the shortest name.
+///
+/// Weak is no worse than global: in libc the public names (`calloc`) are weak aliases of private ones (`__libc_calloc`).
 pub fn preferred<'s, 'a: 's>(aliases: impl Iterator<Item = &'s Symbol<'a>>) -> Option<&'s Symbol<'a>> {
     aliases.min_by_key(|symbol| {
         let old_version = symbol.version.is_some_and(|version| !version.default);
         // A name with leading underscores is the implementation's own: people mean the other one.
         let private = symbol.name.starts_with("__");
-        (symbol.kind == Kind::Data, symbol.binding, old_version, private, symbol.name.len(), symbol.name)
+        (
+            symbol.kind == Kind::Data,
+            symbol.binding == Binding::Local,
+            old_version,
+            private,
+            symbol.name.len(),
+            symbol.name,
+        )
     })
 }
 
