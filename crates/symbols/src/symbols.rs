@@ -3,6 +3,7 @@
 //! Names are borrowed from the file and demangled only when asked: a compiler's library has a million of them.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::ops::Range;
 
@@ -208,12 +209,12 @@ impl<'a> Symbols<'a> {
         let versym = dynamic.versym.and_then(|address| image.tail(address)).unwrap_or(&[]);
         let mut versym = Reader::new(versym);
         let verdef = dynamic.verdef.and_then(|address| image.tail(address)).unwrap_or(&[]);
-        let versions = version_names(verdef, image.strings());
+        let versions: HashMap<u16, &str> = version_names(verdef, image.strings()).into_iter().collect();
         let mut names = Names::new(image.strings());
         for raw in dynamic_symbols(image) {
             // Bit 15 hides a version from programs linked today; 0 is local, 1 the file itself.
             let version = versym.u16().and_then(|index| {
-                let (_, name) = versions.iter().find(|(known, _)| *known == index & 0x7fff)?;
+                let name = versions.get(&(index & 0x7fff))?;
                 (index & 0x7fff > 1).then_some(Version { name, default: index & 0x8000 == 0 })
             });
             match names.get(raw.name) {

@@ -430,3 +430,44 @@ fn an_object_file_is_not_a_program() {
     let Some(bytes) = compile(directory.path(), "gcc", "int f(void){return 0;}", &["-c"]) else { return };
     assert!(Image::parse(&bytes).unwrap().isa().unwrap_err().to_string().contains("object file"));
 }
+
+const GO: &str = "package main\n\n//go:noinline\nfunc work(n int) int { return n * 3 }\n\nfunc main() { println(work(4)) }\n";
+
+/// Builds a Go program with the cache in its own directory; bounded, because the first build compiles the runtime.
+fn compile_go(directory: &Path, flags: &[&str]) -> Option<Vec<u8>> {
+    std::fs::write(directory.join("main.go"), GO).unwrap();
+    let run = Command::new("timeout")
+        .args(["240", "go", "build", "-o", "program"])
+        .args(flags)
+        .arg("main.go")
+        .current_dir(directory)
+        .env("GOCACHE", directory.join("cache"))
+        .env("GOFLAGS", "-mod=mod")
+        .env("GO111MODULE", "off")
+        .output();
+    match run {
+        Ok(run) if run.status.success() => Some(std::fs::read(directory.join("program")).unwrap()),
+        Ok(run) => {
+            eprintln!("skipped: go build {flags:?}: {}", String::from_utf8_lossy(&run.stderr));
+            None
+        }
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn a_stripped_go_program_names_its_functions() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(with_symbols) = compile_go(directory.path(), &[]) else { return };
+    let Some(stripped) = compile_go(directory.path(), &["-ldflags=-s"]) else { return };
+    let (with_symbols, stripped) = (module(&with_symbols), module(&stripped));
+    assert!(stripped.image.is_static_go());
+    let (named, found) = (with_symbols.one("main.work"), stripped.one("main.work"));
+    assert_eq!(found.file_address, named.file_address);
+    // The table has no sizes: a function reaches to the next one.
+    assert!(found.size >= named.size);
+    assert!(stripped.starts_function(found.file_address));
+}
