@@ -381,16 +381,17 @@ impl<'a> Image<'a> {
 
     /// Run-time minus file address of the module, one of whose mappings begins at `start` with the file's byte `offset`.
     ///
-    /// Two segments may share a page of the file: `executable` (the mapping's permission) then decides.
+    /// Segments may share a page of the file: `executable` (the mapping's permission) decides, then which one begins there. So
+    /// ask with the mapping of the code where there is a choice.
     #[must_use]
     pub fn bias_of(&self, start: Address, offset: u64, executable: bool) -> Option<Bias> {
         let covers = |segment: &&Segment| {
             let first = segment.offset & !(PAGE - 1);
             (first..segment.offset.saturating_add(segment.file_size)).contains(&offset)
         };
-        let candidates = || self.segments.iter().filter(covers);
-        let segment =
-            candidates().find(|segment| segment.executable == executable).or_else(|| candidates().next())?;
+        let starts = |segment: &Segment| segment.offset & !(PAGE - 1) == offset;
+        let rank = |segment: &&Segment| (segment.executable == executable, starts(segment));
+        let segment = self.segments.iter().filter(covers).max_by_key(rank)?;
         let file = FileAddress(segment.address.0.wrapping_sub(segment.offset).wrapping_add(offset));
         Some(Bias::between(start, file))
     }

@@ -10,12 +10,13 @@ use crate::elf::{Image, Linkage};
 use crate::frames::Frame;
 use crate::lsda::landing_pads;
 use crate::symbols::{Binding, Symbols};
-use crate::{go, relocations, rseq};
+use crate::{relocations, rseq};
 
 /// The outline of a module, in the file's addresses. Each list is sorted and free of duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
-    /// Function ranges from symbols, unwind tables and Go's function table; they may nest or overlap.
+    /// Function ranges from symbols (in a stripped Go program: its function table) and unwind tables; they may nest or
+    /// overlap.
     pub functions: Vec<Range<FileAddress>>,
     /// Code addresses that data refer to: relocations, landing pads, exported symbols, entry points. May hold more than is
     /// true (a number that looks like an address), never less than the file tells.
@@ -67,7 +68,6 @@ fn functions(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Vec<
     let code = Code::of(image);
     let mut ranges: Vec<_> = frames.iter().map(|frame| frame.range.clone()).collect();
     ranges.extend(symbols.functions().map(|symbol| symbol.range()));
-    ranges.extend(go::functions(image).into_iter().map(|function| function.range));
     ranges.retain(|range| !range.is_empty() && code.holds(range));
     ranges.sort_unstable_by_key(|range| (range.start, range.end));
     ranges.dedup();

@@ -113,12 +113,12 @@ pub fn modules(rendezvous: &Rendezvous, read: &mut dyn FnMut(Address, &mut [u8])
 
 /// A string of the process; reads in small pieces that do not cross a page, behind which there may be nothing.
 fn text(at: Address, read: &mut dyn FnMut(Address, &mut [u8]) -> bool) -> String {
-    const PIECE: u64 = 64;
+    const PIECE: usize = 64;
     let mut bytes = Vec::new();
     let mut at = at;
     while bytes.len() < LONGEST_NAME {
-        let mut piece = [0; PIECE as usize];
-        let len = usize::try_from(PIECE - at.0 % PIECE).unwrap_or(1);
+        let mut piece = [0; PIECE];
+        let len = PIECE - usize::try_from(at.0 % PIECE as u64).unwrap_or(0);
         let Some(piece) = piece.get_mut(..len) else { break };
         if !read(at, piece) {
             break;

@@ -83,10 +83,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The bytes of `table` up to the first NUL after `offset`, as text.
+/// Longer than any path, library or version name; what a table without NULs costs at most.
+const LONGEST_STRING: usize = 64 << 10;
+
+/// The bytes of `table` from `offset` up to the next NUL, as text.
 pub(crate) fn string_at(table: &[u8], offset: u64) -> Option<&str> {
     let tail = table.get(usize::try_from(offset).ok()?..)?;
-    let len = tail.iter().position(|byte| *byte == 0)?;
+    let len = tail.iter().take(LONGEST_STRING).position(|byte| *byte == 0)?;
     std::str::from_utf8(tail.get(..len)?).ok()
 }
 

@@ -5,7 +5,7 @@ use object::read::elf::SectionHeader;
 
 use crate::address::FileAddress;
 use crate::elf::{Image, LE};
-use crate::reader::{Reader, string_at};
+use crate::reader::Reader;
 use crate::symbols::{dynamic_entries, dynamic_symbol};
 
 /// One dynamic relocation of x86-64 (psABI, "Relocation Types"; `RELR` entries appear as `R_X86_64_RELATIVE`).
@@ -104,7 +104,9 @@ pub fn import_slots(image: &Image<'_>, name: &str) -> Vec<FileAddress> {
     let entries = dynamic_entries(image);
     let named = |index: u32| {
         let symbol = dynamic_symbol(entries, index)?;
-        string_at(image.strings(), u64::from(symbol.name)).filter(|text| *text == name)
+        let text =
+            image.strings().get(usize::try_from(symbol.name).ok()?..)?.strip_prefix(name.as_bytes())?;
+        (text.first() == Some(&0)).then_some(())
     };
     let slot = |kind: u32| matches!(kind, elf::R_X86_64_JUMP_SLOT | elf::R_X86_64_GLOB_DAT);
     relocations(image).filter(|r| slot(r.kind) && named(r.symbol).is_some()).map(|r| r.address).collect()

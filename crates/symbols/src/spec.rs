@@ -353,10 +353,12 @@ fn hexadecimal(text: &str) -> Option<&str> {
 /// something follows (so that `operator+` and `<A as B + C>::f` stay names).
 fn split_offset(text: &str) -> Option<(&str, &str)> {
     let (symbol, offset) = text.rsplit_once('+')?;
+    if symbol.is_empty() || (symbol.ends_with("operator") && offset.is_empty()) {
+        return None;
+    }
     let plain = |letter: char| letter.is_alphanumeric() || "_.$@".contains(letter);
     let meant = offset.starts_with(|first: char| first.is_ascii_digit()) || symbol.chars().all(plain);
-    (!symbol.is_empty() && !(symbol.ends_with("operator") && offset.is_empty()) && meant)
-        .then_some((symbol, offset))
+    meant.then_some((symbol, offset))
 }
 
 fn parse_offset(text: &str) -> Result<u64, Reason> {

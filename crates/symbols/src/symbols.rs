@@ -3,6 +3,7 @@
 //! Names are borrowed from the file and demangled only when asked: a compiler's library has a million of them.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::ops::Range;
 
@@ -208,12 +209,12 @@ impl<'a> Symbols<'a> {
         let versym = dynamic.versym.and_then(|address| image.tail(address)).unwrap_or(&[]);
         let mut versym = Reader::new(versym);
         let verdef = dynamic.verdef.and_then(|address| image.tail(address)).unwrap_or(&[]);
-        let versions = version_names(verdef, image.strings());
+        let versions: HashMap<u16, &str> = version_names(verdef, image.strings()).into_iter().collect();
         let mut names = Names::new(image.strings());
         for raw in dynamic_symbols(image) {
             // Bit 15 hides a version from programs linked today; 0 is local, 1 the file itself.
             let version = versym.u16().and_then(|index| {
-                let (_, name) = versions.iter().find(|(known, _)| *known == index & 0x7fff)?;
+                let name = versions.get(&(index & 0x7fff))?;
                 (index & 0x7fff > 1).then_some(Version { name, default: index & 0x8000 == 0 })
             });
             match names.get(raw.name) {
@@ -278,13 +279,22 @@ impl<'a> Symbols<'a> {
     }
 }
 
-/// Of aliases, the name to show: global before weak before local, the default version first, then the shortest name.
+/// Of aliases, the name to show: exported before local, the default version first, then the shortest name.
+///
+/// Weak is no worse than global: in libc the public names (`calloc`) are weak aliases of private ones (`__libc_calloc`).
 pub fn preferred<'s, 'a: 's>(aliases: impl Iterator<Item = &'s Symbol<'a>>) -> Option<&'s Symbol<'a>> {
     aliases.min_by_key(|symbol| {
         let old_version = symbol.version.is_some_and(|version| !version.default);
         // A name with leading underscores is the implementation's own: people mean the other one.
         let private = symbol.name.starts_with("__");
-        (symbol.kind == Kind::Data, symbol.binding, old_version, private, symbol.name.len(), symbol.name)
+        (
+            symbol.kind == Kind::Data,
+            symbol.binding == Binding::Local,
+            old_version,
+            private,
+            symbol.name.len(),
+            symbol.name,
+        )
     })
 }
 
