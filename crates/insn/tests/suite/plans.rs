@@ -1,4 +1,5 @@
 //! Planning of sets of sites.
+#![allow(clippy::single_range_in_vec_init, reason = "a module with one function is meant")]
 
 use std::collections::HashMap;
 use std::ops::Range;

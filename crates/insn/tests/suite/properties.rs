@@ -158,7 +158,7 @@ proptest! {
                 prop_assert_eq!(insn.address, next);
                 prop_assert!(insn.address < patch.start + patch.overwritten.len() as u64);
                 prop_assert!(relocate(Isa::X86_64, insn.address, &insn.bytes, insn.address).is_ok());
-                next = next + insn.bytes.len() as u64;
+                next += insn.bytes.len() as u64;
             }
         }
     }
