@@ -5,7 +5,7 @@
 //! choose the areas, each new area where it serves the most of those still to come; the others fill up what is there.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use crate::address::Address;
@@ -55,6 +55,8 @@ const PAGE: u64 = 0x1000;
 const REACH: u64 = (2 << 30) - (1 << 20);
 /// Start of an unconstrained stub: a fetch block of today's processors.
 const ALIGN: u64 = 16;
+/// How many groups of wishes are asked about a new area: a module of 100 MB has thousands.
+const MAX_SAMPLE: usize = 512;
 /// A stretch in which the displacement's highest byte is the same.
 const WINDOW: u64 = 1 << 24;
 
@@ -315,12 +317,13 @@ impl<'a> Search<'a> {
     /// In the first region that has an area for the wish, the one that serves most of the remaining wishes; of equals
     /// the nearest.
     fn new_area(&self, wish: &Wish, remaining: &[Wish]) -> Option<Address> {
-        let mut groups: HashMap<(u64, u8), (usize, &Wish)> = HashMap::new();
+        let mut groups: BTreeMap<(u64, u8), (usize, &Wish)> = BTreeMap::new();
         for other in remaining.iter().filter(|other| other.is_choosy()) {
             groups.entry(other.group()).or_insert((0, other)).0 += 1;
         }
+        let sample: Vec<_> = groups.values().step_by(groups.len() / MAX_SAMPLE + 1).collect();
         let score = |start: Address| -> usize {
-            groups.values().filter(|(_, other)| serves(other, start)).map(|(count, _)| count).sum()
+            sample.iter().filter(|(_, other)| serves(other, start)).map(|(count, _)| count).sum()
         };
         self.regions(wish).into_iter().find_map(|region| {
             let first = region.start.0.checked_next_multiple_of(AREA_LEN)?;

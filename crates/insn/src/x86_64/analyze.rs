@@ -88,6 +88,7 @@ pub(crate) fn kind(insn: &Instruction) -> Kind {
         Code::Int3 | Code::Int1 => Kind::Refused("it is a breakpoint, which belongs to a debugger"),
         Code::Int_imm8 => Kind::Refused("software interrupts are not displaced yet"),
         Code::Sysenter => Kind::Refused("the kernel returns from it to a fixed address"),
+        Code::Xend | Code::Xabort_imm8 => Kind::Refused("transactions are not displaced yet"),
         Code::Enclu => Kind::Refused("it stores its own address"),
         _ if insn.is_jcc_short_or_near() => Kind::Conditional(target),
         _ if insn.is_loop() || insn.is_loopcc() || insn.is_jcx_short() => Kind::Counted(target),

@@ -73,3 +73,53 @@ pub(crate) const TOPS: [i8; 19] = [
     0x60, 0x61, 0x3f, 0x37, 0x2f, 0x27, 0x1f, 0x1e, 0x17, 0x16, 0x0e, 0x07, 0x06, -0x2c, -0x2a, -0x16, -0x32,
     -0x66, -0x7e,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition, tried one address after the other.
+    fn first_by_trying(from: Address, interior: &[u8], least: Address) -> Option<Address> {
+        (0..1 << 21).map(|offset| least + offset).find(|at| {
+            let bytes = encode(from, *at);
+            bytes.is_some_and(|bytes| {
+                interior.iter().all(|offset| TRAPPING.contains(&bytes[usize::from(*offset)]))
+            })
+        })
+    }
+
+    #[test]
+    fn landings_are_the_lowest_that_trap() {
+        let from = Address(0x7f00_1234_5677);
+        for interior in [&[][..], &[1], &[2], &[1, 2], &[3], &[1, 3], &[2, 3]] {
+            for distance in
+                [-0x7fff_0000, -0x100_0001, -1, 0, 0x5f_fff0, 0x00ea_eaeb, 0x6060_6060, 0x7f00_0000]
+            {
+                let least = from.offset(distance);
+                let tried = first_by_trying(from, interior, least);
+                assert!(tried.is_some() || interior.contains(&3));
+                let found = landing(from, interior, least);
+                if tried.is_some() || found.is_none() {
+                    assert_eq!(found, tried, "{interior:?} from {distance:#x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_highest_byte_is_signed() {
+        let from = Address(0x7f00_0000_0000);
+        let end = from + LEN as u64;
+        assert_eq!(landing(from, &[4], end.offset(-0x7fff_0000)), Some(end.offset(-0x7e00_0000)));
+        assert_eq!(landing(from, &[4], end.offset(-1)), Some(end.offset(0x0600_0000)));
+        assert_eq!(landing(from, &[1, 4], end.offset(0x61ff_ffff)), None);
+        assert_eq!(landing(from, &[], end.offset(0x8000_0000)), None);
+    }
+
+    #[test]
+    fn the_preferred_windows_are_all_there_are() {
+        let mut tops: Vec<u8> = TOPS.iter().map(|top| top.cast_unsigned()).collect();
+        tops.sort_unstable();
+        assert_eq!(tops, TRAPPING);
+    }
+}

@@ -51,11 +51,16 @@ fn note(insn: &Instruction, findings: &mut dyn Findings) {
             branch(insn, findings);
         }
         // `syscall` among them: a sleeping thread's PC is behind it.
-        FlowControl::Call | FlowControl::IndirectCall | FlowControl::Interrupt => {
+        FlowControl::Call | FlowControl::IndirectCall => {
             branch(insn, findings);
             findings.returns(Address(insn.next_ip()));
         }
-        FlowControl::IndirectBranch | FlowControl::Return | FlowControl::Exception => {}
+        FlowControl::Interrupt if insn.code() == Code::Int_imm8 => findings.returns(Address(insn.next_ip())),
+        // A breakpoint is padding, and nobody sleeps behind it.
+        FlowControl::Interrupt
+        | FlowControl::IndirectBranch
+        | FlowControl::Return
+        | FlowControl::Exception => {}
     }
 }
 
