@@ -38,7 +38,13 @@ pub(crate) enum Line<'a> {
     /// Hits that `trace` could not record, when it is known.
     Lost { probe: &'a str, count: u64, reason: &'a str },
     /// Something that can be probed.
-    List { probe: &'a str, file_address: Hex, size: u64 },
+    List {
+        probe: &'a str,
+        file_address: Hex,
+        size: u64,
+        /// The name as the programmer wrote it, where it is mangled.
+        demangled: Option<&'a str>,
+    },
     /// A mapped file with code, of `list -p PID`.
     File { path: &'a str, functions: u64 },
     /// How a site would be probed.
@@ -123,7 +129,7 @@ pub(crate) struct Explain<'a> {
     pub(crate) written: HexBytes<'a>,
     pub(crate) stub: Vec<Instruction<'a>>,
     pub(crate) interior: Vec<Interior>,
-    pub(crate) coherence: &'a [String],
+    pub(crate) coherence: Vec<String>,
     pub(crate) rejected: Vec<Rejected<'a>>,
     pub(crate) notes: &'a [String],
 }
@@ -283,8 +289,13 @@ mod tests {
             r#"{"type":"lost","probe":"uprobe:/bin/a:f","count":12,"reason":"ring full"}"#
         );
         assert_eq!(
-            text(&Line::List { probe: "uprobe:/bin/a:f", file_address: Hex(0x1130), size: 5 }),
-            r#"{"type":"list","probe":"uprobe:/bin/a:f","file_address":"0x1130","size":5}"#
+            text(&Line::List {
+                probe: "uprobe:/bin/a:f",
+                file_address: Hex(0x1130),
+                size: 5,
+                demangled: None
+            }),
+            r#"{"type":"list","probe":"uprobe:/bin/a:f","file_address":"0x1130","size":5,"demangled":null}"#
         );
         assert_eq!(
             text(&Line::Doctor { check: "yama", ok: false, detail: "scope 1", fix: Some("use -- CMD") }),
@@ -320,7 +331,7 @@ mod tests {
             written: HexBytes(&[0xcc]),
             stub: Vec::new(),
             interior: vec![Interior { address: Hex(0x12), byte: Hex(6) }],
-            coherence: &["write it".into()],
+            coherence: vec!["write it".into()],
             rejected: vec![Rejected { mechanism: "jump", reason: "too short" }],
             notes: &[],
         };
