@@ -16,6 +16,23 @@ use symbols::status::Status;
 /// Symbolic links that the kernel follows in one path (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
+/// A version of a file: another one has another identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Identity {
+    /// The file's inode.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+}
+
 /// A root directory, what a process has mapped in it, and where names without a slash are looked for.
 #[derive(Clone, Debug)]
 pub struct System {
@@ -116,6 +133,20 @@ impl System {
             todo.extend(components(&target));
         }
         fs::symlink_metadata(self.outside(&real)).map(|_| real)
+    }
+
+    /// Which version of which file is at `path` (without links).
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn identity(&self, path: &Path) -> io::Result<Identity> {
+        let metadata = fs::metadata(self.outside(path))?;
+        Ok(Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
     }
 
     fn metadata(&self, path: &Path) -> Option<fs::Metadata> {

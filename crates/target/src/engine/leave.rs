@@ -258,20 +258,12 @@ impl<T: Target> Engine<T> {
         self.patches.insert(start, patched);
     }
 
-    /// Stops the world and says which threads stand in the area: records reserved by others are abandoned.
-    ///
-    /// # Errors
-    /// When the world does not stop.
-    pub fn threads_inside(&mut self) -> Result<Vec<Tid>, TargetError> {
-        self.stop_world()?;
-        let inside = self
-            .target
-            .tasks()
-            .into_iter()
-            .filter(|tid| self.target.registers(*tid).is_ok_and(|registers| self.in_area(registers.pc())))
-            .collect();
-        self.resume_world();
-        Ok(inside)
+    /// Which threads of the stopped world stand in the area.
+    pub fn threads_inside(&self) -> Vec<Tid> {
+        let inside = |tid: &Tid| {
+            self.target.registers(*tid).is_ok_and(|registers| self.in_area(registers.pc()))
+        };
+        self.target.tasks().into_iter().filter(inside).collect()
     }
 
     /// Notes a warning for the user.

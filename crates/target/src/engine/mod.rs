@@ -12,6 +12,6 @@ mod state;
 mod traps;
 mod world;
 
-pub use change::{Change, ChangeReport, Patched};
+pub use change::{Backing, Change, ChangeReport, Patched};
 pub use leave::Left;
 pub use state::{Engine, Notice, Statistics};

@@ -85,6 +85,8 @@ pub struct Engine<T: Target> {
     pub(super) dispositions: Dispositions,
     /// Threads that run to the end of a stub before they get a signal.
     pub(super) draining: HashMap<Tid, Drain>,
+    /// How often each thread asked for a slot.
+    pub(super) asked: HashMap<Tid, u32>,
     /// Threads that wait for the front.
     pub(super) held: BTreeSet<Tid>,
     /// Stopped by job control: with the signal.
@@ -125,6 +127,7 @@ impl<T: Target> Engine<T> {
             boundaries: HashMap::new(),
             dispositions: Dispositions::default(),
             draining: HashMap::new(),
+            asked: HashMap::new(),
             held: BTreeSet::new(),
             group_stopped: HashMap::new(),
             parked: BTreeSet::new(),

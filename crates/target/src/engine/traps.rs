@@ -108,7 +108,8 @@ impl<T: Target> Engine<T> {
             Ours::At(to) | Ours::Notify(to) => *to,
             Ours::Ask { retry, give_up } => {
                 let key = self.thread_key(tid);
-                if key.is_some_and(|key| self.assign_slot(tid, key)) { *retry } else { *give_up }
+                let given = self.may_ask(tid) && key.is_some_and(|key| self.assign_slot(tid, key));
+                if given { *retry } else { *give_up }
             }
             Ours::Exit => return self.on_exit_trap(tid, registers, info),
         };
@@ -129,6 +130,14 @@ impl<T: Target> Engine<T> {
             return Ok(());
         }
         self.target.resume(tid, Resume::Run(0))
+    }
+
+    /// A thread that asks again and again has a slot that its own program destroys: its events are lost, not its time.
+    fn may_ask(&mut self, tid: Tid) -> bool {
+        const LIMIT: u32 = 64;
+        let asked = self.asked.entry(tid).or_default();
+        *asked += 1;
+        *asked <= LIMIT
     }
 
     /// A SIGILL that another process queued, reported in the place of our fault's (which the kernel then drops).

@@ -30,8 +30,10 @@ pub enum Request {
         /// The thread.
         tid: Tid,
     },
-    /// Which threads are in the area now?
-    Inside,
+    /// Stop the world, and say which threads are in the area. It stands still until `Thaw`.
+    Freeze,
+    /// Let the world go on.
+    Thaw,
     /// Numbers so far.
     Status,
     /// Take everything out and let the target go.
@@ -49,11 +51,11 @@ pub enum Reply {
     Changed(ChangeReport, Option<i32>),
     /// To `Leave`.
     Left(Left, Status),
-    /// To `Inside`.
-    Inside(Vec<Tid>),
+    /// To `Freeze`: the threads inside.
+    Frozen(Vec<Tid>),
     /// To `Status`.
     Status(Status),
-    /// To `Go` and `Quit`.
+    /// To `Go`, `Thaw` and `Quit`.
     Done,
     /// It could not be done.
     Failed(TargetError),

@@ -177,7 +177,15 @@ impl Holder {
                 self.engine()?.go(tid);
                 Ok(Reply::Done)
             }
-            Request::Inside => Ok(Reply::Inside(self.engine()?.threads_inside()?)),
+            Request::Freeze => {
+                let engine = self.engine()?;
+                engine.stop_world()?;
+                Ok(Reply::Frozen(engine.threads_inside()))
+            }
+            Request::Thaw => {
+                self.engine()?.resume_world();
+                Ok(Reply::Done)
+            }
             Request::Status => Ok(Reply::Status(self.engine()?.statistics.into())),
             Request::Leave => {
                 let engine = self.engine()?;

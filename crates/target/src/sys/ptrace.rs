@@ -328,3 +328,22 @@ pub fn try_wait(tid: pid_t) -> io::Result<Option<(pid_t, Wait)>> {
         tid => Ok(Some((tid, decode(tid, status)))),
     }
 }
+
+/// Waits for a child to end: its exit status or the signal that killed it. `None` if it is no child of ours.
+#[must_use]
+pub fn wait_for_end(pid: pid_t) -> Option<(Option<i32>, Option<i32>)> {
+    loop {
+        let mut status: c_int = 0;
+        // SAFETY: waitpid writes one int to `status`.
+        let got = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+        if got == -1 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return None;
+        }
+        if got == pid && libc::WIFEXITED(status) {
+            return Some((Some(libc::WEXITSTATUS(status)), None));
+        }
+        if got == pid && libc::WIFSIGNALED(status) {
+            return Some((None, Some(libc::WTERMSIG(status))));
+        }
+    }
+}
