@@ -278,7 +278,7 @@ impl<'a> Module<'a> {
 /// Gaps of the process; without one, everything but the file's own place.
 fn free_room(system: &System, image: &Image<'_>, bias: Bias) -> Vec<std::ops::Range<Address>> {
     if !system.mappings().is_empty() {
-        return free_ranges(system.mappings(), system.start_of_heap());
+        return free_ranges(system.mappings(), system.start_of_heap().map(|start| start.0));
     }
     let mapping = |segment: &symbols::elf::Segment| symbols::maps::Mapping {
         range: bias.run_time(segment.range().start)..bias.run_time(segment.range().end),

@@ -94,6 +94,8 @@ struct LostBy {
     ring_full: u64,
     nested: u64,
     abandoned: u64,
+    #[serde(rename = "no slot")]
+    no_slot: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -190,6 +192,7 @@ impl<'a> From<&'a SiteStatus> for Line<'a> {
                 ring_full: site.lost_by.ring_full,
                 nested: site.lost_by.nested,
                 abandoned: site.lost_by.abandoned,
+                no_slot: site.lost_by.no_slot,
             },
             reason: site.reason.as_deref(),
         })
@@ -252,10 +255,10 @@ mod tests {
         let mut site = site("malloc", 0x5500_0000_0110);
         site.hits = 1_000_000;
         site.lost = 3;
-        site.lost_by = session::LostBy { ring_full: 1, nested: 2, abandoned: 0 };
+        site.lost_by = session::LostBy { ring_full: 1, nested: 2, abandoned: 0, no_slot: 0 };
         assert_eq!(
             text(&Line::from(&site)),
-            r#"{"type":"stat","probe":"uprobe:/lib/libc.so.6:malloc","spec":"libc:malloc","pid":7,"address":"0x550000000110","file_address":"0x110","mechanism":"jump","hits":1000000,"lost":3,"lost_by":{"ring full":1,"nested":2,"abandoned":0},"reason":null}"#
+            r#"{"type":"stat","probe":"uprobe:/lib/libc.so.6:malloc","spec":"libc:malloc","pid":7,"address":"0x550000000110","file_address":"0x110","mechanism":"jump","hits":1000000,"lost":3,"lost_by":{"ring full":1,"nested":2,"abandoned":0,"no slot":0},"reason":null}"#
         );
     }
 
