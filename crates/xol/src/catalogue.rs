@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use symbols::demangle::demangle;
 use symbols::frames::frames;
 use symbols::path::{self, Files, PathError};
 use symbols::resolve::{Match, ResolveError, resolve};
@@ -21,6 +22,8 @@ pub struct Entry {
     pub file_address: FileAddress,
     /// Bytes of the symbol; 0 if not known.
     pub size: u64,
+    /// Its symbol as the programmer wrote it, where that is mangled in the file.
+    pub demangled: Option<String>,
 }
 
 /// Why a PROBE means nothing.
@@ -184,6 +187,7 @@ fn entries_of(system: &System, path: &Path, spec: &Spec) -> Result<Vec<Entry>, L
         probe: binary.probe(place),
         file_address: place.file_address,
         size: place.size,
+        demangled: place.symbol.as_deref().and_then(demangle).map(|name| name.full),
     };
     Ok(places(&binary, spec)?.iter().map(entry).collect())
 }

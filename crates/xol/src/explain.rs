@@ -59,6 +59,17 @@ pub struct Placed {
     pub interior: Vec<Interior>,
 }
 
+/// A step of the procedure that makes written code visible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What code it is about.
+    pub situation: Situation,
+    /// Who does what.
+    pub text: String,
+    /// What goes wrong without it.
+    pub why: &'static str,
+}
+
 /// What is to be said of one site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
@@ -80,8 +91,8 @@ pub struct Explanation {
     pub displaced: Vec<Instruction>,
     /// The stub and the patch; `None` where there is none, or no room for it.
     pub placed: Option<Placed>,
-    /// The steps that make stub and patch visible to every CPU.
-    pub coherence: Vec<String>,
+    /// What makes stub and patch visible to every CPU, in this order.
+    pub coherence: Vec<Step>,
     /// What else should be known.
     pub notes: Vec<String>,
 }
@@ -138,6 +149,7 @@ struct Module<'a> {
     isa: Isa,
     bias: Bias,
     is_assumed: bool,
+    membarrier: bool,
     code: Vec<Code<'a>>,
     analysis: Analysis<'a>,
     room: Room,
@@ -161,9 +173,18 @@ impl<'a> Module<'a> {
             data: image.rodata().into_iter().map(at_run_time).collect(),
             refused: outline.refused_at(bias),
         };
-        let analysis = Analysis::new(isa, &code, &outline, system.has_shadow_stack(), &mut |_| {});
+        let status = system.status();
+        let analysis = Analysis::new(isa, &code, &outline, status.shadow_stack, &mut |_| {});
         let room = Room { free: free_room(system, image, bias), areas: Vec::new() };
-        Self { isa, bias, is_assumed, code, analysis, room }
+        Self {
+            isa,
+            bias,
+            is_assumed,
+            membarrier: status.seccomp.is_none_or(|mode| mode == 0),
+            code,
+            analysis,
+            room,
+        }
     }
 
     fn explain(&self, binary: &Binary, place: &Match) -> Explanation {
@@ -206,7 +227,7 @@ impl<'a> Module<'a> {
             Ok(placed) => explanation.placed = Some(placed),
             Err(reason) => explanation.notes.push(format!("no stub: {reason}")),
         }
-        explanation.coherence = coherence_steps(self.isa);
+        explanation.coherence = coherence_steps(self.isa, self.membarrier);
     }
 
     /// Makes the stub once to learn its size, and again for where it fits.
@@ -257,7 +278,7 @@ impl<'a> Module<'a> {
 /// Gaps of the process; without one, everything but the file's own place.
 fn free_room(system: &System, image: &Image<'_>, bias: Bias) -> Vec<std::ops::Range<Address>> {
     if !system.mappings().is_empty() {
-        return free_ranges(system.mappings(), system.start_of_heap());
+        return free_ranges(system.mappings(), system.start_of_heap().map(|start| start.0));
     }
     let mapping = |segment: &symbols::elf::Segment| symbols::maps::Mapping {
         range: bias.run_time(segment.range().start)..bias.run_time(segment.range().end),
@@ -295,18 +316,19 @@ fn instructions(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Instruction> {
     lines.map(|(address, bytes, text)| Instruction { address, bytes, text }).collect()
 }
 
-/// What a session does after it has written the stub, and around writing the patch, with a kernel that has membarrier.
-fn coherence_steps(isa: Isa) -> Vec<String> {
+/// What a session does when it writes the stub, and then the patch. `membarrier`: whether the target may call it.
+fn coherence_steps(isa: Isa, membarrier: bool) -> Vec<Step> {
     let Some(architecture) = architecture(isa) else { return Vec::new() };
     let description = coherence::description(architecture);
-    let mut lines = Vec::new();
+    let available = |requirement| membarrier && requirement == Requirement::MembarrierSyncCore;
+    let mut all = Vec::new();
     for situation in [Situation::FreshCode, Situation::LiveTextStopped] {
-        let Ok(procedure) = description.procedure(Writer::DebuggerWrite, situation) else { continue };
-        let way = procedure.way(|requirement| requirement == Requirement::MembarrierSyncCore);
+        let procedure = description.procedure(Writer::DebuggerWrite, situation).ok();
+        let way = procedure.and_then(|procedure| procedure.way(available));
         let steps = way.iter().flat_map(|way| way.steps);
-        lines.extend(steps.map(|step| format!("{situation}: {step}, because {}", step.why)));
+        all.extend(steps.map(|step| Step { situation, text: step.to_string(), why: step.why }));
     }
-    lines
+    all
 }
 
 /// Whose caches a task of an ISA runs on.

@@ -84,11 +84,11 @@ impl System {
         Some(Stat::parse(&text)?.start_brk).filter(|start| *start != Address(0))
     }
 
-    /// Whether the process uses a shadow stack.
+    /// What the kernel says of the process; nothing where there is none.
     #[must_use]
-    pub fn has_shadow_stack(&self) -> bool {
+    pub fn status(&self) -> Status {
         let read = |pid| fs::read(format!("/proc/{pid}/status")).ok();
-        self.pid.and_then(read).is_some_and(|text| Status::parse(&text).shadow_stack)
+        self.pid.and_then(read).map(|text| Status::parse(&text)).unwrap_or_default()
     }
 
     /// The bytes of the regular file at `path`. They are read, not mapped: a file that shrinks under a mapping kills

@@ -18,9 +18,9 @@ const HIGHEST: u64 = 0x7fff_ffff_f000;
 /// Free address ranges, sorted, up to the next mapping (who places stubs keeps a distance): the gaps between mappings, without those that the heap (from `start_brk`, field 47 of
 /// `/proc/PID/stat`) and the main stack grow into.
 #[must_use]
-pub fn free_ranges(mappings: &[Mapping], start_brk: Option<Address>) -> Vec<Range<Address>> {
+pub fn free_ranges(mappings: &[Mapping], start_brk: Option<u64>) -> Vec<Range<Address>> {
     let mut taken: Vec<Range<u64>> = mappings.iter().flat_map(occupied).collect();
-    taken.extend(start_brk.map(|start| start.0..start.0.saturating_add(GROWTH)));
+    taken.extend(start_brk.map(|start| start..start.saturating_add(GROWTH)));
     taken.sort_by_key(|range| range.start);
     let mut free = Vec::new();
     let mut next = LOWEST;
@@ -67,7 +67,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
 
     #[test]
     fn not_where_something_is_or_will_be() {
-        let free = free_ranges(&maps::parse(MAPS), Some(Address(0x0100_0000)));
+        let free = free_ranges(&maps::parse(MAPS), Some(0x0100_0000));
         for taken in [0, 0x1000, 0x0040_0000, 0x004f_ffff, 0x0100_0000, 0x4000_0000, 0x7fff_f000_0000] {
             assert!(!is_free(&free, taken), "{taken:#x} in {free:x?}");
         }
@@ -86,7 +86,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
     #[test]
     fn mappings_that_make_no_sense() {
         let odd = b"0-ffffffffffffffff rw-p 0 0:0 0\nffff-0 rw-p 0 0:0 0\n";
-        assert!(free_ranges(&maps::parse(odd), Some(Address(u64::MAX))).len() <= 1);
+        assert!(free_ranges(&maps::parse(odd), Some(u64::MAX)).len() <= 1);
         assert_eq!(free_ranges(&[], None).len(), 1);
     }
 }

@@ -45,7 +45,11 @@ fn to_json(explanation: &Explanation) -> json::Explain<'_> {
             .iter()
             .map(|byte| json::Interior { address: Hex(byte.address.0), byte: Hex(byte.byte.into()) })
             .collect(),
-        coherence: &explanation.coherence,
+        coherence: explanation
+            .coherence
+            .iter()
+            .map(|step| format!("{}: {}, because {}", step.situation, step.text, step.why))
+            .collect(),
         rejected: rejected
             .map(|(mechanism, reason)| json::Rejected { mechanism: name(*mechanism), reason })
             .collect(),

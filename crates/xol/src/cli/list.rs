@@ -34,6 +34,7 @@ fn print_entry(entry: &catalogue::Entry, json: bool, output: &mut Output) -> Res
             probe: &entry.probe,
             file_address: Hex(entry.file_address.0),
             size: entry.size,
+            demangled: entry.demangled.as_deref(),
         }),
         false => output.line(&printable(&entry.probe)),
     }

@@ -49,3 +49,32 @@ impl StopRequest {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signal_hook::low_level::raise;
+
+    /// In a process of its own, since a second signal would end it: `cargo test` runs this test's executable once more.
+    #[test]
+    fn the_first_signal_asks_and_the_second_ends() {
+        const AGAIN: &str = "XOL_TEST_SIGNALS";
+        if std::env::var_os(AGAIN).is_some() {
+            let stop = StopRequest::on_signals().unwrap();
+            assert!(!stop.requested());
+            raise(SIGTERM).unwrap();
+            assert!(stop.requested());
+            println!("asked");
+            raise(SIGINT).unwrap();
+            println!("still here");
+            return;
+        }
+        let path = concat!(module_path!(), "::the_first_signal_asks_and_the_second_ends");
+        let (_, name) = path.split_once("::").unwrap();
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = command.args([name, "--exact", "--nocapture"]).env(AGAIN, "1").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(128 + SIGINT), "{text}");
+        assert!(text.contains("asked") && !text.contains("still here"), "{text}");
+    }
+}

@@ -55,7 +55,7 @@ impl<'a> View<'a> {
     fn new(args: &'a StatArgs, around: &Surroundings) -> Self {
         // A command that shares the terminal would write into the middle of the table.
         let refreshes = args.interval.is_none() && !args.session.output.json && !around.shares_terminal;
-        let screen = around.output.terminal().filter(|_| refreshes).cloned().map(Screen::new);
+        let screen = around.output.terminal().filter(|_| refreshes).map(|_| Screen::new());
         let every = args.interval.or_else(|| screen.as_ref().map(|_| REFRESH));
         Self {
             args,

@@ -155,6 +155,7 @@ fn new_losses(before: LostBy, now: LostBy) -> impl Iterator<Item = (&'static str
         ("ring full", before.ring_full, now.ring_full),
         ("nested", before.nested, now.nested),
         ("abandoned", before.abandoned, now.abandoned),
+        ("no slot", before.no_slot, now.no_slot),
     ];
     losses
         .into_iter()
@@ -289,8 +290,8 @@ mod tests {
 
     #[test]
     fn only_new_losses_are_told() {
-        let before = LostBy { ring_full: 1, nested: 2, abandoned: 0 };
-        let now = LostBy { ring_full: 1, nested: 5, abandoned: 1 };
+        let before = LostBy { ring_full: 1, nested: 2, ..LostBy::default() };
+        let now = LostBy { ring_full: 1, nested: 5, abandoned: 1, no_slot: 0 };
         assert_eq!(new_losses(before, now).collect::<Vec<_>>(), [("nested", 3), ("abandoned", 1)]);
         assert_eq!(new_losses(now, before).count(), 0);
     }

@@ -1,7 +1,7 @@
 //! What `explain` says of a site, for people.
 
 use console::style;
-use xol::explain::{Explanation, Instruction};
+use xol::explain::{Explanation, Instruction, Step};
 
 use super::name::printable;
 
@@ -56,8 +56,21 @@ pub(crate) fn lines(explanation: &Explanation, colours: bool) -> Vec<String> {
         section(&mut lines, heading("interior:"), interior.collect());
         section(&mut lines, heading("stub:"), listing(&placed.stub));
     }
-    let steps = (1..).zip(&explanation.coherence).map(|(number, step)| format!("  {number}. {step}"));
-    section(&mut lines, heading("coherence:"), steps.collect());
+    section(&mut lines, heading("coherence:"), steps(&explanation.coherence));
+    lines
+}
+
+/// Numbered, below the situation that each belongs to.
+fn steps(steps: &[Step]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut situation = None;
+    for (number, step) in (1..).zip(steps) {
+        if situation.replace(step.situation) != Some(step.situation) {
+            lines.push(format!("  {}", step.situation));
+        }
+        lines.push(format!("    {number}. {}", step.text));
+        lines.push(format!("       {}", step.why));
+    }
     lines
 }
 
@@ -80,6 +93,7 @@ fn listing(instructions: &[Instruction]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coherence::Situation;
     use insn::Address;
     use insn::plan::Mechanism;
     use symbols::FileAddress;
@@ -103,7 +117,10 @@ mod tests {
                 written: vec![0xe9, 1, 6, 0, 0],
                 interior: vec![Interior { address: Address(0x5012), byte: 6 }],
             }),
-            coherence: vec!["write it".into(), "let go".into()],
+            coherence: vec![
+                Step { situation: Situation::FreshCode, text: "write it".into(), why: "it is new" },
+                Step { situation: Situation::LiveTextStopped, text: "let go".into(), why: "all is well" },
+            ],
             notes: Vec::new(),
         }
     }
@@ -125,8 +142,12 @@ mod tests {
                 "stub:",
                 "  0x9000  90  nop",
                 "coherence:",
-                "  1. write it",
-                "  2. let go",
+                "  code that nobody can reach yet",
+                "    1. write it",
+                "       it is new",
+                "  program text, all threads stopped",
+                "    2. let go",
+                "       all is well",
             ]
         );
     }

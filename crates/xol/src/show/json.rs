@@ -38,7 +38,13 @@ pub(crate) enum Line<'a> {
     /// Hits that `trace` could not record, when it is known.
     Lost { probe: &'a str, count: u64, reason: &'a str },
     /// Something that can be probed.
-    List { probe: &'a str, file_address: Hex, size: u64 },
+    List {
+        probe: &'a str,
+        file_address: Hex,
+        size: u64,
+        /// The name as the programmer wrote it, where it is mangled.
+        demangled: Option<&'a str>,
+    },
     /// A mapped file with code, of `list -p PID`.
     File { path: &'a str, functions: u64 },
     /// How a site would be probed.
@@ -88,6 +94,8 @@ struct LostBy {
     ring_full: u64,
     nested: u64,
     abandoned: u64,
+    #[serde(rename = "no slot")]
+    no_slot: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,7 +131,7 @@ pub(crate) struct Explain<'a> {
     pub(crate) written: HexBytes<'a>,
     pub(crate) stub: Vec<Instruction<'a>>,
     pub(crate) interior: Vec<Interior>,
-    pub(crate) coherence: &'a [String],
+    pub(crate) coherence: Vec<String>,
     pub(crate) rejected: Vec<Rejected<'a>>,
     pub(crate) notes: &'a [String],
 }
@@ -184,6 +192,7 @@ impl<'a> From<&'a SiteStatus> for Line<'a> {
                 ring_full: site.lost_by.ring_full,
                 nested: site.lost_by.nested,
                 abandoned: site.lost_by.abandoned,
+                no_slot: site.lost_by.no_slot,
             },
             reason: site.reason.as_deref(),
         })
@@ -246,10 +255,10 @@ mod tests {
         let mut site = site("malloc", 0x5500_0000_0110);
         site.hits = 1_000_000;
         site.lost = 3;
-        site.lost_by = session::LostBy { ring_full: 1, nested: 2, abandoned: 0 };
+        site.lost_by = session::LostBy { ring_full: 1, nested: 2, abandoned: 0, no_slot: 0 };
         assert_eq!(
             text(&Line::from(&site)),
-            r#"{"type":"stat","probe":"uprobe:/lib/libc.so.6:malloc","spec":"libc:malloc","pid":7,"address":"0x550000000110","file_address":"0x110","mechanism":"jump","hits":1000000,"lost":3,"lost_by":{"ring full":1,"nested":2,"abandoned":0},"reason":null}"#
+            r#"{"type":"stat","probe":"uprobe:/lib/libc.so.6:malloc","spec":"libc:malloc","pid":7,"address":"0x550000000110","file_address":"0x110","mechanism":"jump","hits":1000000,"lost":3,"lost_by":{"ring full":1,"nested":2,"abandoned":0,"no slot":0},"reason":null}"#
         );
     }
 
@@ -283,8 +292,13 @@ mod tests {
             r#"{"type":"lost","probe":"uprobe:/bin/a:f","count":12,"reason":"ring full"}"#
         );
         assert_eq!(
-            text(&Line::List { probe: "uprobe:/bin/a:f", file_address: Hex(0x1130), size: 5 }),
-            r#"{"type":"list","probe":"uprobe:/bin/a:f","file_address":"0x1130","size":5}"#
+            text(&Line::List {
+                probe: "uprobe:/bin/a:f",
+                file_address: Hex(0x1130),
+                size: 5,
+                demangled: None
+            }),
+            r#"{"type":"list","probe":"uprobe:/bin/a:f","file_address":"0x1130","size":5,"demangled":null}"#
         );
         assert_eq!(
             text(&Line::Doctor { check: "yama", ok: false, detail: "scope 1", fix: Some("use -- CMD") }),
@@ -320,7 +334,7 @@ mod tests {
             written: HexBytes(&[0xcc]),
             stub: Vec::new(),
             interior: vec![Interior { address: Hex(0x12), byte: Hex(6) }],
-            coherence: &["write it".into()],
+            coherence: vec!["write it".into()],
             rejected: vec![Rejected { mechanism: "jump", reason: "too short" }],
             notes: &[],
         };

@@ -9,9 +9,10 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// Draws on `term` from the cursor on.
-    pub(crate) fn new(term: Term) -> Self {
-        Self { term, drawn: 0 }
+    /// Draws on the terminal that standard output is, from the cursor on; a table at a time, so that it does not
+    /// flicker.
+    pub(crate) fn new() -> Self {
+        Self { term: Term::buffered_stdout(), drawn: 0 }
     }
 
     /// Rows and columns now: a window may change its size.
@@ -24,7 +25,7 @@ impl Screen {
     ///
     /// A terminal that cannot be written to shows at the next line of results; nothing is lost by leaving it out here.
     pub(crate) fn draw(&mut self, lines: &[String]) {
-        self.clear();
+        self.erase();
         let (rows, columns) = self.size();
         for line in lines.iter().take(rows.saturating_sub(1)) {
             let _ = self.term.write_line(&console::truncate_str(line, columns, "…"));
@@ -35,6 +36,11 @@ impl Screen {
 
     /// Takes away what was drawn.
     pub(crate) fn clear(&mut self) {
+        self.erase();
+        let _ = self.term.flush();
+    }
+
+    fn erase(&mut self) {
         let _ = self.term.clear_last_lines(std::mem::take(&mut self.drawn));
     }
 }
