@@ -36,8 +36,14 @@ impl State {
         Self { layout, memory, table, slots, ring }
     }
 
+    /// As the event routine does: `None` where head and shared tail say that the ring is full.
+    fn try_reserve(&self) -> Option<u64> {
+        let (head, tail) = (self.memory.load(self.ring), self.memory.load(self.ring + 64));
+        (head.wrapping_sub(tail) < RECORDS).then(|| self.memory.add(self.ring, 1))
+    }
+
     fn reserve(&self) -> u64 {
-        self.memory.add(self.ring, 1)
+        self.try_reserve().unwrap()
     }
 
     fn word(&self, index: u64, word: usize) -> usize {
@@ -53,16 +59,20 @@ impl State {
     }
 
     fn finish(&self, index: u64) {
-        self.memory.store(self.word(index, 1), 1000 + index);
+        self.memory.store(self.word(index, 1), index.wrapping_add(1000));
         self.memory.store(self.word(index, 4), index);
         self.memory.store(self.word(index, 0), index << 2 | DONE);
     }
 
-    fn produce(&self, thread: usize, probe: u64) -> u64 {
-        let index = self.reserve();
+    fn try_produce(&self, thread: usize, probe: u64) -> Option<u64> {
+        let index = self.try_reserve()?;
         self.begin(index, thread, 0, probe);
         self.finish(index);
-        index
+        Some(index)
+    }
+
+    fn produce(&self, thread: usize, probe: u64) -> u64 {
+        self.try_produce(thread, probe).unwrap()
     }
 
     fn drain(&self, reader: &mut Reader) -> (Vec<Hit>, Progress) {
@@ -221,7 +231,7 @@ proptest! {
         let mut reader = Reader::new(state.layout);
         for step in steps {
             match step {
-                Step::Produce(thread, probe) => _ = state.produce(thread, probe),
+                Step::Produce(thread, probe) => _ = state.try_produce(thread, probe),
                 Step::Scribble(word, value) => state.memory.store(state.ring + word * 8, value),
                 Step::Drain(quiescent) => {
                     let mut hits = Vec::new();
