@@ -1,15 +1,12 @@
 //! The reader against well-behaved producers, dead ones, and scribblers.
 
-use program::layout::{Layout, NESTING_LIMIT, SharedMemory, Sizing};
+use program::layout::{Layout, NESTING_LIMIT, SharedMemory, Sizing, record, ring};
 use program::memory::Words;
 use program::ring::{Hit, Progress, Reader};
 use program::threads::Table;
 use proptest::prelude::*;
 
 const RECORDS: u64 = 8;
-const RECORD_LEN: usize = 80;
-const BUSY: u64 = 1;
-const DONE: u64 = 2;
 
 /// A state with one ring, and threads 100 and 101 in slots of their own.
 struct State {
@@ -25,20 +22,13 @@ impl State {
         let layout = Layout::new(Sizing { probes: 4, shards: 1, threads: 16, rings: 1, records: 8 });
         let (memory, mut table) = (Words::new(layout.len), Table::new(layout));
         let slots = [100, 101].map(|tid| table.assign(&memory, u64::from(tid) << 12, tid).unwrap());
-        // The rings come last: their place follows from the length of one, whatever else the layout holds.
-        let ring_len = (128 + 8 * RECORD_LEN).next_multiple_of(64);
-        let ring = (0..layout.len - ring_len)
-            .rev()
-            .find(|&at| {
-                at % 64 == 0 && (at + ring_len).next_multiple_of(4096) == layout.len && is_ring(&layout, at)
-            })
-            .unwrap();
+        let ring = layout.ring(0);
         Self { layout, memory, table, slots, ring }
     }
 
     /// As the event routine does: `None` where head and shared tail say that the ring is full.
     fn try_reserve(&self) -> Option<u64> {
-        let (head, tail) = (self.memory.load(self.ring), self.memory.load(self.ring + 64));
+        let (head, tail) = (self.memory.load(self.ring), self.memory.load(self.ring + ring::TAIL));
         (head.wrapping_sub(tail) < RECORDS).then(|| self.memory.add(self.ring, 1))
     }
 
@@ -46,22 +36,22 @@ impl State {
         self.try_reserve().unwrap()
     }
 
-    fn word(&self, index: u64, word: usize) -> usize {
-        self.ring + 128 + usize::try_from(index % RECORDS).unwrap() * RECORD_LEN + word * 8
+    fn word(&self, index: u64, offset: usize) -> usize {
+        self.layout.record(0, index) + offset
     }
 
     fn begin(&self, index: u64, thread: usize, nesting: u64, probe: u64) {
         let (slot, tid) = (self.slots[thread], 100 + thread as u64);
         let generation = u64::from(self.table.generation_of(slot));
-        self.memory.store(self.word(index, 2), probe | u64::from(slot) << 32 | nesting << 56);
-        self.memory.store(self.word(index, 3), tid | generation << 32);
-        self.memory.store(self.word(index, 0), index << 2 | BUSY);
+        self.memory.store(self.word(index, record::WHO), probe | u64::from(slot) << 32 | nesting << 56);
+        self.memory.store(self.word(index, record::IDENTITY), tid | generation << 32);
+        self.memory.store(self.word(index, record::STATE), index << 2 | record::BUSY);
     }
 
     fn finish(&self, index: u64) {
-        self.memory.store(self.word(index, 1), index.wrapping_add(1000));
-        self.memory.store(self.word(index, 4), index);
-        self.memory.store(self.word(index, 0), index << 2 | DONE);
+        self.memory.store(self.word(index, record::TIME), index.wrapping_add(1000));
+        self.memory.store(self.word(index, record::ARGUMENTS), index);
+        self.memory.store(self.word(index, record::STATE), index << 2 | record::DONE);
     }
 
     fn try_produce(&self, thread: usize, probe: u64) -> Option<u64> {
@@ -82,13 +72,6 @@ impl State {
     }
 }
 
-/// Whether the ring begins at `at`: a reader told of one reserved record there waits for it.
-fn is_ring(layout: &Layout, at: usize) -> bool {
-    let memory = Words::new(layout.len);
-    memory.store(at, 1);
-    Reader::new(*layout).drain(&memory, &mut |_| ()).waiting == 1
-}
-
 #[test]
 fn finished_records_come_in_order_over_many_rounds() {
     let state = State::new();
@@ -98,7 +81,7 @@ fn finished_records_come_in_order_over_many_rounds() {
         let (hits, progress) = state.drain(&mut reader);
         assert_eq!(hits.iter().map(|hit| hit.args[0]).collect::<Vec<_>>(), made, "round {round}");
         assert_eq!(progress, Progress { hits: RECORDS, waiting: 0 });
-        assert_eq!(state.memory.load(state.ring + 64), made[7] + 1, "the producers see the room");
+        assert_eq!(state.memory.load(state.ring + ring::TAIL), made[7] + 1, "the producers see the room");
         assert!(hits.iter().all(|hit| hit.tid == 100 + u32::from(hit.args[0] % 2 == 1)), "{hits:?}");
     }
     assert_eq!(reader.corrupt(), 0);
@@ -182,9 +165,9 @@ fn the_shared_tail_is_only_told_never_believed() {
     let state = State::new();
     let mut reader = Reader::new(state.layout);
     state.produce(0, 1);
-    state.memory.store(state.ring + 64, u64::MAX / 3);
+    state.memory.store(state.ring + ring::TAIL, u64::MAX / 3);
     assert_eq!(state.drain(&mut reader).0.len(), 1);
-    assert_eq!(state.memory.load(state.ring + 64), 1);
+    assert_eq!(state.memory.load(state.ring + ring::TAIL), 1);
 }
 
 #[test]
