@@ -27,8 +27,9 @@ pub const NESTING_LIMIT: u32 = 4;
 pub const PROBE_LIMIT: u32 = 8;
 
 /// Words of a record: state, time, who, identity, arguments.
-pub(crate) const RECORD_WORDS: usize = 10;
-pub(crate) const RECORD_LEN: usize = RECORD_WORDS * 8;
+pub const RECORD_WORDS: usize = 10;
+/// Bytes of a record.
+pub const RECORD_LEN: usize = RECORD_WORDS * 8;
 
 const PAGE: usize = 4096;
 pub(crate) const LINE: usize = 64;
@@ -37,56 +38,62 @@ const SCRATCH: Range<usize> = 1024..2048;
 const MAX_LEN: usize = 1 << 30;
 
 /// Offsets of the header's words.
-pub(crate) mod header {
-    pub(crate) const MAGIC: usize = 0;
-    pub(crate) const VERSION: usize = 8;
-    pub(crate) const LEN: usize = 16;
+pub mod header {
+    /// [`MAGIC`](super::MAGIC).
+    pub const MAGIC: usize = 0;
+    /// [`VERSION`](super::VERSION).
+    pub const VERSION: usize = 8;
+    /// Length of the whole.
+    pub const LEN: usize = 16;
     /// Five words: probes, shards, threads, rings, records.
-    pub(crate) const SIZING: usize = 24;
+    pub const SIZING: usize = 24;
     /// Nonzero: nobody answers; a thread without a slot loses its event instead of asking.
-    pub(crate) const ASKS_CLOSED: usize = 128;
+    pub const ASKS_CLOSED: usize = 128;
 }
 
 /// Offsets within a thread slot.
-pub(crate) mod slot {
+pub mod slot {
     /// Thread pointer, 0 when free.
-    pub(crate) const KEY: usize = 0;
+    pub const KEY: usize = 0;
     /// `tid | generation << 32`, copied into each record as one word.
-    pub(crate) const IDENTITY: usize = 8;
+    pub const IDENTITY: usize = 8;
     /// Number of the thread's ring.
-    pub(crate) const RING: usize = 16;
+    pub const RING: usize = 16;
     /// Events of this thread that are being written.
-    pub(crate) const DEPTH: usize = 24;
+    pub const DEPTH: usize = 24;
     /// Size of a slot, one cache line. A power of two: the code in the target shifts by its logarithm.
-    pub(crate) const LEN: usize = 64;
+    pub const LEN: usize = 64;
 }
 
 /// Offsets within a ring.
-pub(crate) mod ring {
+pub mod ring {
     /// Next index to reserve; the producers' word.
-    pub(crate) const HEAD: usize = 0;
+    pub const HEAD: usize = 0;
     /// First index not yet read; written by the reader, only compared by producers.
-    pub(crate) const TAIL: usize = 64;
-    pub(crate) const RECORDS: usize = 128;
+    pub const TAIL: usize = 64;
+    /// Its first record.
+    pub const RECORDS: usize = 128;
 }
 
 /// Offsets within a record.
-pub(crate) mod record {
+pub mod record {
     /// `index << 2 | BUSY` or `index << 2 | DONE`.
-    pub(crate) const STATE: usize = 0;
+    pub const STATE: usize = 0;
     /// `rdtsc`; 0 where the program forbade that instruction.
-    pub(crate) const TIME: usize = 8;
+    pub const TIME: usize = 8;
     /// `probe | slot << 32 | nesting << 56`.
-    pub(crate) const WHO: usize = 16;
+    pub const WHO: usize = 16;
     /// `tid | generation << 32`.
-    pub(crate) const IDENTITY: usize = 24;
-    pub(crate) const ARGUMENTS: usize = 32;
+    pub const IDENTITY: usize = 24;
+    /// Six words, first argument to sixth.
+    pub const ARGUMENTS: usize = 32;
 
     /// Low bits of the state: reserved and being written.
-    pub(crate) const BUSY: u64 = 1;
+    pub const BUSY: u64 = 1;
     /// Low bits of the state: complete.
-    pub(crate) const DONE: u64 = 2;
-    pub(crate) const INDEX_SHIFT: u32 = 2;
+    pub const DONE: u64 = 2;
+    /// How far the index is shifted in the state.
+    pub const INDEX_SHIFT: u32 = 2;
 }
 
 /// Access to the shared state, however it is reached. All offsets are in bytes, 8-aligned; out of range reads give 0
@@ -273,17 +280,20 @@ impl Layout {
     }
 
     /// Offset of the counters of shard 0.
-    pub(crate) fn counters(&self) -> usize {
+    #[must_use]
+    pub fn counters(&self) -> usize {
         PAGE
     }
 
     /// Distance from a shard to the next, in bytes.
-    pub(crate) fn shard_len(&self) -> usize {
+    #[must_use]
+    pub fn shard_len(&self) -> usize {
         (self.sizing.probes as usize).saturating_mul(8).next_multiple_of(LINE).max(LINE)
     }
 
     /// Offset of the loss counters for a reason, one word per probe.
-    pub(crate) fn losses(&self, reason: Loss) -> usize {
+    #[must_use]
+    pub fn losses(&self, reason: Loss) -> usize {
         let place = match reason {
             Loss::RingFull => 0,
             Loss::Nested => 1,
@@ -293,37 +303,44 @@ impl Layout {
     }
 
     /// Offset of thread slot 0.
-    pub(crate) fn slots(&self) -> usize {
+    #[must_use]
+    pub fn slots(&self) -> usize {
         self.losses(Loss::NoSlot).saturating_add(self.shard_len())
     }
 
     /// Offset of a thread slot.
-    pub(crate) fn slot(&self, number: u32) -> usize {
+    #[must_use]
+    pub fn slot(&self, number: u32) -> usize {
         self.slots() + number as usize * slot::LEN
     }
 
     /// Where the search for a thread's slot begins.
-    pub(crate) fn home(&self, key: u64) -> u32 {
+    #[must_use]
+    pub fn home(&self, key: u64) -> u32 {
         spread(key, self.sizing.threads)
     }
 
     /// Offset of ring 0.
-    pub(crate) fn rings(&self) -> usize {
+    #[must_use]
+    pub fn rings(&self) -> usize {
         self.slots().saturating_add((self.sizing.threads as usize).saturating_mul(slot::LEN))
     }
 
     /// Distance from a ring to the next, in bytes.
-    pub(crate) fn ring_len(&self) -> usize {
+    #[must_use]
+    pub fn ring_len(&self) -> usize {
         ring::RECORDS + (self.sizing.records as usize).saturating_mul(RECORD_LEN).next_multiple_of(LINE)
     }
 
     /// Offset of a ring.
-    pub(crate) fn ring(&self, number: u32) -> usize {
+    #[must_use]
+    pub fn ring(&self, number: u32) -> usize {
         self.rings() + number as usize * self.ring_len()
     }
 
     /// Offset of the record with this index: indices count up for ever, places repeat.
-    pub(crate) fn record(&self, ring: u32, index: u64) -> usize {
+    #[must_use]
+    pub fn record(&self, ring: u32, index: u64) -> usize {
         self.ring(ring) + ring::RECORDS + self.place(index) * RECORD_LEN
     }
 

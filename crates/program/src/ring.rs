@@ -202,7 +202,12 @@ fn drain_ring(
     take: &mut dyn FnMut(Verdict),
 ) -> bool {
     let mut waits = false;
-    while !waits && *tail != pass.head {
+    loop {
+        // Also when nothing was read: the program may have scribbled over the shared tail.
+        pass.memory.store(pass.layout.ring(pass.ring) + ring::TAIL, *tail);
+        if waits || *tail == pass.head {
+            return waits;
+        }
         for copied in pass.copy(*tail) {
             let verdict = pass.judge(&copied, told);
             if matches!(verdict, Verdict::Wait) {
@@ -212,9 +217,7 @@ fn drain_ring(
             take(verdict);
             *tail = tail.wrapping_add(1);
         }
-        pass.memory.store(pass.layout.ring(pass.ring) + ring::TAIL, *tail);
     }
-    waits
 }
 
 /// One pass over the records that a ring held when it began.

@@ -151,11 +151,7 @@ impl Stub {
     ) -> Result<Self, Reason> {
         match environment.isa {
             Isa::X86_64 => {
-                let relocate = |original, bytes: &[u8], at| {
-                    insn::relocate::relocate(environment.isa, original, bytes, at)
-                };
-                let source = Source { environment, routines, patch, actions, relocate: &relocate };
-                crate::x86_64::stub::assemble(&source, at)
+                crate::x86_64::stub::assemble(&Source { environment, routines, patch, actions }, at)
             }
             _ => Err(Reason::Undecodable),
         }

@@ -21,6 +21,9 @@ pub(crate) const R9: Reg = Reg(9);
 pub(crate) const R10: Reg = Reg(10);
 pub(crate) const R11: Reg = Reg(11);
 
+/// Integer arguments of the C calling convention (System V x86-64 ABI, 3.2.3), first to sixth.
+pub(crate) const ARGUMENTS: [Reg; 6] = [RDI, RSI, RDX, RCX, R8, R9];
+
 /// A memory operand: `disp(base, index, 1 << scale)`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mem {

@@ -22,7 +22,7 @@
 
 use insn::plan::Dead;
 
-use super::asm::{Assembler, RAX, RCX, RDX, Reg, mem};
+use super::asm::{ARGUMENTS, Assembler, RAX, RCX, RDX, RSP, Reg, mem};
 use crate::layout::SPREAD;
 use crate::stub::{Environment, ShardBy};
 
@@ -95,9 +95,10 @@ fn scratch(dead: Dead) -> [Reg; 2] {
     [first, second]
 }
 
-/// Whether nobody reads the register again.
-pub(super) fn is_dead(dead: Dead, reg: Reg) -> bool {
-    reg != super::asm::RSP && dead.registers.contains(u32::from(reg.0))
+/// Whether a body may leave something else in the register. The argument registers are never taken, dead or not: an
+/// event at a later site of the same run shows them to the user.
+fn is_dead(dead: Dead, reg: Reg) -> bool {
+    !ARGUMENTS.contains(&reg) && reg != RSP && dead.registers.contains(u32::from(reg.0))
 }
 
 /// Lowers the stack past the red zone and pushes registers.

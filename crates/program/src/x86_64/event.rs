@@ -23,12 +23,10 @@
 use insn::Address;
 use insn::plan::{Dead, Reason};
 
-use super::asm::{Assembler, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, RSP, Reg, mem};
+use super::asm::{ARGUMENTS, Assembler, R10, R11, RAX, RDI, RSI, RSP, Reg, mem};
 use super::count::{restore, save};
 use crate::stub::Routines;
 
-/// Pushed in this order, so that the frame begins with the arguments in the order of the calling convention.
-const ARGUMENTS: [Reg; 6] = [R9, R8, RCX, RDX, RSI, RDI];
 const SAVED: [Reg; 3] = [RAX, R10, R11];
 
 /// Where the code is made for, and what it calls.
@@ -56,14 +54,14 @@ pub(super) fn event(
     }
     asm.lea(R10, mem(RSP, 128 + words * 8));
     asm.set64(RAX, place.site.0);
-    [RAX, R10].into_iter().chain(ARGUMENTS).for_each(|reg| asm.push(reg));
+    [RAX, R10].into_iter().chain(ARGUMENTS.into_iter().rev()).for_each(|reg| asm.push(reg));
     for &probe in probes {
         asm.mov(RDI, RSP);
         asm.set32(RSI, probe);
         let routine = place.routines.at + u64::from(place.routines.event);
         asm.call_out(place.start, routine).ok_or(Reason::NoRoom)?;
     }
-    ARGUMENTS.into_iter().rev().for_each(|reg| asm.pop(reg));
+    ARGUMENTS.into_iter().for_each(|reg| asm.pop(reg));
     asm.move_stack(16);
     if !dead.flags {
         asm.pop(RAX);

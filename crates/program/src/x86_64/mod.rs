@@ -5,5 +5,3 @@ mod count;
 mod event;
 pub(crate) mod routines;
 pub(crate) mod stub;
-#[cfg(test)]
-mod tests;

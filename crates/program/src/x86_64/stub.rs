@@ -1,16 +1,13 @@
 //! Stubs: bodies and displaced instructions, one after the other, and the jump back.
 
 use insn::Address;
-use insn::plan::{Patch, Reason};
-use insn::relocate::{Destination, Exit, Moved, Point};
+use insn::plan::{Displaced, Patch, Reason};
+use insn::relocate::{Destination, Exit, Moved, Point, relocate};
 
 use super::asm::Assembler;
 use super::count::count;
 use super::event::{Place, event};
 use crate::stub::{Action, Environment, Routines, Stub};
-
-/// `insn::relocate::relocate` for this ISA: original address, bytes, new address.
-pub(crate) type Relocate<'a> = &'a dyn Fn(Address, &[u8], Address) -> Result<Moved, Reason>;
 
 /// What a stub is made of, apart from its address.
 pub(crate) struct Source<'a> {
@@ -22,8 +19,6 @@ pub(crate) struct Source<'a> {
     pub(crate) patch: &'a Patch,
     /// The probes of a site.
     pub(crate) actions: &'a dyn Fn(Address) -> Vec<Action>,
-    /// How an instruction is displaced.
-    pub(crate) relocate: Relocate<'a>,
 }
 
 /// Makes a stub for the address `at`.
@@ -42,7 +37,7 @@ pub(crate) fn assemble(source: &Source<'_>, at: Address) -> Result<Stub, Reason>
         stub.entries.push((insn.address, asm.here()));
         bodies(source, &mut asm, &mut stub, insn)?;
         let base = asm.here();
-        let moved = (source.relocate)(insn.address, &insn.bytes, at + u64::from(base))?;
+        let moved = relocate(source.environment.isa, insn.address, &insn.bytes, at + u64::from(base))?;
         falls_through = moved.falls_through;
         append(&mut asm, &mut stub, base, moved);
     }
@@ -57,12 +52,7 @@ pub(crate) fn assemble(source: &Source<'_>, at: Address) -> Result<Stub, Reason>
 
 /// Appends the bodies of one site. Those that only count share one save, one shard and one restore; their order
 /// among the others shows nowhere.
-fn bodies(
-    source: &Source<'_>,
-    asm: &mut Assembler,
-    stub: &mut Stub,
-    insn: &insn::plan::Displaced,
-) -> Result<(), Reason> {
+fn bodies(source: &Source<'_>, asm: &mut Assembler, stub: &mut Stub, insn: &Displaced) -> Result<(), Reason> {
     let actions = (source.actions)(insn.address);
     if actions.iter().any(|action| action.probe() >= source.environment.layout.sizing.probes) {
         return Err(Reason::NoRoom);
