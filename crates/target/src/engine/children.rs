@@ -95,9 +95,8 @@ impl<T: Target> Engine<T> {
             }
         }
         let mut registers = other.registers(tid)?;
-        if let Some(original) = self.original_of(registers.pc()) {
-            registers.set_pc(original.0);
-            registers.set_sp(registers.sp().offset(i64::from(original.1)));
+        if let Some(place) = self.original_of(registers.pc()) {
+            place.put(&mut registers);
             other.set_registers(tid, &registers)?;
         }
         if !self.in_area(registers.pc()) {
@@ -107,16 +106,6 @@ impl<T: Target> Engine<T> {
             }
         }
         other.detach(tid, signal)
-    }
-
-    /// The address of the program that a place in a stub stands for, and what to add to the stack pointer.
-    pub(super) fn original_of(&self, pc: Address) -> Option<(Address, i32)> {
-        let (stub, offset) = self.stub_at(pc)?;
-        if let Some((original, _)) = stub.entries.iter().find(|(_, entry)| *entry == offset) {
-            return Some((*original, 0));
-        }
-        let point = stub.points.iter().find(|point| point.offset == offset)?;
-        Some((point.original, point.sp_shift))
     }
 
     /// The address space was replaced: by the program itself, or by a guest that thereby leaves it.

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use symbols::maps::Mapping;
 
 use super::change::{Backing, Change, Patched};
+use super::place::Place;
 use super::state::{Boundary, Engine, Notice};
 use crate::area::{self, Description};
 use crate::error::TargetError;
-use crate::registers::Registers;
 use crate::seam::{Target, Tid};
 use crate::sys::ptrace::SigInfo;
 
@@ -129,23 +129,14 @@ impl<T: Target> Engine<T> {
                 continue;
             }
             let mut registers = self.target.registers(tid)?;
-            let Some((original, shift)) = self.equal_original(&registers) else { continue };
-            registers.set_pc(original);
-            registers.set_sp(registers.sp().offset(i64::from(shift)));
+            // A thread that has done nothing yet, or waits in a displaced system call (which the kernel may then restart:
+            // at the restored original).
+            let equal = |place: &Place| place.is_entry || place.behind_syscall;
+            let Some(place) = self.original_of(registers.pc()).filter(equal) else { continue };
+            place.put(&mut registers);
             self.target.set_registers(tid, &registers)?;
         }
         Ok(())
-    }
-
-    /// The original place of a thread that has done nothing yet, or waits in a displaced system call (which the kernel
-    /// may then restart: at the restored original).
-    fn equal_original(&self, registers: &Registers) -> Option<(Address, i32)> {
-        let (stub, offset) = self.stub_at(registers.pc())?;
-        if let Some((original, _)) = stub.entries.iter().find(|(_, entry)| *entry == offset) {
-            return Some((*original, 0));
-        }
-        let point = stub.points.iter().find(|point| point.offset == offset && point.behind_syscall)?;
-        Some((point.original, point.sp_shift))
     }
 
     fn is_anybody_inside(&self) -> bool {

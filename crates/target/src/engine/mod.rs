@@ -8,6 +8,7 @@ mod children;
 mod dispositions;
 mod drain;
 mod leave;
+mod place;
 mod state;
 mod traps;
 mod world;

@@ -158,28 +158,16 @@ impl<T: Target> Engine<T> {
                 info.signal(),
                 libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP
             );
-        if let Some((original, sp_shift)) = self.deliverable_at(pc, synchronous) {
+        if let Some(place) = self.original_of(pc).filter(|place| synchronous || place.is_entry || place.behind_syscall) {
             if synchronous && Address(info.address()) == pc {
-                info.set_address(original.0);
+                info.set_address(place.original().0);
                 self.target.set_siginfo(tid, &info)?;
             }
-            registers.set_pc(original);
-            registers.set_sp(registers.sp().offset(i64::from(sp_shift)));
+            place.put(&mut registers);
             self.target.set_registers(tid, &registers)?;
             self.draining.remove(&tid);
             return self.target.resume(tid, Resume::Run(info.signal()));
         }
         self.drain(tid, registers, info)
-    }
-
-    /// The original address that a place in a stub stands for, where a signal may be delivered: nothing of the body has
-    /// run yet, or the displaced instruction itself faulted, or a displaced system call was interrupted.
-    fn deliverable_at(&self, pc: Address, synchronous: bool) -> Option<(Address, i32)> {
-        let (stub, offset) = self.stub_at(pc)?;
-        if let Some((original, _)) = stub.entries.iter().find(|(_, entry)| *entry == offset) {
-            return Some((*original, 0));
-        }
-        let point = stub.points.iter().find(|point| point.offset == offset)?;
-        (synchronous || point.behind_syscall).then_some((point.original, point.sp_shift))
     }
 }

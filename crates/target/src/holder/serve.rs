@@ -14,7 +14,7 @@ use crate::engine::{Engine, Notice};
 use crate::error::{TargetError, system};
 use crate::linux::Process;
 use crate::seam::{Target, Tid};
-use crate::sys::process::{self, Command, SignalState};
+use crate::sys::process::{self, Command, Gate, SignalState};
 use crate::sys::ptrace::{self, Wait};
 use crate::sys::{poll, process as sys_process};
 
@@ -212,13 +212,15 @@ impl Holder {
             all.into_iter().map(text).collect()
         };
         let command = Command::new(texts(paths)?, texts(argv)?, self.signals);
-        let (go_read, go) = process::pipe().map_err(system("pipe"))?;
+        let (wait, open) = process::pipe().map_err(system("pipe"))?;
+        let gate = Gate { wait, open };
         let (failed, failed_write) = process::pipe().map_err(system("pipe"))?;
-        let pid = command.spawn(go_read, failed_write).map_err(system("fork"))?;
+        let pid = command.spawn(&gate, &failed_write).map_err(system("fork"))?;
+        drop(failed_write);
         self.is_command = true;
         self.attach(Process::attach(pid)?);
         process::close_standard_streams();
-        drop(go);
+        drop(gate);
         self.until_exec(pid, File::from(failed))
     }
 

@@ -11,6 +11,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::{c_int, pid_t};
 
@@ -124,10 +125,24 @@ impl SignalState {
     pub fn current() -> Self {
         let mask = super::poll::set_thread_mask(0);
         super::poll::set_thread_mask(mask);
-        let ignored = (1..=64).filter(|&signal| is_ignored(signal)).fold(0, |set, n| set | 1_u64 << (n - 1));
-        Self { mask, ignored }
+        Self { mask, ignored: INITIALLY_IGNORED.load(Ordering::Relaxed) }
     }
 }
+
+/// The signals that this process was started with ignored. Rust's runtime ignores SIGPIPE before `main`, so it must be
+/// asked before that.
+static INITIALLY_IGNORED: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn note_ignored() {
+    let ignored = (1..=64).filter(|&signal| is_ignored(signal)).fold(0, |set, n| set | 1_u64 << (n - 1));
+    INITIALLY_IGNORED.store(ignored, Ordering::Relaxed);
+}
+
+// SAFETY: the loader calls each entry of .init_array once, before the runtime starts, with the C calling convention; the
+// function makes only sigaction(2) calls and a store.
+#[unsafe(link_section = ".init_array")]
+#[used]
+static NOTE_IGNORED: extern "C" fn() = note_ignored;
 
 fn is_ignored(signal: c_int) -> bool {
     // SAFETY: zeroed sigaction is plain data to be filled.
@@ -135,6 +150,15 @@ fn is_ignored(signal: c_int) -> bool {
     // SAFETY: only reads the current action into `action`.
     let got = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
     got == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
+/// Holds a child back until [`Gate::open`] is closed, or its holder is gone.
+#[derive(Debug)]
+pub struct Gate {
+    /// The child's end.
+    pub wait: OwnedFd,
+    /// The parent's end.
+    pub open: OwnedFd,
 }
 
 /// A command prepared for exec: everything allocated before the fork.
@@ -152,21 +176,23 @@ impl Command {
         Self { paths, argv, signals }
     }
 
-    /// Forks a child that waits until `go` can be read (or is closed), then executes the command. If that fails the
+    /// Forks a child that waits until the gate opens, then executes the command. If that fails the
     /// child writes the error number to `failed` and exits with 127 (not found) or 126.
     ///
     /// # Errors
     /// Those of fork(2).
-    pub fn spawn(&self, go: OwnedFd, failed: OwnedFd) -> io::Result<pid_t> {
+    pub fn spawn(&self, go: &Gate, failed: &OwnedFd) -> io::Result<pid_t> {
         let mut argv: Vec<*const libc::c_char> = self.argv.iter().map(|arg| arg.as_ptr()).collect();
         argv.push(std::ptr::null());
-        let (go, failed) = (go.as_raw_fd(), failed.as_raw_fd());
-        // The descriptors are owned by the arguments, which outlive the fork in the parent and are leaked in the child.
-        fork(|| self.child(go, failed, &argv))
+        fork(|| self.child(go, failed.as_raw_fd(), &argv))
     }
 
-    fn child(&self, go: c_int, failed: c_int, argv: &[*const libc::c_char]) -> c_int {
+    fn child(&self, go: &Gate, failed: c_int, argv: &[*const libc::c_char]) -> c_int {
         let mut byte = 0_u8;
+        // The child's own copy of the write end would keep the pipe open for ever.
+        // SAFETY: closes a descriptor of this (forked) process that nothing in it uses.
+        unsafe { libc::close(go.open.as_raw_fd()) };
+        let go = go.wait.as_raw_fd();
         // SAFETY: reads at most one byte into `byte`.
         unsafe { libc::read(go, (&raw mut byte).cast(), 1) };
         for signal in 1..=64 {
