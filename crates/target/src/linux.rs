@@ -54,7 +54,15 @@ impl Process {
     pub fn attach(pid: i32) -> Result<Self, TargetError> {
         let memory = permission::open_memory(pid)?;
         let isa = Isa::X86_64;
-        let mut process = Self { pid, isa, tasks: BTreeMap::new(), early: BTreeMap::new(), memory, gate: None, poke: force_poke() };
+        let mut process = Self {
+            pid,
+            isa,
+            tasks: BTreeMap::new(),
+            early: BTreeMap::new(),
+            memory,
+            gate: None,
+            poke: force_poke(),
+        };
         while process.seize_new()? > 0 {}
         Ok(process)
     }
@@ -67,7 +75,15 @@ impl Process {
         let mut tasks = BTreeMap::new();
         tasks.insert(Tid(pid), State::Running(Running::auto_attached(pid)));
         let memory = permission::open_memory(pid)?;
-        Ok(Self { pid, isa: Isa::X86_64, tasks, early: BTreeMap::new(), memory, gate: None, poke: force_poke() })
+        Ok(Self {
+            pid,
+            isa: Isa::X86_64,
+            tasks,
+            early: BTreeMap::new(),
+            memory,
+            gate: None,
+            poke: force_poke(),
+        })
     }
 
     /// The process's number.
@@ -304,18 +320,15 @@ impl Target for Process {
     }
 
     fn signal_fields(&self, tid: Tid) -> Result<SignalFields, TargetError> {
-        let text = fs::read_to_string(format!("/proc/{tid}/status")).map_err(|_| TargetError::Gone { tid })?;
+        let text =
+            fs::read_to_string(format!("/proc/{tid}/status")).map_err(|_| TargetError::Gone { tid })?;
         let field = |name: &str| {
             text.lines()
                 .find_map(|line| line.strip_prefix(name))
                 .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
                 .unwrap_or(0)
         };
-        Ok(SignalFields {
-            blocked: field("SigBlk:"),
-            ignored: field("SigIgn:"),
-            caught: field("SigCgt:"),
-        })
+        Ok(SignalFields { blocked: field("SigBlk:"), ignored: field("SigIgn:"), caught: field("SigCgt:") })
     }
 
     fn blocked_at(&self, tid: Tid) -> Option<Address> {
@@ -334,9 +347,12 @@ impl Target for Process {
 
     fn read(&self, address: Address, buffer: &mut [u8]) -> Result<(), TargetError> {
         let len = buffer.len();
-        self.memory
-            .read_exact_at(buffer, address.0)
-            .map_err(|error| TargetError::Memory { verb: "read".to_owned(), address, len, source: error.into() })
+        self.memory.read_exact_at(buffer, address.0).map_err(|error| TargetError::Memory {
+            verb: "read".to_owned(),
+            address,
+            len,
+            source: error.into(),
+        })
     }
 
     fn write(&mut self, address: Address, bytes: &[u8]) -> Result<(), TargetError> {
@@ -345,9 +361,12 @@ impl Target for Process {
         } else {
             self.memory.write_all_at(bytes, address.0)
         };
-        direct
-            .or_else(|_| self.poke_text(address, bytes))
-            .map_err(|error| TargetError::Memory { verb: "write".to_owned(), address, len: bytes.len(), source: error.into() })
+        direct.or_else(|_| self.poke_text(address, bytes)).map_err(|error| TargetError::Memory {
+            verb: "write".to_owned(),
+            address,
+            len: bytes.len(),
+            source: error.into(),
+        })
     }
 
     fn mappings(&self) -> Result<Vec<Mapping>, TargetError> {

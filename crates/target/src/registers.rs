@@ -1,7 +1,7 @@
 //! A register set as the kernel gives it, read and written through the ISA's slots.
 
-use insn::isa::{Isa, RegisterSlot};
 use insn::Address;
+use insn::isa::{Isa, RegisterSlot};
 
 /// The `NT_PRSTATUS` registers of one task.
 #[derive(Clone, Debug, PartialEq, Eq)]

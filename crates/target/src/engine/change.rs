@@ -121,7 +121,9 @@ impl<T: Target> Engine<T> {
     /// Registration waits for a grace period of the kernel, 15 to 96 ms in a process with threads
     /// (kernel/sched/membarrier.c, `sync_runqueues_membarrier_state`): one thread does it while the others run.
     fn register_membarrier(&mut self) -> Result<(), TargetError> {
-        let Some(command) = SystemCall::MembarrierRegisterSyncCore.membarrier_command() else { return Ok(()) };
+        let Some(command) = SystemCall::MembarrierRegisterSyncCore.membarrier_command() else {
+            return Ok(());
+        };
         self.stop_world()?;
         let Some(tid) = self.caller() else {
             self.resume_world();
@@ -184,17 +186,13 @@ impl<T: Target> Engine<T> {
     /// Makes the mappings, by system calls of one stopped thread, all at once: with all threads stopped nobody else can
     /// take the descriptor's number.
     fn map(&mut self, change: &Change) -> Result<(), TargetError> {
-        let code: Vec<(Address, u64)> =
-            change.description.iter().chain(&change.map).copied().collect();
+        let code: Vec<(Address, u64)> = change.description.iter().chain(&change.map).copied().collect();
         let state = change.state.as_ref().map(|(layout, at)| (*at, layout.len as u64));
         if code.is_empty() && state.is_none() {
             return Ok(());
         }
-        let caller = self.caller().ok_or(TargetError::DidNotStop {
-            tid: Tid(0),
-            state: '?',
-            milliseconds: 0,
-        })?;
+        let caller =
+            self.caller().ok_or(TargetError::DidNotStop { tid: Tid(0), state: '?', milliseconds: 0 })?;
         if let Some((at, len)) = state {
             let file = self.map_memfd(caller, &[(at, len)], true)?;
             let len = usize::try_from(len).unwrap_or(0);
@@ -272,11 +270,7 @@ impl<T: Target> Engine<T> {
         let (protection, flags) = (u64::from(protection.cast_unsigned()), u64::from(flags.cast_unsigned()));
         let calls: Vec<Call> = places
             .iter()
-            .map(|(at, len)| Call {
-                name: "mmap",
-                number,
-                arguments: [at.0, *len, protection, flags, fd, 0],
-            })
+            .map(|(at, len)| Call { name: "mmap", number, arguments: [at.0, *len, protection, flags, fd, 0] })
             .collect();
         let answers = self.target.call(caller, &calls)?;
         let mut failure = None;

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use insn::Address;
-
 use super::state::{Engine, Notice};
 use crate::error::TargetError;
 use crate::seam::{Call, Event, Resume, Target, Tid};

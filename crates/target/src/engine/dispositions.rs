@@ -123,7 +123,8 @@ impl<T: Target> Engine<T> {
         let ignore_lost = known.ignored & bit != 0 && now.ignored & bit == 0;
         let lost = handler_lost || ignore_lost;
         // A handler is lost only where the signal was blocked; with SIG_DFL the mask is all there is to go by.
-        let mask_lost = now.blocked & bit == 0 && (handler_lost || (blocked_before && known.caught & bit == 0));
+        let mask_lost =
+            now.blocked & bit == 0 && (handler_lost || (blocked_before && known.caught & bit == 0));
         if lost {
             self.write_action(tid, signal)?;
         }

@@ -93,21 +93,26 @@ impl<T: Target> Engine<T> {
             None => registers.set_pc(at),
         }
         self.target.set_registers(tid, &registers)?;
-        let Some(drain) = self.draining.remove(&tid) else {
-            self.repair(tid, info.signal())?;
+        let held_back = self.abort_drain(tid)?;
+        let moved = self.repair(tid, info.signal())?;
+        let Some(held_back) = held_back else { return self.target.resume(tid, Resume::Run(0)) };
+        if moved {
+            self.requeue(tid, &held_back)?;
             return self.target.resume(tid, Resume::Run(0));
-        };
+        }
+        self.target.set_siginfo(tid, &held_back)?;
+        self.target.resume(tid, Resume::Run(held_back.signal()))
+    }
+
+    /// The thread has left its stub: its own mask again, and the exits unless another waits for them. Gives the
+    /// signal that was held back.
+    pub(super) fn abort_drain(&mut self, tid: Tid) -> Result<Option<SigInfo>, TargetError> {
+        let Some(drain) = self.draining.remove(&tid) else { return Ok(None) };
         if !self.draining.values().any(|other| other.stub == drain.stub) {
             self.arm_exits(drain.stub, false)?;
         }
         self.target.set_signal_mask(tid, drain.mask)?;
-        let moved = self.repair(tid, info.signal())?;
-        if moved {
-            self.requeue(tid, &drain.info)?;
-            return self.target.resume(tid, Resume::Run(0));
-        }
-        self.target.set_siginfo(tid, &drain.info)?;
-        self.target.resume(tid, Resume::Run(drain.info.signal()))
+        Ok(Some(drain.info))
     }
 
     /// Where an exit leads: the new `(pc, sp)`.
@@ -128,7 +133,8 @@ impl<T: Target> Engine<T> {
     /// Puts a signal back into the thread's queue, with its own siginfo, by a call the thread makes itself (the kernel
     /// takes any `si_code` from a thread for itself).
     pub(super) fn requeue(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
-        let (Some(layout), Some((state, _)), Some(shared)) = (&self.layout, self.state_at, &self.shared) else {
+        let (Some(layout), Some((state, _)), Some(shared)) = (&self.layout, self.state_at, &self.shared)
+        else {
             return Ok(());
         };
         let offset = layout.scratch().start;

@@ -116,7 +116,11 @@ impl<T: Target> Engine<T> {
             self.move_out()?;
             if !self.is_anybody_inside() {
                 let mappings = self.target.mappings()?;
-                return Ok(self.target.tasks().into_iter().all(|tid| !self.does_stack_point_in(tid, &mappings)));
+                return Ok(self
+                    .target
+                    .tasks()
+                    .into_iter()
+                    .all(|tid| !self.does_stack_point_in(tid, &mappings)));
             }
         }
         Ok(false)
@@ -156,9 +160,7 @@ impl<T: Target> Engine<T> {
         let Ok(pc) = self.target.registers(tid).map(|registers| registers.pc()) else { return false };
         let past = self.target.isa().abi().pc_past_breakpoint;
         let is_ours = |info: &SigInfo| match info.signal() {
-            libc::SIGILL => {
-                self.boundary(Address(info.address())).is_some() || self.boundary(pc).is_some()
-            }
+            libc::SIGILL => self.boundary(Address(info.address())).is_some() || self.boundary(pc).is_some(),
             libc::SIGTRAP => self.boundary(Address(pc.0.wrapping_sub(past))).is_some(),
             _ => false,
         };
@@ -182,7 +184,9 @@ impl<T: Target> Engine<T> {
 
     /// Words that point into the state or the description are not return addresses; only code counts.
     fn is_code_of_ours(&self, at: Address) -> bool {
-        self.stub_at(at).is_some() || self.routines_at(at).is_some() || (self.stubs.is_empty() && self.in_area(at))
+        self.stub_at(at).is_some()
+            || self.routines_at(at).is_some()
+            || (self.stubs.is_empty() && self.in_area(at))
     }
 
     fn unmap_all(&mut self) -> Result<(), TargetError> {
@@ -251,9 +255,8 @@ impl<T: Target> Engine<T> {
 
     /// Which threads of the stopped world stand in the area.
     pub fn threads_inside(&self) -> Vec<Tid> {
-        let inside = |tid: &Tid| {
-            self.target.registers(*tid).is_ok_and(|registers| self.in_area(registers.pc()))
-        };
+        let inside =
+            |tid: &Tid| self.target.registers(*tid).is_ok_and(|registers| self.in_area(registers.pc()));
         self.target.tasks().into_iter().filter(inside).collect()
     }
 

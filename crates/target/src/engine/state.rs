@@ -170,7 +170,10 @@ impl<T: Target> Engine<T> {
     /// Where a thread that stands at `address` in the original text goes on in the stub `at`.
     pub(super) fn entry_in(&self, at: Address, address: Address) -> Option<Address> {
         let stub = self.stubs.get(&at)?;
-        stub.entries.iter().find(|(original, _)| *original == address).map(|(_, offset)| at + u64::from(*offset))
+        stub.entries
+            .iter()
+            .find(|(original, _)| *original == address)
+            .map(|(_, offset)| at + u64::from(*offset))
     }
 
     /// Forgets everything that belonged to an address space that is gone.

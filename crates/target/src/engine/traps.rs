@@ -158,14 +158,21 @@ impl<T: Target> Engine<T> {
                 info.signal(),
                 libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP
             );
-        if let Some(place) = self.original_of(pc).filter(|place| synchronous || place.is_entry || place.behind_syscall) {
+        if let Some(place) =
+            self.original_of(pc).filter(|place| synchronous || place.is_entry || place.behind_syscall)
+        {
             if synchronous && Address(info.address()) == pc {
                 info.set_address(place.original().0);
                 self.target.set_siginfo(tid, &info)?;
             }
             place.put(&mut registers);
             self.target.set_registers(tid, &registers)?;
-            self.draining.remove(&tid);
+            if let Some(held_back) = self.abort_drain(tid)? {
+                // It comes after the fault's handler has begun, as a signal that was pending would.
+                self.requeue(tid, &held_back)?;
+                self.requeue(tid, &info)?;
+                return self.target.resume(tid, Resume::Run(0));
+            }
             return self.target.resume(tid, Resume::Run(info.signal()));
         }
         self.drain(tid, registers, info)

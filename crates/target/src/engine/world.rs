@@ -27,7 +27,8 @@ impl<T: Target> Engine<T> {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     self.resume_world();
-                    let Some(pause) = pauses.next().filter(|_| matches!(error, TargetError::DidNotStop { .. }))
+                    let Some(pause) =
+                        pauses.next().filter(|_| matches!(error, TargetError::DidNotStop { .. }))
                     else {
                         return Err(error);
                     };
@@ -155,7 +156,10 @@ impl<T: Target> Engine<T> {
 
     /// Lets a thread go that waited for the front.
     pub fn go(&mut self, tid: Tid) {
-        if self.held.remove(&tid) && self.stopped_since.is_none() && self.target.resume(tid, Resume::Run(0)).is_err() {
+        if self.held.remove(&tid)
+            && self.stopped_since.is_none()
+            && self.target.resume(tid, Resume::Run(0)).is_err()
+        {
             self.gone(tid);
         }
     }

@@ -208,7 +208,8 @@ impl Holder {
 
     fn spawn(&mut self, paths: Vec<Vec<u8>>, argv: Vec<Vec<u8>>) -> Result<Reply, TargetError> {
         let texts = |all: Vec<Vec<u8>>| -> Result<Vec<CString>, TargetError> {
-            let text = |bytes| CString::new(bytes).map_err(|_| TargetError::Exec { source: libc::EINVAL.into() });
+            let text =
+                |bytes| CString::new(bytes).map_err(|_| TargetError::Exec { source: libc::EINVAL.into() });
             all.into_iter().map(text).collect()
         };
         let command = Command::new(texts(paths)?, texts(argv)?, self.signals);

@@ -17,7 +17,10 @@ pub(super) fn explain(pid: i32, error: &io::Error) -> TargetError {
         return TargetError::NoSuchProcess { pid };
     };
     let field = |name: &str| {
-        status.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.split_whitespace().next())
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|rest| rest.split_whitespace().next())
     };
     if field("State:").is_some_and(|state| matches!(state, "Z" | "X")) {
         return TargetError::NoSuchProcess { pid };

@@ -67,7 +67,9 @@ impl SigInfo {
         let bytes = address.to_ne_bytes();
         // SAFETY: the union starts at byte 16 of the 128-byte siginfo (include/uapi/asm-generic/siginfo.h,
         // __SI_FIELDS after three ints, 8-aligned on 64-bit); 8 bytes there lie inside the object.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), ptr::addr_of_mut!(self.0).cast::<u8>().add(16), 8) };
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), ptr::addr_of_mut!(self.0).cast::<u8>().add(16), 8)
+        };
     }
 
     /// The raw bytes, for an injected `rt_tgsigqueueinfo`.

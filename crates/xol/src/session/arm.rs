@@ -8,11 +8,11 @@ use insn::{Address, Isa};
 use program::layout::Layout;
 use program::ring::Reader;
 use program::stub::{Action as Body, Environment, Routines};
+use target::TargetError;
 use target::area::Description;
 use target::engine::Change;
 use target::holder::{Reply, Request};
 use target::sys::shared::SharedMap;
-use target::TargetError;
 
 use super::install::{self, Draft, Installed, differs, unfit_mapping};
 use super::modules::{ModuleKey, View};
@@ -121,7 +121,8 @@ impl Session {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let mut force: HashMap<Address, Mechanism> = notify.map(|at| (at, Mechanism::Trap)).into_iter().collect();
+        let mut force: HashMap<Address, Mechanism> =
+            notify.map(|at| (at, Mechanism::Trap)).into_iter().collect();
         for _ in 0..REPLANS {
             let sites: Vec<Address> = wanted.keys().copied().collect();
             let shadow_stack = self.shadow_stack;
@@ -463,7 +464,8 @@ fn bodies_at(plan: &Plan, patch: &Patch, wanted: &BTreeMap<Address, Vec<Body>>) 
         .sites()
         .map(|served| {
             let moved = plan.moved.iter().filter(|(_, at)| *at == served).map(|(site, _)| *site);
-            let bodies = moved.chain([served]).filter_map(|site| wanted.get(&site)).flatten().copied().collect();
+            let bodies =
+                moved.chain([served]).filter_map(|site| wanted.get(&site)).flatten().copied().collect();
             (served, bodies)
         })
         .collect()

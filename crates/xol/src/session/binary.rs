@@ -46,11 +46,7 @@ impl Binary {
     }
 
     /// A binary whose file is gone, put together from a process's memory: `bytes` at their file offsets.
-    pub(super) fn of_memory(
-        path: PathBuf,
-        bytes: Vec<u8>,
-        bias: Bias,
-    ) -> Result<&'static Self, LookupError> {
+    pub(super) fn of_memory(path: PathBuf, bytes: Vec<u8>, bias: Bias) -> Result<&'static Self, LookupError> {
         Self::parse(path, bytes, Some(bias))
     }
 

@@ -49,9 +49,8 @@ impl Session {
             News::Warning(text) => self.warnings.push(text),
             News::Exec(_) => {
                 self.replaced = true;
-                self.warnings.push(
-                    "the program replaced itself by another (exec): its probes ended there".to_owned(),
-                );
+                self.warnings
+                    .push("the program replaced itself by another (exec): its probes ended there".to_owned());
             }
             News::Library(tid) => {
                 if !self.removed && self.ended.is_none() {

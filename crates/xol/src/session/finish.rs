@@ -88,8 +88,12 @@ impl Session {
         self.removed = true;
         let recovered = recover::recover(self.pid);
         self.warnings.push(match &recovered {
-            Ok((sites, _)) => format!("the holder process was killed; the front restored the text ({sites} sites)"),
-            Err(error) => format!("the holder process was killed, and the text could not be restored: {error}"),
+            Ok((sites, _)) => {
+                format!("the holder process was killed; the front restored the text ({sites} sites)")
+            }
+            Err(error) => {
+                format!("the holder process was killed, and the text could not be restored: {error}")
+            }
         });
         self.recovered = match recovered {
             Ok((_, left)) => Some(left),
@@ -166,7 +170,9 @@ impl Session {
             }
         }
         let status = self.ended.map(|(status, signal)| {
-            ExitStatus::from_raw(signal.map_or_else(|| (status.unwrap_or(0) & 0xff) << 8, |signal| signal & 0x7f))
+            ExitStatus::from_raw(
+                signal.map_or_else(|| (status.unwrap_or(0) & 0xff) << 8, |signal| signal & 0x7f),
+            )
         });
         if !self.holder_died {
             self.client.quit();

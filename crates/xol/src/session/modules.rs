@@ -38,11 +38,7 @@ pub(super) struct Module {
 
 impl Module {
     /// The analysis, made now if it has not been.
-    pub(super) fn analysis(
-        &mut self,
-        shadow_stack: bool,
-        progress: &mut dyn Progress,
-    ) -> &Analysis<'static> {
+    pub(super) fn analysis(&mut self, shadow_stack: bool, progress: &mut dyn Progress) -> &Analysis<'static> {
         let (binary, bias) = (self.binary, self.bias);
         self.analysis.get_or_insert_with(|| {
             let at = |(address, bytes): (FileAddress, &'static [u8])| Code {
@@ -102,9 +98,9 @@ impl View {
     }
 
     /// Start of the heap.
-    pub(super) fn start_brk(&self) -> Option<Address> {
+    pub(super) fn start_brk(&self) -> Option<u64> {
         let text = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
-        symbols::stat::Stat::parse(&text).map(|stat| stat.start_brk)
+        symbols::stat::Stat::parse(&text).map(|stat| stat.start_brk.0)
     }
 
     /// Where the dynamic loader is mapped, if there is one.
@@ -114,10 +110,17 @@ impl View {
     }
 
     /// The modules that map `path` executably, and the executable mapping each was found by.
-    pub(super) fn modules_of(&self, path: &Path, known: &mut Vec<Module>) -> Result<Vec<ModuleKey>, LookupError> {
+    pub(super) fn modules_of(
+        &self,
+        path: &Path,
+        known: &mut Vec<Module>,
+    ) -> Result<Vec<ModuleKey>, LookupError> {
         let mut keys = Vec::new();
         for mapping in &self.mappings {
-            if !mapping.executable || !mapping.is_file() || mapping.path.as_deref().map(Path::new) != Some(path) {
+            if !mapping.executable
+                || !mapping.is_file()
+                || mapping.path.as_deref().map(Path::new) != Some(path)
+            {
                 continue;
             }
             let key = self.module(mapping, known)?;
@@ -146,9 +149,8 @@ impl View {
     }
 
     fn binary(&self, mapping: &Mapping, known: &[Module]) -> Result<&'static Binary, LookupError> {
-        let same = |module: &&Module| {
-            module.key.inode == mapping.inode && module.key.device == mapping.device
-        };
+        let same =
+            |module: &&Module| module.key.inode == mapping.inode && module.key.device == mapping.device;
         if let Some(module) = known.iter().find(same) {
             return Ok(module.binary);
         }
@@ -165,11 +167,7 @@ impl View {
     }
 
     /// The module's bytes as they are mapped, at their file offsets.
-    fn binary_from_memory(
-        &self,
-        mapping: &Mapping,
-        path: PathBuf,
-    ) -> Result<&'static Binary, LookupError> {
+    fn binary_from_memory(&self, mapping: &Mapping, path: PathBuf) -> Result<&'static Binary, LookupError> {
         let mut bytes = Vec::new();
         let same = |other: &&Mapping| {
             other.inode == mapping.inode && other.device == mapping.device && !other.writable

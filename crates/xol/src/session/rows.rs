@@ -75,7 +75,12 @@ pub(super) struct Rows {
 impl Rows {
     /// Makes rows for what `wanted` means in files that are not mapped, and says so if it means nothing anywhere.
     /// Touches no process.
-    pub(super) fn expect(&mut self, index: usize, wanted: &Wanted, system: &System) -> Result<(), LookupError> {
+    pub(super) fn expect(
+        &mut self,
+        index: usize,
+        wanted: &Wanted,
+        system: &System,
+    ) -> Result<(), LookupError> {
         let found = match path::find(system, &wanted.spec.path) {
             // Of a command that is still to be started nothing is mapped yet: everything is to come.
             Err(PathError::NoProcess) => return Ok(()),
@@ -131,11 +136,8 @@ impl Rows {
         module: Option<ModuleKey>,
         why: &str,
     ) -> usize {
-        let probe =
-            Spec::canonical(Kind::Uprobe, &binary.path.to_string_lossy(), found.name()).text;
-        let same = |row: &Row| {
-            row.wanted == wanted && row.path == binary.path && row.probe == probe
-        };
+        let probe = Spec::canonical(Kind::Uprobe, &binary.path.to_string_lossy(), found.name()).text;
+        let same = |row: &Row| row.wanted == wanted && row.path == binary.path && row.probe == probe;
         let known = self
             .all
             .iter()

@@ -11,7 +11,7 @@ use program::ring::Reader;
 use program::stub::{Environment, Routines};
 use target::holder::{Attached, Client, Reply, Request};
 use target::sys::shared::SharedMap;
-use target::{Tid, TargetError, recover};
+use target::{TargetError, Tid, recover};
 
 use super::install::Installed;
 use super::modules::{Module, ModuleKey};
@@ -66,8 +66,7 @@ impl Session {
             Target::Attach(pids) => Self::attach(pids, &wanted)?,
             Target::Spawn(command) => Self::spawn(command, &wanted)?,
         };
-        let mut session =
-            Self::new(client, pid, held.is_some(), options.action, wanted, rows);
+        let mut session = Self::new(client, pid, held.is_some(), options.action, wanted, rows);
         if let Err(error) = session.begin(held, progress) {
             // Whatever was done is undone by the holder; the command of `-- CMD` goes on unprobed.
             let _ = session.take_out();
@@ -165,7 +164,8 @@ impl Session {
         let status = symbols::status::Status::parse(&status);
         self.shadow_stack = status.shadow_stack;
         let flags = super::install::cpu_flags();
-        if self.action == Action::Trace && !(flags.contains("constant_tsc") && flags.contains("nonstop_tsc")) {
+        if self.action == Action::Trace && !(flags.contains("constant_tsc") && flags.contains("nonstop_tsc"))
+        {
             self.warnings.push(
                 "the CPU's time stamp counter is not constant: times of different CPUs are not to be compared"
                     .to_owned(),
@@ -240,7 +240,8 @@ fn expect(wanted: &[Wanted], system: &System) -> Result<Rows, Error> {
 
 /// A process of a kind that we can probe: 64-bit, with no system-call filter in the way.
 fn check_kind(pid: i32) -> Result<(), TargetError> {
-    let header = std::fs::read(format!("/proc/{pid}/status")).map_err(|_| TargetError::NoSuchProcess { pid })?;
+    let header =
+        std::fs::read(format!("/proc/{pid}/status")).map_err(|_| TargetError::NoSuchProcess { pid })?;
     let status = symbols::status::Status::parse(&header);
     if matches!(status.state, Some('Z' | 'X')) {
         return Err(TargetError::NoSuchProcess { pid });
@@ -249,7 +250,8 @@ fn check_kind(pid: i32) -> Result<(), TargetError> {
         return Err(TargetError::AlreadyTraced { pid, tracer });
     }
     if status.seccomp == Some(2) {
-        let why = "it has a seccomp filter, and a system call that xol makes in it might be its death".to_owned();
+        let why =
+            "it has a seccomp filter, and a system call that xol makes in it might be its death".to_owned();
         return Err(TargetError::Unsupported { pid, why });
     }
     check_class(pid)

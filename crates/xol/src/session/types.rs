@@ -238,4 +238,3 @@ pub trait Progress {
     /// Whether the user wants out: the session gives up before it touches the target, or removes what it did.
     fn cancelled(&self) -> bool;
 }
-
