@@ -204,7 +204,7 @@ impl Target for Process {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { threads: true, shared_memory: true, signals: true }
+        Capabilities { threads: true, shared_memory: true, signals: true, write_running: !self.poke }
     }
 
     fn tasks(&self) -> Vec<Tid> {

@@ -73,6 +73,8 @@ pub struct Capabilities {
     pub shared_memory: bool,
     /// Signals are seen before they are delivered.
     pub signals: bool,
+    /// Text can be written while the threads run.
+    pub write_running: bool,
 }
 
 /// The signal fields of /proc/PID/status: bit n-1 for signal n.

@@ -3,7 +3,7 @@
 //! The order is that of `coherence`'s procedure for live text with all threads stopped; its steps are carried out here
 //! one by one, so that what `xol explain` prints is what is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use coherence::{Action, Means, Requirement, Situation, SystemCall, Way, Writer};
@@ -48,10 +48,11 @@ pub struct Backing {
 }
 
 impl Backing {
-    /// The backing of `address` as mapped now.
+    /// The backing of `address` as mapped now (`mappings` sorted, as the kernel lists them).
     #[must_use]
     pub fn at(mappings: &[Mapping], address: Address) -> Option<Self> {
-        let mapping = mappings.iter().find(|mapping| mapping.range.contains(&address))?;
+        let behind = mappings.partition_point(|mapping| mapping.range.start <= address);
+        let mapping = mappings.get(behind.checked_sub(1)?).filter(|mapping| mapping.range.contains(&address))?;
         let offset = mapping.offset.wrapping_add(address - mapping.range.start);
         Some(Self { device: mapping.device, inode: mapping.inode, offset })
     }
@@ -86,7 +87,8 @@ pub struct ChangeReport {
 }
 
 impl<T: Target> Engine<T> {
-    /// Carries out a change in one stop of the world. Nothing is changed if it fails before the first patch.
+    /// Carries out a change: mappings in one short stop of the world (if any are new), stubs written while it runs, since
+    /// nobody can reach them yet, and the text patched in a second stop. Nothing is patched if anything fails before.
     ///
     /// # Errors
     /// The world did not stop; an address is taken; live bytes are not the expected ones.
@@ -95,26 +97,55 @@ impl<T: Target> Engine<T> {
         if !self.membarrier && change.state.is_some() {
             self.register_membarrier()?;
         }
-        self.stop_world()?;
-        let result = self.change_stopped(change);
-        self.resume_world();
-        let lost = result?;
+        if change.state.is_some() || change.description.is_some() || !change.map.is_empty() {
+            self.in_stopped_world(|engine| engine.map(change))?;
+        }
+        let writes_running = self.target.capabilities().write_running;
+        if writes_running {
+            self.write_code(change)?;
+        }
+        let lost = self.in_stopped_world(|engine| {
+            if !writes_running {
+                engine.write_code(change)?;
+            }
+            engine.change_text(change)
+        })?;
         Ok(ChangeReport { stopped: self.statistics.stopped - before, lost })
     }
 
-    fn change_stopped(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
-        self.verify(change)?;
-        self.map(change)?;
-        self.snapshot_dispositions()?;
-        self.assign_all_slots();
+    /// Stops the world, does `what`, and lets it go whatever came of it.
+    fn in_stopped_world<R>(
+        &mut self,
+        what: impl FnOnce(&mut Self) -> Result<R, TargetError>,
+    ) -> Result<R, TargetError> {
+        self.stop_world()?;
+        let result = what(self);
+        self.resume_world();
+        result
+    }
+
+    /// Code and description, where no thread is yet.
+    fn write_code(&mut self, change: &Change) -> Result<(), TargetError> {
         for routines in &change.routines {
             self.target.write(routines.at, &routines.bytes)?;
             self.routines.push(routines.clone());
         }
-        self.write_stubs(&change.stubs)?;
-        self.describe(&change.apply)?;
+        let writes = change.stubs.iter().map(|stub| (stub.at, stub.bytes.as_slice())).collect();
+        write_by_page(&mut self.target, writes)?;
+        for stub in &change.stubs {
+            self.stubs.insert(stub.at, stub.clone());
+        }
+        self.describe(&change.apply)
+    }
+
+    fn change_text(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
+        self.verify(change)?;
+        self.snapshot_dispositions()?;
+        self.assign_all_slots();
         let lost = self.patch(change)?;
-        self.describe(&[])?;
+        if !change.remove.is_empty() {
+            self.describe(&[])?;
+        }
         Ok(lost)
     }
 
@@ -307,31 +338,6 @@ impl<T: Target> Engine<T> {
         self.mapped.keys().filter_map(|at| self.unmap_call(*at))
     }
 
-    /// Writes stubs, neighbours in one write: a write to /proc/PID/mem costs more than a page of bytes.
-    fn write_stubs(&mut self, stubs: &[Stub]) -> Result<(), TargetError> {
-        let mut sorted: Vec<&Stub> = stubs.iter().collect();
-        sorted.sort_by_key(|stub| stub.at);
-        let mut run: Option<(Address, Vec<u8>)> = None;
-        for stub in &sorted {
-            match &mut run {
-                // A gap is filled with what is there: nothing (zeroes of a fresh page) only if it was never used.
-                Some((at, bytes)) if *at + bytes.len() as u64 == stub.at => bytes.extend(&stub.bytes),
-                _ => {
-                    if let Some((at, bytes)) = run.replace((stub.at, stub.bytes.clone())) {
-                        self.target.write(at, &bytes)?;
-                    }
-                }
-            }
-        }
-        if let Some((at, bytes)) = run {
-            self.target.write(at, &bytes)?;
-        }
-        for stub in sorted {
-            self.stubs.insert(stub.at, stub.clone());
-        }
-        Ok(())
-    }
-
     /// Writes the description: the patches in the text and those `coming`.
     pub(super) fn describe(&mut self, coming: &[Patched]) -> Result<(), TargetError> {
         let Some((at, len)) = self.description_at else { return Ok(()) };
@@ -453,44 +459,53 @@ impl<T: Target> Engine<T> {
     /// Old patches out, new ones in, page by page: a write per site would take thirty times as long.
     fn write_text(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
         let mappings = self.target.mappings()?;
-        let mut text = TextWriter::default();
+        let mut out: BTreeSet<Address> = change.remove.iter().copied().collect();
+        let starts = change.apply.iter().map(|patched| patched.entry.start);
+        out.extend(starts.filter(|start| self.patches.contains_key(start)));
+        let gone: Vec<Patched> = out.iter().filter_map(|start| self.patches.remove(start)).collect();
+        let ours = self.still_ours(gone.iter(), &mappings);
+        let mut writes: Vec<(Address, &[u8])> = Vec::new();
         let mut lost = Vec::new();
-        let replaced = |start: &Address| change.apply.iter().any(|patched| patched.entry.start == *start);
-        let mut out: Vec<Address> = change.remove.clone();
-        if change.apply.len() < 64 {
-            out.extend(self.patches.keys().filter(|start| replaced(start) && !change.remove.contains(start)));
-        } else {
-            let starts: std::collections::BTreeSet<_> = change.apply.iter().map(|p| p.entry.start).collect();
-            out.extend(self.patches.keys().filter(|start| starts.contains(start)));
-        }
-        out.sort_unstable();
-        out.dedup();
-        for start in out {
-            let Some(patched) = self.patches.remove(&start) else { continue };
-            self.retire(&patched);
-            if self.is_still_ours(&patched, &mappings) {
-                text.put(&self.target, start, &patched.entry.original)?;
+        for patched in &gone {
+            self.retire(patched);
+            if ours.contains(&patched.entry.start) {
+                writes.push((patched.entry.start, &patched.entry.original));
             } else {
-                lost.push(start);
+                lost.push(patched.entry.start);
             }
         }
-        for patched in &change.apply {
-            text.put(&self.target, patched.entry.start, &patched.entry.patched)?;
-        }
-        text.write(&mut self.target)?;
+        // Behind the originals: where an old and a new patch overlap, the new one is what counts.
+        writes.extend(change.apply.iter().map(|patched| (patched.entry.start, patched.entry.patched.as_slice())));
+        write_by_page(&mut self.target, writes)?;
         for patched in &change.apply {
             self.enter(patched);
         }
         Ok(lost)
     }
 
-    /// Whether the mapping is the one that was patched and the bytes are exactly our patch.
-    pub(super) fn is_still_ours(&self, patched: &Patched, mappings: &[Mapping]) -> bool {
-        let entry = &patched.entry;
-        let mut live = vec![0; entry.patched.len()];
-        Backing::at(mappings, entry.start) == Some(patched.backing)
-            && self.target.read(entry.start, &mut live).is_ok()
-            && live == entry.patched
+    /// The starts of those patches whose mapping is the one that was patched and whose bytes are exactly our patch.
+    pub(super) fn still_ours<'p>(
+        &self,
+        patches: impl Iterator<Item = &'p Patched>,
+        mappings: &[Mapping],
+    ) -> HashSet<Address> {
+        let mut page = PageCache::default();
+        let is_ours = |patched: &&Patched| {
+            let entry = &patched.entry;
+            Backing::at(mappings, entry.start) == Some(patched.backing)
+                && page.read(&self.target, entry.start, entry.patched.len()).is_ok_and(|live| live == entry.patched)
+        };
+        patches.filter(is_ours).map(|patched| patched.entry.start).collect()
+    }
+
+    /// The starts of those patches where every byte is the original.
+    pub(super) fn original_again<'p>(&self, patches: impl Iterator<Item = &'p Patched>) -> HashSet<Address> {
+        let mut page = PageCache::default();
+        let is_original = |patched: &&Patched| {
+            let entry = &patched.entry;
+            page.read(&self.target, entry.start, entry.original.len()).is_ok_and(|live| live == entry.original)
+        };
+        patches.filter(is_original).map(|patched| patched.entry.start).collect()
     }
 
     /// Marks the boundaries of a patch that leaves the text as retired.
@@ -587,37 +602,28 @@ impl PageCache {
     }
 }
 
-/// Collects small writes into one write per page.
-#[derive(Default)]
-struct TextWriter {
-    pages: BTreeMap<Address, Vec<u8>>,
-}
-
-impl TextWriter {
-    fn put<T: Target>(&mut self, target: &T, at: Address, bytes: &[u8]) -> Result<(), TargetError> {
-        for (index, byte) in bytes.iter().enumerate() {
-            let address = at + index as u64;
-            let page = Address(address.0 & !(PAGE - 1));
-            let offset = usize::try_from(address - page).unwrap_or(0);
-            let buffer = match self.pages.entry(page) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    let mut buffer = vec![0; usize::try_from(PAGE).unwrap_or(0)];
-                    target.read(page, &mut buffer)?;
-                    entry.insert(buffer)
-                }
-            };
-            if let Some(slot) = buffer.get_mut(offset) {
-                *slot = *byte;
+/// Many small writes as one read and one write for each page; of two to one byte the later counts.
+fn write_by_page<T: Target>(target: &mut T, writes: Vec<(Address, &[u8])>) -> Result<(), TargetError> {
+    let mut pages: BTreeMap<Address, Vec<(Address, &[u8])>> = BTreeMap::new();
+    for (mut at, mut bytes) in writes {
+        while !bytes.is_empty() {
+            let page = Address(at.0 & !(PAGE - 1));
+            let room = usize::try_from(page + PAGE - at).unwrap_or(0).min(bytes.len());
+            let (here, rest) = bytes.split_at(room);
+            pages.entry(page).or_default().push((at, here));
+            (at, bytes) = (at + room as u64, rest);
+        }
+    }
+    let mut buffer = vec![0; usize::try_from(PAGE).unwrap_or(0)];
+    for (page, writes) in pages {
+        target.read(page, &mut buffer)?;
+        for (at, bytes) in writes {
+            let start = usize::try_from(at - page).unwrap_or(0);
+            if let Some(place) = buffer.get_mut(start..start + bytes.len()) {
+                place.copy_from_slice(bytes);
             }
         }
-        Ok(())
+        target.write(page, &buffer)?;
     }
-
-    fn write<T: Target>(self, target: &mut T) -> Result<(), TargetError> {
-        for (page, bytes) in self.pages {
-            target.write(page, &bytes)?;
-        }
-        Ok(())
-    }
+    Ok(())
 }

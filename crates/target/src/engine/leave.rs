@@ -67,41 +67,29 @@ impl<T: Target> Engine<T> {
     fn restore(&mut self) -> Result<Left, TargetError> {
         let mut left = Left { verified: true, ..Left::default() };
         let mappings = self.target.mappings()?;
-        let mut pages = BTreeSet::new();
         let patches: Vec<Patched> = self.patches.values().cloned().collect();
-        let ours: Vec<&Patched> = patches
-            .iter()
-            .filter(|patched| {
-                let start = patched.entry.start;
-                if self.is_still_ours(patched, &mappings) {
-                    pages.insert(start.0 >> 12);
-                    return true;
-                }
-                if Backing::at(&mappings, start) == Some(patched.backing) {
-                    if !self.is_original(patched) {
-                        left.changed.push(start);
-                    }
-                } else {
-                    left.unmapped += 1;
-                }
-                false
-            })
-            .collect();
+        let ours = self.still_ours(patches.iter(), &mappings);
+        let (ours, others): (Vec<_>, Vec<_>) =
+            patches.iter().partition(|patched| ours.contains(&patched.entry.start));
+        let untouched = self.original_again(others.iter().copied());
+        for patched in others {
+            let start = patched.entry.start;
+            if Backing::at(&mappings, start) != Some(patched.backing) {
+                left.unmapped += 1;
+            } else if !untouched.contains(&start) {
+                left.changed.push(start);
+            }
+        }
         let change = Change {
             remove: patches.iter().map(|patched| patched.entry.start).collect(),
             ..Change::default()
         };
         self.patch(&change)?;
         left.restored = ours.len();
-        left.verified = ours.iter().all(|patched| self.is_original(patched));
-        left.private_pages = pages.len();
+        left.verified = self.original_again(ours.iter().copied()).len() == ours.len();
+        left.private_pages = ours.iter().map(|patched| patched.entry.start.0 >> 12).collect::<BTreeSet<_>>().len();
         self.describe(&[])?;
         Ok(left)
-    }
-
-    fn is_original(&self, patched: &Patched) -> bool {
-        let mut live = vec![0; patched.entry.original.len()];
-        self.target.read(patched.entry.start, &mut live).is_ok() && live == patched.entry.original
     }
 
     /// Until no thread is in the area, none has a signal of ours pending, and no stack word points there. The world is
@@ -237,7 +225,7 @@ impl<T: Target> Engine<T> {
             // Which offsets are old boundaries is not recorded: any may be.
             let interior = (1..len).collect();
             let patched = Patched { entry, interior, backing, notify: false };
-            if self.is_still_ours(&patched, &mappings) {
+            if !self.still_ours(std::iter::once(&patched), &mappings).is_empty() {
                 self.adopt(patched);
             }
         }
