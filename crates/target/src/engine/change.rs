@@ -52,7 +52,8 @@ impl Backing {
     #[must_use]
     pub fn at(mappings: &[Mapping], address: Address) -> Option<Self> {
         let behind = mappings.partition_point(|mapping| mapping.range.start <= address);
-        let mapping = mappings.get(behind.checked_sub(1)?).filter(|mapping| mapping.range.contains(&address))?;
+        let mapping =
+            mappings.get(behind.checked_sub(1)?).filter(|mapping| mapping.range.contains(&address))?;
         let offset = mapping.offset.wrapping_add(address - mapping.range.start);
         Some(Self { device: mapping.device, inode: mapping.inode, offset })
     }
@@ -475,7 +476,9 @@ impl<T: Target> Engine<T> {
             }
         }
         // Behind the originals: where an old and a new patch overlap, the new one is what counts.
-        writes.extend(change.apply.iter().map(|patched| (patched.entry.start, patched.entry.patched.as_slice())));
+        writes.extend(
+            change.apply.iter().map(|patched| (patched.entry.start, patched.entry.patched.as_slice())),
+        );
         write_by_page(&mut self.target, writes)?;
         for patched in &change.apply {
             self.enter(patched);
@@ -493,7 +496,9 @@ impl<T: Target> Engine<T> {
         let is_ours = |patched: &&Patched| {
             let entry = &patched.entry;
             Backing::at(mappings, entry.start) == Some(patched.backing)
-                && page.read(&self.target, entry.start, entry.patched.len()).is_ok_and(|live| live == entry.patched)
+                && page
+                    .read(&self.target, entry.start, entry.patched.len())
+                    .is_ok_and(|live| live == entry.patched)
         };
         patches.filter(is_ours).map(|patched| patched.entry.start).collect()
     }
@@ -503,7 +508,8 @@ impl<T: Target> Engine<T> {
         let mut page = PageCache::default();
         let is_original = |patched: &&Patched| {
             let entry = &patched.entry;
-            page.read(&self.target, entry.start, entry.original.len()).is_ok_and(|live| live == entry.original)
+            page.read(&self.target, entry.start, entry.original.len())
+                .is_ok_and(|live| live == entry.original)
         };
         patches.filter(is_original).map(|patched| patched.entry.start).collect()
     }

@@ -87,7 +87,8 @@ impl<T: Target> Engine<T> {
         self.patch(&change)?;
         left.restored = ours.len();
         left.verified = self.original_again(ours.iter().copied()).len() == ours.len();
-        left.private_pages = ours.iter().map(|patched| patched.entry.start.0 >> 12).collect::<BTreeSet<_>>().len();
+        left.private_pages =
+            ours.iter().map(|patched| patched.entry.start.0 >> 12).collect::<BTreeSet<_>>().len();
         self.describe(&[])?;
         Ok(left)
     }

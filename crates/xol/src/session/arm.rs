@@ -130,7 +130,7 @@ impl Session {
             let plan = module.analysis(shadow_stack, progress).plan(&sites, &force);
             self.note_refused(key, &plan);
             let before = force.len();
-            let drafts = self.drafts_of(&plan, &wanted, notify, view, &mut force);
+            let drafts = self.drafts_of(key, &plan, &wanted, notify, view, &mut force);
             if force.len() == before {
                 self.note_armed(key, &plan, &drafts);
                 return Ok(drafts);
@@ -211,6 +211,7 @@ impl Session {
     /// forced to be traps, and what is a trap already is refused: then `force` has grown.
     fn drafts_of(
         &mut self,
+        key: ModuleKey,
         plan: &Plan,
         wanted: &BTreeMap<Address, Vec<Body>>,
         notify: Option<Address>,
@@ -218,13 +219,14 @@ impl Session {
         force: &mut HashMap<Address, Mechanism>,
     ) -> Vec<Draft> {
         let Some(environment) = self.environment.clone() else { return Vec::new() };
+        let Some(first) = plan.patches.first() else { return Vec::new() };
+        // Lengths do not depend on addresses, so any near address gives the size.
+        let routines = Routines::assemble(&environment, first.start);
         let mut drafts = Vec::new();
         for patch in &plan.patches {
             if let Some(why) = differs(view, patch, &self.installed) {
                 for site in served_sites(plan, patch) {
-                    if let Some(key) = self.module_of(site) {
-                        self.refuse(key, site, &why);
-                    }
+                    self.refuse(key, site, &why);
                 }
                 continue;
             }
@@ -234,8 +236,6 @@ impl Session {
                 patch: patch.clone(),
                 size: 0,
             };
-            // Lengths do not depend on addresses, so any near address gives the size.
-            let routines = Routines::assemble(&environment, patch.start);
             match draft.assemble(&environment, &routines, patch.start) {
                 Ok(stub) => {
                     draft.size = u32::try_from(stub.bytes.len()).unwrap_or(u32::MAX);
@@ -243,9 +243,7 @@ impl Session {
                 }
                 Err(reason) => {
                     for site in served_sites(plan, patch) {
-                        if patch.mechanism == Mechanism::Trap
-                            && let Some(key) = self.module_of(site)
-                        {
+                        if patch.mechanism == Mechanism::Trap {
                             self.refuse(key, site, &format!("{site}: {reason}"));
                         }
                         force.insert(site, Mechanism::Trap);
@@ -254,10 +252,6 @@ impl Session {
             }
         }
         drafts
-    }
-
-    fn module_of(&self, site: Address) -> Option<ModuleKey> {
-        self.rows.all.iter().find(|row| row.address == Some(site)).and_then(|row| row.module)
     }
 
     /// The shared state's place and the kind of its code, at the first arming.

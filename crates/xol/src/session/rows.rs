@@ -70,7 +70,12 @@ pub(super) struct Rows {
     pub(super) all: Vec<Row>,
     /// What each wanted probe means in each binary.
     meanings: HashMap<(usize, usize), Result<Vec<Match>, ResolveError>>,
+    /// Where each row is in `all`.
+    index: HashMap<RowKey, usize>,
 }
+
+/// What tells rows apart: what asked for it, its name, its place in the file, and where that is mapped.
+type RowKey = (usize, String, FileAddress, Option<ModuleKey>);
 
 impl Rows {
     /// Makes rows for what `wanted` means in files that are not mapped, and says so if it means nothing anywhere.
@@ -137,15 +142,11 @@ impl Rows {
         why: &str,
     ) -> usize {
         let probe = Spec::canonical(Kind::Uprobe, &binary.path.to_string_lossy(), found.name()).text;
-        let same = |row: &Row| row.wanted == wanted && row.path == binary.path && row.probe == probe;
-        let known = self
-            .all
-            .iter()
-            .position(|row| row.module == module && same(row))
-            .or_else(|| self.all.iter().position(|row| row.module.is_none() && same(row)));
-        if let Some(known) = known {
+        let key = |module| (wanted, probe.clone(), found.file_address, module);
+        if let Some(&known) = self.index.get(&key(module)).or_else(|| self.index.get(&key(None))) {
             return known;
         }
+        self.index.insert(key(None), self.all.len());
         let counter = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         self.all.push(Row {
             wanted,
@@ -192,6 +193,10 @@ impl Rows {
         });
         for row in &mut self.all {
             if row.module.is_some_and(|key| !modules.iter().any(|module| module.key == key)) {
+                let (probe, place) = (row.probe.clone(), row.file_address);
+                if let Some(number) = self.index.remove(&(row.wanted, probe.clone(), place, row.module)) {
+                    self.index.insert((row.wanted, probe, place, None), number);
+                }
                 row.module = None;
                 row.address = None;
                 row.standing = Standing::Waiting("its file was unmapped".to_owned());
@@ -211,6 +216,9 @@ impl Rows {
             let row = &mut self.all[number];
             match place {
                 Some(address) if row.address != Some(address) => {
+                    let (probe, place) = (row.probe.clone(), row.file_address);
+                    self.index.remove(&(row.wanted, probe.clone(), place, row.module));
+                    self.index.insert((row.wanted, probe, place, Some(key)), number);
                     row.module = Some(key);
                     row.address = Some(address);
                     row.standing = Standing::Mapped;
