@@ -93,25 +93,45 @@ impl<T: Target> Engine<T> {
     ///
     /// # Errors
     /// The world did not stop; an address is taken; live bytes are not the expected ones.
-    pub fn change(&mut self, change: &Change) -> Result<ChangeReport, TargetError> {
+    pub fn change(&mut self, change: Change) -> Result<ChangeReport, TargetError> {
         let before = self.statistics.stopped;
         if !self.membarrier && change.state.is_some() {
             self.register_membarrier()?;
         }
         if change.state.is_some() || change.description.is_some() || !change.map.is_empty() {
-            self.in_stopped_world(|engine| engine.map(change))?;
+            self.in_stopped_world(|engine| engine.map(&change))?;
         }
         let writes_running = self.target.capabilities().write_running;
         if writes_running {
-            self.write_code(change)?;
+            self.write_code(&change)?;
         }
-        let lost = self.in_stopped_world(|engine| {
+        let result = self.in_stopped_world(|engine| {
             if !writes_running {
-                engine.write_code(change)?;
+                engine.write_code(&change)?;
             }
-            engine.change_text(change)
-        })?;
-        Ok(ChangeReport { stopped: self.statistics.stopped - before, lost })
+            engine.change_text(&change)
+        });
+        // The books are kept while the target runs on: no event of its is looked at before they are. After a failure they
+        // name too much rather than too little; only bytes that are exactly ours are ever restored.
+        let removes = !change.remove.is_empty();
+        self.note_change(change);
+        if removes && writes_running {
+            self.describe(&[])?;
+        }
+        Ok(ChangeReport { stopped: self.statistics.stopped - before, lost: result? })
+    }
+
+    fn note_change(&mut self, change: Change) {
+        let starts = change.apply.iter().map(|patched| patched.entry.start);
+        for start in change.remove.iter().copied().chain(starts).collect::<Vec<_>>() {
+            if let Some(patched) = self.patches.remove(&start) {
+                self.retire(&patched);
+            }
+        }
+        for patched in change.apply {
+            self.enter(&patched);
+            self.patches.insert(patched.entry.start, patched);
+        }
     }
 
     /// Stops the world, does `what`, and lets it go whatever came of it.
@@ -143,11 +163,7 @@ impl<T: Target> Engine<T> {
         self.verify(change)?;
         self.snapshot_dispositions()?;
         self.assign_all_slots();
-        let lost = self.patch(change)?;
-        if !change.remove.is_empty() {
-            self.describe(&[])?;
-        }
-        Ok(lost)
+        self.patch(change)
     }
 
     /// Registration waits for a grace period of the kernel, 15 to 96 ms in a process with threads
@@ -360,27 +376,50 @@ impl<T: Target> Engine<T> {
         self.target.write(at, &description.encode())
     }
 
-    /// Carries out the procedure of `coherence` for live text.
-    pub(super) fn patch(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
-        let way = self.way()?;
+    fn patch(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
         let mut lost = Vec::new();
-        for step in way.steps {
+        self.carry_out(
+            |engine| {
+                lost = engine.write_text(change)?;
+                Ok(())
+            },
+            change,
+        )?;
+        Ok(lost)
+    }
+
+    /// Carries out the procedure of `coherence` for live text, with `write` as its writing step. Threads are moved out of
+    /// the spans of `change`.
+    pub(super) fn carry_out(
+        &mut self,
+        mut write: impl FnMut(&mut Self) -> Result<(), TargetError>,
+        change: &Change,
+    ) -> Result<(), TargetError> {
+        for step in self.way()?.steps {
             match step.action {
                 // The world is stopped already, and resumed by the caller.
                 Action::StopAllThreads | Action::ResumeAllThreads | Action::PublishBy(_) => {}
                 Action::EmptySpan => self.empty_spans(change)?,
-                Action::Write(_) => lost = self.write_text(change)?,
+                Action::Write(_) => write(self)?,
+                Action::Perform(Means::SystemCall(SystemCall::MembarrierRegisterSyncCore)) => {} // done before
                 Action::Perform(Means::SystemCall(call)) => self.synchronise(call)?,
                 Action::Perform(Means::ResumeByIret) => self.resume_by_iret()?,
                 other => {
                     return Err(TargetError::Unsupported {
-                        pid: 0,
+                        pid: self.target.group(),
                         why: format!("its coherence procedure has a step that is not built yet: {other:?}"),
                     });
                 }
             }
         }
-        Ok(lost)
+        Ok(())
+    }
+
+    /// Puts the original bytes back.
+    pub(super) fn write_originals(&mut self, patches: &[Patched]) -> Result<(), TargetError> {
+        let originals =
+            patches.iter().map(|patched| (patched.entry.start, patched.entry.original.as_slice()));
+        write_by_page(&mut self.target, originals.collect())
     }
 
     fn way(&self) -> Result<&'static Way, TargetError> {
@@ -463,26 +502,24 @@ impl<T: Target> Engine<T> {
         let mut out: BTreeSet<Address> = change.remove.iter().copied().collect();
         let starts = change.apply.iter().map(|patched| patched.entry.start);
         out.extend(starts.filter(|start| self.patches.contains_key(start)));
-        let gone: Vec<Patched> = out.iter().filter_map(|start| self.patches.remove(start)).collect();
-        let ours = self.still_ours(gone.iter(), &mappings);
-        let mut writes: Vec<(Address, &[u8])> = Vec::new();
-        let mut lost = Vec::new();
-        for patched in &gone {
-            self.retire(patched);
-            if ours.contains(&patched.entry.start) {
-                writes.push((patched.entry.start, &patched.entry.original));
+        let gone: Vec<&Patched> = out.iter().filter_map(|start| self.patches.get(start)).collect();
+        let ours = self.still_ours(gone.iter().copied(), &mappings);
+        let (mut writes, mut lost) = (Vec::new(), Vec::new());
+        for patched in gone {
+            let start = patched.entry.start;
+            if ours.contains(&start) {
+                writes.push((start, patched.entry.original.clone()));
             } else {
-                lost.push(patched.entry.start);
+                lost.push(start);
             }
         }
+        let mut writes: Vec<(Address, &[u8])> =
+            writes.iter().map(|(start, bytes)| (*start, bytes.as_slice())).collect();
         // Behind the originals: where an old and a new patch overlap, the new one is what counts.
         writes.extend(
             change.apply.iter().map(|patched| (patched.entry.start, patched.entry.patched.as_slice())),
         );
         write_by_page(&mut self.target, writes)?;
-        for patched in &change.apply {
-            self.enter(patched);
-        }
         Ok(lost)
     }
 
@@ -523,6 +560,7 @@ impl<T: Target> Engine<T> {
         }
     }
 
+    /// Notes the boundaries of a patch that comes into the text.
     fn enter(&mut self, patched: &Patched) {
         let boundary = Boundary { stub: patched.entry.stub, live: true, notify: patched.notify };
         for address in boundaries_of(patched) {
@@ -530,7 +568,6 @@ impl<T: Target> Engine<T> {
             all.retain(|old| old.stub != boundary.stub);
             all.push(boundary);
         }
-        self.patches.insert(patched.entry.start, patched.clone());
     }
 
     /// The file behind the shared state, for the front to map.

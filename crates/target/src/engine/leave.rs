@@ -67,12 +67,13 @@ impl<T: Target> Engine<T> {
     fn restore(&mut self) -> Result<Left, TargetError> {
         let mut left = Left { verified: true, ..Left::default() };
         let mappings = self.target.mappings()?;
-        let patches: Vec<Patched> = self.patches.values().cloned().collect();
+        let patches: Vec<Patched> = std::mem::take(&mut self.patches).into_values().collect();
+        self.all_retired = true;
         let ours = self.still_ours(patches.iter(), &mappings);
         let (ours, others): (Vec<_>, Vec<_>) =
-            patches.iter().partition(|patched| ours.contains(&patched.entry.start));
-        let untouched = self.original_again(others.iter().copied());
-        for patched in others {
+            patches.into_iter().partition(|patched| ours.contains(&patched.entry.start));
+        let untouched = self.original_again(others.iter());
+        for patched in &others {
             let start = patched.entry.start;
             if Backing::at(&mappings, start) != Some(patched.backing) {
                 left.unmapped += 1;
@@ -80,13 +81,9 @@ impl<T: Target> Engine<T> {
                 left.changed.push(start);
             }
         }
-        let change = Change {
-            remove: patches.iter().map(|patched| patched.entry.start).collect(),
-            ..Change::default()
-        };
-        self.patch(&change)?;
+        self.carry_out(|engine| engine.write_originals(&ours), &Change::default())?;
         left.restored = ours.len();
-        left.verified = self.original_again(ours.iter().copied()).len() == ours.len();
+        left.verified = self.original_again(ours.iter()).len() == ours.len();
         left.private_pages =
             ours.iter().map(|patched| patched.entry.start.0 >> 12).collect::<BTreeSet<_>>().len();
         self.describe(&[])?;

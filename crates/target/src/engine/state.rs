@@ -98,6 +98,8 @@ pub struct Engine<T: Target> {
     /// When the world was stopped; `None` while it runs.
     pub(super) stopped_since: Option<Instant>,
     pub(super) membarrier: bool,
+    /// All text is original again: every boundary is retired.
+    pub(super) all_retired: bool,
     /// Everything is taken out: whoever still stops is let go.
     pub(super) leaving: bool,
     pub(super) coherence: &'static Coherence,
@@ -134,6 +136,7 @@ impl<T: Target> Engine<T> {
             guests: BTreeSet::new(),
             stopped_since: None,
             membarrier: false,
+            all_retired: false,
             leaving: false,
             coherence,
             owner,
@@ -164,7 +167,8 @@ impl<T: Target> Engine<T> {
 
     /// The newest meaning of an address that trapped.
     pub(super) fn boundary(&self, address: Address) -> Option<Boundary> {
-        self.boundaries.get(&address).and_then(|all| all.last()).copied()
+        let newest = self.boundaries.get(&address).and_then(|all| all.last()).copied()?;
+        Some(Boundary { live: newest.live && !self.all_retired, ..newest })
     }
 
     /// Where a thread that stands at `address` in the original text goes on in the stub `at`.

@@ -170,7 +170,7 @@ impl Holder {
             Request::Spawn { paths, argv } => self.spawn(paths, argv),
             Request::Change(change) => {
                 let engine = self.engine()?;
-                let report = engine.change(&change)?;
+                let report = engine.change(*change)?;
                 Ok(Reply::Changed(report, engine.state_file().map(AsRawFd::as_raw_fd)))
             }
             Request::Go { tid } => {
