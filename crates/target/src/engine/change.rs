@@ -111,14 +111,29 @@ impl<T: Target> Engine<T> {
             }
             engine.change_text(&change)
         });
-        // The books are kept while the target runs on: no event of its is looked at before they are. After a failure they
-        // name too much rather than too little; only bytes that are exactly ours are ever restored.
+        let mut change = change;
+        if result.is_err() {
+            self.keep_what_was_done(&mut change)?;
+        }
+        // The books are kept while the target runs on: no event of its is looked at before they are.
         let removes = !change.remove.is_empty();
         self.note_change(change);
         if removes && writes_running {
             self.describe(&[])?;
         }
         Ok(ChangeReport { stopped: self.statistics.stopped - before, lost: result? })
+    }
+
+    /// After a failure the text tells which parts of a change were made.
+    fn keep_what_was_done(&self, change: &mut Change) -> Result<(), TargetError> {
+        let mappings = self.target.mappings()?;
+        let mut made = self.still_ours(change.apply.iter(), &mappings).into_iter();
+        change.apply.retain(|_| made.next().unwrap_or(false));
+        let left = self.still_ours(self.patches.values(), &mappings);
+        let left: HashSet<Address> =
+            self.patches.keys().zip(left).filter(|(_, left)| *left).map(|(start, _)| *start).collect();
+        change.remove.retain(|start| !left.contains(start));
+        Ok(())
     }
 
     fn note_change(&mut self, change: Change) {
@@ -214,7 +229,12 @@ impl<T: Target> Engine<T> {
         };
         let mut page = PageCache::default();
         for patched in &change.apply {
-            let mut live = page.read(&self.target, patched.entry.start, patched.entry.original.len())?;
+            let entry = &patched.entry;
+            if page.holds(&self.target, entry.start, &entry.original) {
+                continue;
+            }
+            let mut live = vec![0; entry.original.len()];
+            self.target.read(entry.start, &mut live)?;
             for (index, byte) in live.iter_mut().enumerate() {
                 if let Some(original) = covered(patched.entry.start + index as u64) {
                     *byte = original;
@@ -504,17 +524,13 @@ impl<T: Target> Engine<T> {
         out.extend(starts.filter(|start| self.patches.contains_key(start)));
         let gone: Vec<&Patched> = out.iter().filter_map(|start| self.patches.get(start)).collect();
         let ours = self.still_ours(gone.iter().copied(), &mappings);
-        let (mut writes, mut lost) = (Vec::new(), Vec::new());
-        for patched in gone {
-            let start = patched.entry.start;
-            if ours.contains(&start) {
-                writes.push((start, patched.entry.original.clone()));
-            } else {
-                lost.push(start);
-            }
-        }
+        let lost = gone.iter().zip(&ours).filter(|(_, ours)| !**ours).map(|(patched, _)| patched.entry.start);
+        let lost: Vec<Address> = lost.collect();
+        let mine = gone.iter().zip(&ours).filter(|(_, ours)| **ours).map(|(patched, _)| &patched.entry);
+        let originals: Vec<(Address, Vec<u8>)> =
+            mine.map(|entry| (entry.start, entry.original.clone())).collect();
         let mut writes: Vec<(Address, &[u8])> =
-            writes.iter().map(|(start, bytes)| (*start, bytes.as_slice())).collect();
+            originals.iter().map(|(start, bytes)| (*start, bytes.as_slice())).collect();
         // Behind the originals: where an old and a new patch overlap, the new one is what counts.
         writes.extend(
             change.apply.iter().map(|patched| (patched.entry.start, patched.entry.patched.as_slice())),
@@ -523,32 +539,27 @@ impl<T: Target> Engine<T> {
         Ok(lost)
     }
 
-    /// The starts of those patches whose mapping is the one that was patched and whose bytes are exactly our patch.
+    /// Per patch, whether its mapping is the one that was patched and its bytes are exactly our patch.
     pub(super) fn still_ours<'p>(
         &self,
         patches: impl Iterator<Item = &'p Patched>,
         mappings: &[Mapping],
-    ) -> HashSet<Address> {
+    ) -> Vec<bool> {
         let mut page = PageCache::default();
-        let is_ours = |patched: &&Patched| {
+        let mut is_ours = |patched: &Patched| {
             let entry = &patched.entry;
             Backing::at(mappings, entry.start) == Some(patched.backing)
-                && page
-                    .read(&self.target, entry.start, entry.patched.len())
-                    .is_ok_and(|live| live == entry.patched)
+                && page.holds(&self.target, entry.start, &entry.patched)
         };
-        patches.filter(is_ours).map(|patched| patched.entry.start).collect()
+        patches.map(|patched| is_ours(patched)).collect()
     }
 
-    /// The starts of those patches where every byte is the original.
-    pub(super) fn original_again<'p>(&self, patches: impl Iterator<Item = &'p Patched>) -> HashSet<Address> {
+    /// Per patch, whether every byte is the original.
+    pub(super) fn original_again<'p>(&self, patches: impl Iterator<Item = &'p Patched>) -> Vec<bool> {
         let mut page = PageCache::default();
-        let is_original = |patched: &&Patched| {
-            let entry = &patched.entry;
-            page.read(&self.target, entry.start, entry.original.len())
-                .is_ok_and(|live| live == entry.original)
-        };
-        patches.filter(is_original).map(|patched| patched.entry.start).collect()
+        let mut is_original =
+            |patched: &Patched| page.holds(&self.target, patched.entry.start, &patched.entry.original);
+        patches.map(|patched| is_original(patched)).collect()
     }
 
     /// Marks the boundaries of a patch that leaves the text as retired.
@@ -625,23 +636,30 @@ struct PageCache {
 }
 
 impl PageCache {
-    fn read<T: Target>(&mut self, target: &T, at: Address, len: usize) -> Result<Vec<u8>, TargetError> {
-        let page = Address(at.0 & !(PAGE - 1));
-        let offset = usize::try_from(at - page).unwrap_or(0);
-        if page != self.start || self.bytes.is_empty() {
-            let mut bytes = vec![0; usize::try_from(PAGE).unwrap_or(0)];
-            if target.read(page, &mut bytes).is_ok() {
-                (self.start, self.bytes) = (page, bytes);
+    /// Whether memory at `at` is exactly `bytes`.
+    fn holds<T: Target>(&mut self, target: &T, at: Address, bytes: &[u8]) -> bool {
+        match self.read(target, at, bytes.len()) {
+            Some(live) => live == bytes,
+            // Across the end of a page, or next to a hole.
+            None => {
+                let mut live = vec![0; bytes.len()];
+                target.read(at, &mut live).is_ok() && live == bytes
             }
         }
-        if page == self.start
-            && let Some(bytes) = self.bytes.get(offset..offset + len)
-        {
-            return Ok(bytes.to_vec());
+    }
+
+    /// Memory at `at`, if it lies in one page that can be read.
+    fn read<T: Target>(&mut self, target: &T, at: Address, len: usize) -> Option<&[u8]> {
+        let page = Address(at.0 & !(PAGE - 1));
+        if page != self.start || self.bytes.is_empty() {
+            self.start = page;
+            self.bytes.resize(usize::try_from(PAGE).unwrap_or(0), 0);
+            if target.read(page, &mut self.bytes).is_err() {
+                self.bytes.clear();
+            }
         }
-        let mut bytes = vec![0; len];
-        target.read(at, &mut bytes)?;
-        Ok(bytes)
+        let offset = usize::try_from(at - page).unwrap_or(0);
+        self.bytes.get(offset..offset + len)
     }
 }
 

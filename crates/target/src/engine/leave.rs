@@ -69,21 +69,20 @@ impl<T: Target> Engine<T> {
         let mappings = self.target.mappings()?;
         let patches: Vec<Patched> = std::mem::take(&mut self.patches).into_values().collect();
         self.all_retired = true;
-        let ours = self.still_ours(patches.iter(), &mappings);
+        let mut ours = self.still_ours(patches.iter(), &mappings).into_iter();
         let (ours, others): (Vec<_>, Vec<_>) =
-            patches.into_iter().partition(|patched| ours.contains(&patched.entry.start));
-        let untouched = self.original_again(others.iter());
-        for patched in &others {
+            patches.into_iter().partition(|_| ours.next().unwrap_or(false));
+        for (patched, untouched) in others.iter().zip(self.original_again(others.iter())) {
             let start = patched.entry.start;
             if Backing::at(&mappings, start) != Some(patched.backing) {
                 left.unmapped += 1;
-            } else if !untouched.contains(&start) {
+            } else if !untouched {
                 left.changed.push(start);
             }
         }
         self.carry_out(|engine| engine.write_originals(&ours), &Change::default())?;
         left.restored = ours.len();
-        left.verified = self.original_again(ours.iter()).len() == ours.len();
+        left.verified = self.original_again(ours.iter()).into_iter().all(|original| original);
         left.private_pages =
             ours.iter().map(|patched| patched.entry.start.0 >> 12).collect::<BTreeSet<_>>().len();
         self.describe(&[])?;
@@ -223,7 +222,7 @@ impl<T: Target> Engine<T> {
             // Which offsets are old boundaries is not recorded: any may be.
             let interior = (1..len).collect();
             let patched = Patched { entry, interior, backing, notify: false };
-            if !self.still_ours(std::iter::once(&patched), &mappings).is_empty() {
+            if self.still_ours(std::iter::once(&patched), &mappings) == [true] {
                 self.adopt(patched);
             }
         }
