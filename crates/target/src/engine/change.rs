@@ -150,7 +150,7 @@ impl<T: Target> Engine<T> {
     }
 
     /// Stops the world, does `what`, and lets it go whatever came of it.
-    fn in_stopped_world<R>(
+    pub(super) fn in_stopped_world<R>(
         &mut self,
         what: impl FnOnce(&mut Self) -> Result<R, TargetError>,
     ) -> Result<R, TargetError> {

@@ -48,23 +48,36 @@ impl<T: Target> Engine<T> {
         if self.target.tasks().is_empty() {
             return Ok(Left { verified: true, ..Left::default() });
         }
-        self.stop_world()?;
         if let (Some(layout), Some(shared)) = (&self.layout, &self.shared) {
             layout.set_asks(shared, false);
         }
-        let mut left = self.restore()?;
-        let clean = self.let_everybody_out()?;
-        if clean {
-            self.unmap_all()?;
-        }
+        let (mut left, restored) = match self.in_stopped_world(Self::restore) {
+            // It ended while we were at it: there is nothing to restore any more.
+            Err(_) if self.target.tasks().is_empty() => {
+                return Ok(Left { verified: true, ..Left::default() });
+            }
+            other => other?,
+        };
+        left.verified = self.original_again(restored.iter()).into_iter().all(|original| original);
+        self.describe_left();
+        self.stop_world()?;
+        let unmapped = self.let_everybody_out().and_then(|out| if out { self.unmap_all() } else { Ok(()) });
         left.left_mapped = self.mapped.len();
         left.membarrier = self.membarrier;
         self.detach_all();
         self.resume_world();
-        Ok(left)
+        unmapped.map(|()| left)
     }
 
-    fn restore(&mut self) -> Result<Left, TargetError> {
+    /// The description of an area that may stay: nothing is in the text any more.
+    fn describe_left(&mut self) {
+        if let Err(error) = self.describe(&[]) {
+            self.warn(format!("the area's description could not be emptied: {error}"));
+        }
+    }
+
+    /// Puts the originals back. Gives what became of the patches, and those restored.
+    fn restore(&mut self) -> Result<(Left, Vec<Patched>), TargetError> {
         let mut left = Left { verified: true, ..Left::default() };
         let mappings = self.target.mappings()?;
         let patches: Vec<Patched> = std::mem::take(&mut self.patches).into_values().collect();
@@ -80,13 +93,15 @@ impl<T: Target> Engine<T> {
                 left.changed.push(start);
             }
         }
-        self.carry_out(|engine| engine.write_originals(&ours), &Change::default())?;
+        if let Err(error) = self.carry_out(|engine| engine.write_originals(&ours), &Change::default()) {
+            self.patches = ours.into_iter().map(|patched| (patched.entry.start, patched)).collect();
+            self.all_retired = false;
+            return Err(error);
+        }
         left.restored = ours.len();
-        left.verified = self.original_again(ours.iter()).into_iter().all(|original| original);
         left.private_pages =
             ours.iter().map(|patched| patched.entry.start.0 >> 12).collect::<BTreeSet<_>>().len();
-        self.describe(&[])?;
-        Ok(left)
+        Ok((left, ours))
     }
 
     /// Until no thread is in the area, none has a signal of ours pending, and no stack word points there. The world is
