@@ -20,12 +20,13 @@ impl Program {
     #[must_use]
     pub fn new(source: impl AsRef<Path>) -> Self {
         let source = source.as_ref();
-        let (compiler, flags): (_, &[&str]) = match source.extension().and_then(|extension| extension.to_str()) {
-            Some("cc") => ("g++", &["-O1", "-g0", "-pthread", "-Wall"]),
-            Some("rs") => ("rustc", &["--edition=2021", "-Copt-level=1"]),
-            Some("go") => ("go", &[]),
-            _ => ("gcc", &["-O1", "-g0", "-pthread", "-Wall"]),
-        };
+        let (compiler, flags): (_, &[&str]) =
+            match source.extension().and_then(|extension| extension.to_str()) {
+                Some("cc") => ("g++", &["-O1", "-g0", "-pthread", "-Wall"]),
+                Some("rs") => ("rustc", &["--edition=2021", "-Copt-level=1"]),
+                Some("go") => ("go", &[]),
+                _ => ("gcc", &["-O1", "-g0", "-pthread", "-Wall"]),
+            };
         Self {
             name: source.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             compiler,
@@ -97,7 +98,8 @@ impl Program {
     fn key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.compiler, &self.name, &self.flags).hash(&mut hasher);
-        let headers = fs::read_dir(programs_dir()).expect("programs/ is there").flatten().map(|entry| entry.path());
+        let headers =
+            fs::read_dir(programs_dir()).expect("programs/ is there").flatten().map(|entry| entry.path());
         let mut inputs: Vec<_> = headers.filter(|path| path.extension().is_some_and(|e| e == "h")).collect();
         inputs.extend(self.sources.iter().cloned());
         inputs.sort();
@@ -109,12 +111,18 @@ impl Program {
 
     /// Compiles beside the cache and renames: several test processes may do the same at once.
     fn compile(&self, compiler: &Path, folder: &Path) {
-        let scratch = tempfile::Builder::new().prefix("compile-").tempdir_in(out_dir()).expect("target/tmp is writable");
+        let scratch = tempfile::Builder::new()
+            .prefix("compile-")
+            .tempdir_in(out_dir())
+            .expect("target/tmp is writable");
         open_to_all(scratch.path());
         let output = scratch.path().join(&self.name);
         let mut command = Command::new(compiler);
         if self.compiler == "go" {
-            command.env("GO111MODULE", "off").env("GOCACHE", out_dir().join("go-cache")).env("CGO_ENABLED", "0");
+            command
+                .env("GO111MODULE", "off")
+                .env("GOCACHE", out_dir().join("go-cache"))
+                .env("CGO_ENABLED", "0");
             command.arg("build");
         }
         command.args(["-o".as_ref(), output.as_os_str()]);
@@ -140,7 +148,8 @@ fn open_to_all(folder: &Path) {
 /// The place cannot be made.
 #[must_use]
 pub fn out_dir() -> PathBuf {
-    let out = env::var_os("XOL_TEST_OUT").map_or_else(|| profile_dir().join("../tmp/programs"), PathBuf::from);
+    let out =
+        env::var_os("XOL_TEST_OUT").map_or_else(|| profile_dir().join("../tmp/programs"), PathBuf::from);
     fs::create_dir_all(&out).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
     out.canonicalize().expect("just made")
 }
@@ -152,7 +161,8 @@ pub(crate) fn profile_dir() -> PathBuf {
 }
 
 fn programs_dir() -> PathBuf {
-    env::var_os("XOL_TEST_PROGRAMS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("programs"), PathBuf::from)
+    env::var_os("XOL_TEST_PROGRAMS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("programs"), PathBuf::from)
 }
 
 /// A command on `PATH`.

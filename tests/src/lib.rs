@@ -18,7 +18,8 @@ pub use compile::{Program, out_dir, which};
 pub use process::{Line, Process, wait_for};
 pub use session::{Report, Session, xol, xol_binary};
 pub use snapshot::{
-    Masks, Region, Snapshot, Watch, base_of, children_of, maps, masks, read_memory, status_field, text_changes, tracer_of,
+    Masks, Region, Snapshot, Watch, base_of, children_of, maps, masks, read_memory, status_field,
+    text_changes, tracer_of,
 };
 pub use sys::{Signal, is_root, send};
 

@@ -24,7 +24,8 @@ impl Line {
     fn parse(text: &str) -> Self {
         let mut words = text.split_whitespace();
         let word = words.next().unwrap_or_default().to_owned();
-        let fields = words.filter_map(|field| field.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let fields =
+            words.filter_map(|field| field.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned()));
         Self { word, fields: fields.collect() }
     }
 

@@ -64,7 +64,8 @@ impl Session {
         let files = tempfile::tempdir().expect("a temporary folder");
         let mut arguments = arguments.into_iter();
         let verb = arguments.next().expect("a verb");
-        let mut command = xol([verb.as_ref(), "--json".as_ref(), "-o".as_ref(), files.path().join("out").as_os_str()]);
+        let mut command =
+            xol([verb.as_ref(), "--json".as_ref(), "-o".as_ref(), files.path().join("out").as_os_str()]);
         command.args(arguments);
         Self::of_command(&mut command, files)
     }
@@ -221,7 +222,10 @@ impl Report {
     /// It is not the summary.
     #[must_use]
     pub fn summary(&self) -> &Value {
-        let last = self.lines.last().unwrap_or_else(|| panic!("nothing written; status {:?}:\n{}", self.status, self.errors));
+        let last = self
+            .lines
+            .last()
+            .unwrap_or_else(|| panic!("nothing written; status {:?}:\n{}", self.status, self.errors));
         assert_eq!(last["type"], "summary", "the summary is the last line, always: {self:?}");
         last
     }
@@ -251,7 +255,11 @@ impl Report {
         assert_eq!(self.status.code(), Some(status), "{self:?}");
         let said = self.errors.to_lowercase();
         for word in words {
-            assert!(said.contains(&word.to_lowercase()), "the message says nothing of `{word}`:\n{}", self.errors);
+            assert!(
+                said.contains(&word.to_lowercase()),
+                "the message says nothing of `{word}`:\n{}",
+                self.errors
+            );
         }
     }
 

@@ -29,7 +29,10 @@ impl Region {
 
     /// Whether it is program text: executable and from a file that is still there.
     fn is_text(&self) -> bool {
-        self.permissions.contains('x') && self.path.starts_with('/') && !self.is_xol() && !self.path.ends_with(" (deleted)")
+        self.permissions.contains('x')
+            && self.path.starts_with('/')
+            && !self.is_xol()
+            && !self.path.ends_with(" (deleted)")
     }
 }
 
@@ -39,7 +42,8 @@ impl Region {
 /// It is gone.
 #[must_use]
 pub fn maps(pid: u32) -> Vec<Region> {
-    let text = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_else(|error| panic!("maps of {pid}: {error}"));
+    let text = fs::read_to_string(format!("/proc/{pid}/maps"))
+        .unwrap_or_else(|error| panic!("maps of {pid}: {error}"));
     text.lines().map(parse_region).collect()
 }
 
@@ -80,9 +84,12 @@ pub fn text_changes(pid: u32) -> Vec<u64> {
     let mut changes = Vec::new();
     for region in maps(pid).into_iter().filter(Region::is_text) {
         let len = usize::try_from(region.range.end - region.range.start).expect("a mapping fits");
-        let live = read_memory(pid, region.range.start, len).unwrap_or_else(|error| panic!("{region:?}: {error}"));
+        let live =
+            read_memory(pid, region.range.start, len).unwrap_or_else(|error| panic!("{region:?}: {error}"));
         let mut file = vec![0; len];
-        let Ok(stored) = File::open(&region.path).and_then(|f| f.read_at(&mut file, region.offset)) else { continue };
+        let Ok(stored) = File::open(&region.path).and_then(|f| f.read_at(&mut file, region.offset)) else {
+            continue;
+        };
         let differing = (0..stored).filter(|&at| live[at] != file[at]);
         changes.extend(differing.map(|at| region.range.start + at as u64));
     }
@@ -93,7 +100,9 @@ pub fn text_changes(pid: u32) -> Vec<u64> {
 #[must_use]
 pub fn status_field(pid: u32, name: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim().to_owned())
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(|value| value.trim().to_owned())
 }
 
 /// Who traces a process.
@@ -125,7 +134,9 @@ pub fn masks(pid: u32) -> BTreeMap<u32, Masks> {
 
 fn masks_of(pid: u32, tid: u32) -> Option<Masks> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+    let field = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+    };
     Some([field("SigBlk:")?, field("SigIgn:")?, field("SigCgt:")?])
 }
 

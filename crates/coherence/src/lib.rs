@@ -1,2 +1,102 @@
-//! placeholder
+//! How does a copied instruction become visible to every CPU?
+//!
+//! One [`Description`] per ISA, as data: what its caches are like, which operations there are and how far each
+//! reaches, what a context switch does; and for every way to write code ([`Writer`]) and every kind of code that may
+//! be written ([`Situation`]) the [`Procedure`] that makes the new bytes the only ones that any CPU executes.
+//!
+//! The same data is executed by `target` when it publishes code, shown by `xol explain` and `xol coherence`
+//! (`Display`), and can be checked by a model: no step has a meaning that is not data here. Nothing in this crate
+//! runs on the caches of the machine it was compiled for.
+//!
+//! ```
+//! use coherence::{Architecture, Requirement, Situation, Writer};
+//!
+//! let x86 = coherence::description(Architecture::X86);
+//! let procedure = x86.procedure(Writer::DebuggerWrite, Situation::LiveTextStopped)?;
+//! let way = procedure.way(|requirement| requirement == Requirement::MembarrierSyncCore);
+//! for step in way.into_iter().flat_map(|way| way.steps) {
+//!     println!("{}: {}", step.by, step.action);
+//! }
+//! # Ok::<(), coherence::Unfit>(())
+//! ```
 #![forbid(unsafe_code)]
+
+pub mod cache;
+pub mod cite;
+pub mod procedure;
+mod render;
+mod x86;
+
+use serde::Serialize;
+
+pub use cache::{Caches, Means, Operation, SystemCall};
+pub use cite::Citation;
+pub use procedure::{
+    Action, Part, Procedure, Procedures, Requirement, Runner, Situation, Situations, Step, Unfit, Verdict,
+    Way, Writer,
+};
+
+/// A family of ISAs with one cache architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Architecture {
+    /// x86: 64-bit and 32-bit tasks alike.
+    X86,
+}
+
+impl Architecture {
+    /// All that are described.
+    pub const ALL: &[Self] = &[Self::X86];
+
+    /// The architecture by its own name or by the name of one of its ISAs (`x86`, `x86-64`, `i386`).
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|architecture| {
+            let description = description(*architecture);
+            description.name == name || description.isas.contains(&name)
+        })
+    }
+}
+
+/// All that is known about keeping instruction fetch coherent on one architecture.
+#[derive(Debug, Serialize)]
+pub struct Description {
+    /// The architecture's name.
+    pub name: &'static str,
+    /// The ISAs that it covers, by the names that they have in output.
+    pub isas: &'static [&'static str],
+    /// What the caches are like.
+    pub caches: Caches,
+    /// What software can do about them, and what the kernel does by itself.
+    pub operations: &'static [Operation],
+    /// What to do, for each writer in each situation.
+    pub procedures: Procedures,
+}
+
+impl Description {
+    /// What to do when `writer` writes in `situation`.
+    ///
+    /// # Errors
+    /// The reason why this writer may not be used there.
+    pub fn procedure(&self, writer: Writer, situation: Situation) -> Result<&Procedure, Unfit> {
+        match self.procedures.of(writer).of(situation) {
+            Verdict::Fit(procedure) => Ok(procedure),
+            Verdict::Unfit(unfit) => Err(*unfit),
+        }
+    }
+
+    /// The operation that a step performs by `means`.
+    #[must_use]
+    pub fn operation(&self, means: Means) -> Option<&Operation> {
+        self.operations.iter().find(|operation| operation.means == means)
+    }
+}
+
+/// The description of an architecture.
+#[must_use]
+pub fn description(architecture: Architecture) -> &'static Description {
+    match architecture {
+        Architecture::X86 => &x86::DESCRIPTION,
+    }
+}

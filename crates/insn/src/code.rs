@@ -15,9 +15,13 @@ pub struct Code<'a> {
 
 /// What is known of a module before any instruction is decoded.
 #[derive(Clone, Debug, Default)]
-pub struct Outline {
+pub struct Outline<'a> {
     /// Function ranges (symbols, FDEs), sorted by start, no duplicates; they may nest or overlap.
     pub functions: Vec<Range<Address>>,
     /// Addresses that data point at: relocations into text, jump tables, landing pads, exported symbols. Sorted.
     pub pointed_at: Vec<Address>,
+    /// Read-only data at their run-time addresses: where compilers put the tables of position-independent `switch`es.
+    pub data: Vec<Code<'a>>,
+    /// Code that must stay as it is: restartable sequences (rseq(2)) with their abort signatures.
+    pub refused: Vec<Range<Address>>,
 }

@@ -30,6 +30,10 @@ pub struct SyscallAbi {
     /// The kernel's copy of the number, by which it decides on restarting an interrupted call;
     /// -1 means "not in a system call".
     pub original_number: Option<RegisterSlot>,
+    /// The register in which the instruction leaves the address behind itself (rcx of x86-64's `syscall`). Where a
+    /// thread stands directly behind a moved system call ([`crate::relocate::Point::behind_syscall`]), the original
+    /// address belongs there.
+    pub leaves_pc: Option<RegisterSlot>,
 }
 
 /// The system-call numbers that an injected call may use.

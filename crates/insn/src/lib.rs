@@ -11,7 +11,12 @@ pub mod plan;
 pub mod relocate;
 pub mod set;
 
+mod decode;
+mod marks;
+mod span;
+mod sweep;
 mod x86_64;
 
 pub use address::Address;
+pub use decode::{disassemble, instruction_len};
 pub use isa::Isa;

@@ -1,10 +1,18 @@
 //! Where the stubs go: placement by construction under the constraints of trapping interiors.
+//!
+//! The bytes of a jump's displacement that lie on old instruction boundaries must be trapping opcodes. So the higher bytes
+//! say in which windows of 16 MiB and 64 KiB a stub may lie, the lower ones where in them. The most constrained stubs
+//! choose the areas, each new area where it serves the most of those still to come; the others fill up what is there.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use crate::address::Address;
+use crate::decode;
 use crate::isa::Isa;
-use crate::plan::Patch;
+use crate::plan::{Mechanism, Patch};
+use crate::x86_64::jump;
 
 /// A stub that wants a place.
 #[derive(Clone, Debug)]
@@ -18,14 +26,14 @@ pub struct Demand<'a> {
 /// Room for stubs, kept over the life of a session: what is mapped already, and what may still be mapped.
 #[derive(Clone, Debug)]
 pub struct Room {
-    /// Free address ranges in which new mappings may be made, sorted.
+    /// Free address ranges in which new mappings may be made, sorted. Areas that are made are not taken out of them.
     pub free: Vec<Range<Address>>,
     /// Mappings of the area made so far, with what is used in them.
     pub areas: Vec<Area>,
 }
 
 /// One mapping of the area ([`AREA_LEN`] bytes) and its used parts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Area {
     /// First address.
     pub start: Address,
@@ -38,14 +46,349 @@ pub struct Area {
 /// Size of one mapping of the area, bytes: the largest page size of any Linux ABI we know.
 pub const AREA_LEN: u64 = 0x1_0000;
 
+/// What is kept free between a new area and a mapping of the program: neither should run into the other.
+const GUARD: u64 = AREA_LEN;
+/// The unit in which memory is touched.
+const PAGE: u64 = 0x1000;
+/// How far from its patch, and from what its instructions refer to, a stub may lie: the reach of a 32-bit displacement
+/// but for more than any stub's length.
+const REACH: u64 = (2 << 30) - (1 << 20);
+/// Start of an unconstrained stub: a fetch block of today's processors.
+const ALIGN: u64 = 16;
+/// How many groups of wishes are asked about a new area: a module of 100 MB has thousands.
+const MAX_SAMPLE: usize = 512;
+/// A stretch in which the displacement's highest byte is the same.
+const WINDOW: u64 = 1 << 24;
+
+/// What is written over the start of `patch` so that it is served at `stub`: the jump or the breakpoint, without what a
+/// jump leaves of [`Patch::overwritten`]. `None` if the stub is out of reach or an old boundary would not trap.
+#[must_use]
+pub fn patch_bytes(isa: Isa, patch: &Patch, stub: Address) -> Option<Vec<u8>> {
+    match (isa, patch.mechanism) {
+        (Isa::X86_64, Mechanism::Jump) => {
+            let bytes = jump::encode(patch.start, stub)?;
+            let traps = |offset: &u8| {
+                bytes.get(usize::from(*offset)).is_some_and(|byte| jump::TRAPPING.contains(byte))
+            };
+            patch.interior().iter().all(traps).then(|| bytes.to_vec())
+        }
+        (_, Mechanism::Trap) => Some(isa.abi().breakpoint.to_vec()),
+    }
+}
+
 impl Room {
     /// Places all demands, marking their room as used and adding areas (`is_new`) where needed.
     ///
     /// One result per demand: the address, or `None` where nothing is free within reach.
-    pub fn place(&mut self, _isa: Isa, _demands: &[Demand<'_>]) -> Vec<Option<Address>> {
-        Vec::new()
+    pub fn place(&mut self, isa: Isa, demands: &[Demand<'_>]) -> Vec<Option<Address>> {
+        let mut wishes: Vec<Wish> =
+            demands.iter().enumerate().map(|(index, demand)| Wish::new(isa, index, demand)).collect();
+        wishes.sort_by_key(|wish| (Reverse(wish.rank()), wish.from, wish.index));
+        let mut places = vec![None; demands.len()];
+        let mut search = Search::new(&self.free, &self.areas, &wishes);
+        for (number, wish) in wishes.iter().enumerate() {
+            places[wish.index] = search.place(wish, &wishes[number..]);
+        }
+        for open in search.areas.iter().skip(self.areas.len()) {
+            self.areas.push(Area { start: open.start, used: Vec::new(), is_new: true });
+        }
+        for (demand, place) in demands.iter().zip(&places) {
+            if let Some(at) = place {
+                self.take(at.span(u64::from(demand.size)));
+            }
+        }
+        self.areas.iter_mut().for_each(|area| merge(&mut area.used));
+        places
+    }
+
+    fn take(&mut self, range: Range<Address>) {
+        let holds = |area: &&mut Area| (area.start..area.start + AREA_LEN).contains(&range.start);
+        if let Some(area) = self.areas.iter_mut().find(holds) {
+            area.used.push(range);
+        }
     }
 
     /// Gives `range` back.
-    pub fn release(&mut self, _range: Range<Address>) {}
+    pub fn release(&mut self, range: Range<Address>) {
+        for area in &mut self.areas {
+            area.used = area.used.iter().flat_map(|used| cut(used, &range)).collect();
+        }
+    }
+}
+
+/// What of `range` lies outside `hole`.
+fn cut(range: &Range<Address>, hole: &Range<Address>) -> impl Iterator<Item = Range<Address>> + use<> {
+    let before = range.start..range.end.min(hole.start);
+    let behind = range.start.max(hole.end)..range.end;
+    // Where they do not meet, one of the two is the whole range and the other is empty.
+    [before, behind].into_iter().filter(|part| part.start < part.end)
+}
+
+fn merge(ranges: &mut Vec<Range<Address>>) {
+    ranges.sort_by_key(|range| (range.start, range.end));
+    ranges.dedup_by(|next, last| {
+        let touches = next.start <= last.end;
+        if touches {
+            last.end = last.end.max(next.end);
+        }
+        touches
+    });
+}
+
+/// A demand as the search needs it.
+struct Wish {
+    index: usize,
+    from: Address,
+    /// Offsets of the jump's bytes that must trap.
+    interior: Vec<u8>,
+    size: u64,
+    /// Where the whole stub must lie.
+    reach: Range<Address>,
+}
+
+impl Wish {
+    fn new(isa: Isa, index: usize, demand: &Demand<'_>) -> Self {
+        let patch = demand.patch;
+        let interior = if patch.mechanism == Mechanism::Jump { patch.interior() } else { Vec::new() };
+        let references =
+            patch.displaced.iter().filter_map(|insn| decode::reference(isa, insn.address, &insn.bytes));
+        let reach = references
+            .chain([patch.start, patch.resume()])
+            .map(around)
+            .reduce(|one, other| one.start.max(other.start)..one.end.min(other.end));
+        // An empty stub would share its address with another one.
+        let size = u64::from(demand.size.max(1));
+        Self { index, from: patch.start, interior, size, reach: reach.unwrap_or_default() }
+    }
+
+    /// Most constrained first: the higher bytes choose among areas, the lower ones among places in them.
+    fn rank(&self) -> u32 {
+        let weight = |offset: &u8| match offset {
+            4 => 100,
+            3 => 90,
+            2 => 10,
+            _ => 5,
+        };
+        self.interior.iter().map(weight).sum()
+    }
+
+    /// Whether it fits some areas only.
+    fn is_choosy(&self) -> bool {
+        self.interior.iter().any(|offset| *offset >= 3)
+    }
+
+    /// The bytes that choose among areas, and about where it is from: wishes that agree fit the same areas.
+    fn group(&self) -> (u64, u8) {
+        let high =
+            self.interior.iter().filter(|offset| **offset >= 3).fold(0, |bits, offset| bits | 1 << offset);
+        (self.from.0 / AREA_LEN, high)
+    }
+
+    /// The lowest place from `least` on that the interior allows.
+    fn next(&self, least: Address) -> Option<Address> {
+        let mut at = least;
+        // A landing behind an alignment differs from it only where a window ends.
+        for _ in 0..8 {
+            let landing = jump::landing(self.from, &self.interior, at)?;
+            if self.interior.contains(&1) || landing.0.is_multiple_of(ALIGN) {
+                return Some(landing);
+            }
+            at = Address(landing.0.checked_next_multiple_of(ALIGN)?);
+        }
+        None
+    }
+
+    /// The lowest place in `gap`.
+    fn fit(&self, gap: &Range<Address>) -> Option<Address> {
+        let end = gap.end.min(self.reach.end);
+        let at = self.next(gap.start.max(self.reach.start))?;
+        (at < end && end - at >= self.size).then_some(at)
+    }
+}
+
+/// From where `to` can be referred to.
+fn around(to: Address) -> Range<Address> {
+    Address(to.0.saturating_sub(REACH))..Address(to.0.saturating_add(REACH))
+}
+
+/// An area during the search.
+struct Open {
+    start: Address,
+    /// Free ranges large enough for a stub, sorted.
+    gaps: Vec<Range<Address>>,
+    /// Which of its pages are in use: bit n for the page at `start + n * PAGE`.
+    warm: u64,
+}
+
+impl Open {
+    fn new(start: Address) -> Self {
+        Self { start, gaps: vec![start..start + AREA_LEN], warm: 0 }
+    }
+
+    fn pages(&self, range: &Range<Address>) -> u64 {
+        let first = (range.start - self.start) / PAGE;
+        let last = (range.end.0 - 1).saturating_sub(self.start.0) / PAGE;
+        (first..=last.min(63)).fold(0, |pages, page| pages | 1 << page)
+    }
+
+    fn take(&mut self, range: &Range<Address>, smallest: u64) {
+        self.warm |= self.pages(range);
+        let gaps = std::mem::take(&mut self.gaps);
+        self.gaps = gaps
+            .iter()
+            .flat_map(|gap| cut(gap, range))
+            .filter(|gap| gap.end - gap.start >= smallest)
+            .collect();
+    }
+
+    /// A place that touches no new page.
+    fn warm_fit(&self, wish: &Wish) -> Option<Address> {
+        self.gaps.iter().filter(|gap| gap.end - gap.start >= wish.size).find_map(|gap| {
+            let mut rest = gap.clone();
+            loop {
+                let at = wish.fit(&rest)?;
+                let cold = self.pages(&at.span(wish.size)) & !self.warm;
+                if cold == 0 {
+                    return Some(at);
+                }
+                // On behind the last cold page of this place.
+                let page = u64::from(63 - cold.leading_zeros());
+                rest.start = self.start + (page + 1) * PAGE;
+                if rest.start >= rest.end {
+                    return None;
+                }
+            }
+        })
+    }
+
+    fn cold_fit(&self, wish: &Wish) -> Option<Address> {
+        self.gaps.iter().filter(|gap| gap.end - gap.start >= wish.size).find_map(|gap| wish.fit(gap))
+    }
+}
+
+/// The search for places of one set of demands.
+struct Search<'a> {
+    free: &'a [Range<Address>],
+    areas: Vec<Open>,
+    smallest: u64,
+    /// Groups for which no further area can be made: `free` only shrinks.
+    hopeless: HashSet<(u64, u8)>,
+}
+
+impl<'a> Search<'a> {
+    fn new(free: &'a [Range<Address>], areas: &[Area], wishes: &[Wish]) -> Self {
+        let smallest = wishes.iter().map(|wish| wish.size).min().unwrap_or(1);
+        let open = |area: &Area| {
+            let mut open = Open::new(area.start);
+            area.used.iter().filter(|used| used.start < used.end).for_each(|used| open.take(used, smallest));
+            open
+        };
+        Self { free, areas: areas.iter().map(open).collect(), smallest, hopeless: HashSet::new() }
+    }
+
+    fn place(&mut self, wish: &Wish, remaining: &[Wish]) -> Option<Address> {
+        let (index, at) = self.open_fit(wish).or_else(|| self.new_fit(wish, remaining))?;
+        self.areas[index].take(&at.span(wish.size), self.smallest);
+        Some(at)
+    }
+
+    fn open_fit(&self, wish: &Wish) -> Option<(usize, Address)> {
+        let fitting = |fit: fn(&Open, &Wish) -> Option<Address>| {
+            let usable = self.areas.iter().enumerate().filter(|(_, open)| serves(wish, open.start));
+            usable.filter_map(|(index, open)| Some((index, fit(open, wish)?))).next()
+        };
+        fitting(Open::warm_fit).or_else(|| fitting(Open::cold_fit))
+    }
+
+    fn new_fit(&mut self, wish: &Wish, remaining: &[Wish]) -> Option<(usize, Address)> {
+        if self.hopeless.contains(&wish.group()) {
+            return None;
+        }
+        let Some(start) = self.new_area(wish, remaining) else {
+            self.hopeless.insert(wish.group());
+            return None;
+        };
+        let open = Open::new(start);
+        let at = open.cold_fit(wish)?;
+        self.areas.push(open);
+        Some((self.areas.len() - 1, at))
+    }
+
+    /// In the first region that has an area for the wish, the one that serves most of the remaining wishes; of equals
+    /// the nearest.
+    fn new_area(&self, wish: &Wish, remaining: &[Wish]) -> Option<Address> {
+        let mut groups: BTreeMap<(u64, u8), (usize, &Wish)> = BTreeMap::new();
+        for other in remaining.iter().filter(|other| other.is_choosy()) {
+            groups.entry(other.group()).or_insert((0, other)).0 += 1;
+        }
+        let sample: Vec<_> = groups.values().step_by(groups.len() / MAX_SAMPLE + 1).collect();
+        let score = |start: Address| -> usize {
+            sample.iter().filter(|(_, other)| serves(other, start)).map(|(count, _)| count).sum()
+        };
+        self.regions(wish).into_iter().find_map(|region| {
+            let first = region.start.0.checked_next_multiple_of(AREA_LEN)?;
+            (first..region.end.0)
+                .step_by(usize::try_from(AREA_LEN).unwrap_or(usize::MAX))
+                .map(Address)
+                .filter(|start| region.end - *start >= AREA_LEN && self.is_unused(*start))
+                .filter(|start| wish.fit(&start.span(AREA_LEN)).is_some())
+                .max_by_key(|start| (score(*start), Reverse(start.0.abs_diff(wish.from.0))))
+        })
+    }
+
+    fn is_unused(&self, start: Address) -> bool {
+        self.areas.iter().all(|open| start.0.abs_diff(open.start.0) >= AREA_LEN)
+    }
+
+    /// Free stretches of at most [`WINDOW`] bytes, in the order in which they should be tried.
+    fn regions(&self, wish: &Wish) -> Vec<Range<Address>> {
+        let usable = self.free.iter().filter_map(|free| {
+            let inner = free.start.0.saturating_add(GUARD)..free.end.0.saturating_sub(GUARD);
+            let range = Address(inner.start).max(wish.reach.start)..Address(inner.end).min(wish.reach.end);
+            (range.start < range.end).then_some(range)
+        });
+        if wish.interior.contains(&4) {
+            let usable: Vec<_> = usable.collect();
+            let windows = jump::TOPS
+                .iter()
+                .map(|top| wish.from.offset(jump::LEN as i64 + (i64::from(*top) << 24)).span(WINDOW));
+            return windows.flat_map(|window| within(&usable, &window)).collect();
+        }
+        let mut nearest: Vec<_> = usable.map(|range| toward(&range, wish.from)).collect();
+        nearest.sort_by_key(|range| (distance(range, wish.from), range.start));
+        nearest
+    }
+}
+
+/// Whether the bytes of `wish` that choose among areas allow the one at `start`.
+fn serves(wish: &Wish, start: Address) -> bool {
+    let high = wish.interior.iter().position(|offset| *offset >= 3).unwrap_or(wish.interior.len());
+    let area = start.span(AREA_LEN);
+    jump::landing(wish.from, &wish.interior[high..], area.start.max(wish.reach.start))
+        .is_some_and(|at| at < area.end.min(wish.reach.end))
+}
+
+/// The parts of `ranges` in `window`.
+fn within(ranges: &[Range<Address>], window: &Range<Address>) -> Vec<Range<Address>> {
+    ranges
+        .iter()
+        .map(|range| range.start.max(window.start)..range.end.min(window.end))
+        .filter(|part| part.start < part.end)
+        .collect()
+}
+
+/// The [`WINDOW`] bytes of `range` that are nearest to `at`.
+fn toward(range: &Range<Address>, at: Address) -> Range<Address> {
+    if at < range.start {
+        range.start..range.end.min(Address(range.start.0.saturating_add(WINDOW)))
+    } else if at >= range.end {
+        range.start.max(Address(range.end.0.saturating_sub(WINDOW)))..range.end
+    } else {
+        let low = range.start.max(Address(at.0.saturating_sub(WINDOW / 2)));
+        low..range.end.min(Address(at.0.saturating_add(WINDOW / 2)))
+    }
+}
+
+fn distance(range: &Range<Address>, at: Address) -> u64 {
+    if at < range.start { range.start - at } else { at.0.saturating_sub(range.end.0) }
 }

@@ -85,6 +85,12 @@ impl Patch {
         self.displaced.last().map_or(self.start, |last| last.address + last.bytes.len() as u64)
     }
 
+    /// The first address that is neither overwritten nor displaced.
+    #[must_use]
+    pub fn end(&self) -> Address {
+        self.resume().max(self.start + self.overwritten.len() as u64)
+    }
+
     /// The addresses of the sites this patch serves.
     pub fn sites(&self) -> impl Iterator<Item = Address> + '_ {
         self.displaced.iter().filter(|insn| insn.is_site).map(|insn| insn.address)
@@ -133,8 +139,16 @@ pub enum Reason {
         /// First address behind the function.
         end: Address,
     },
+    /// A jump would cover bytes behind an instruction that never goes on to them, and they are not padding.
+    #[error("a jump would cover {at}, which the instruction before it does not go on to")]
+    NotStraight {
+        /// The first address behind that instruction.
+        at: Address,
+    },
     /// No function range is known around the site, so a span of several instructions is not safe.
-    #[error("no function is known around the address, so only a single instruction may be replaced, and it is too short")]
+    #[error(
+        "no function is known around the address, so only a single instruction may be replaced, and it is too short"
+    )]
     UnknownFunction,
     /// The function does not decode completely.
     #[error("the function does not decode completely: {at} is not an instruction")]
@@ -142,11 +156,19 @@ pub enum Reason {
         /// The first undecodable place.
         at: Address,
     },
+    /// The kernel restarts a thread whose PC is in such a range (rseq(2)); from a stub it would not, and the sequence
+    /// would silently lose its atomicity.
+    #[error("the restartable sequence at {start} must not be left or changed")]
+    RestartableSequence {
+        /// First address of the sequence.
+        start: Address,
+    },
     /// No place for the stub under the constraints.
     #[error("no free address for the stub within reach")]
     NoRoom,
-    /// An earlier, live patch of ours is in the way and cannot be merged with it.
-    #[error("the site lies inside the displaced bytes of another site's instruction")]
+    /// Another site's patch is in the way and cannot be merged with it: its mechanism is forced, or the two lie in
+    /// functions that overlap and decode differently.
+    #[error("the patch of another site is in the way")]
     Overlap,
 }
 
@@ -172,12 +194,15 @@ pub struct Rejected {
 }
 
 /// What is to be done for a set of sites of one module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Non-overlapping, sorted by start; every accepted site is served by exactly one.
     pub patches: Vec<Patch>,
     /// Sites no mechanism takes.
     pub refused: Vec<Refusal>,
+    /// Sites that are served at another address, `(site, served at)`, sorted: a landing pad of indirect branches
+    /// (`endbr64`) stays where it is, and the patch begins at the instruction behind it.
+    pub moved: Vec<(Address, Address)>,
     /// For accepted sites whose first-choice mechanism did not fit: what was rejected and why.
     pub rejected: Vec<(Address, Rejected)>,
 }

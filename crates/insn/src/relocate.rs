@@ -16,7 +16,8 @@ pub enum Destination {
 }
 
 /// An unconditional branch out of moved code. Conditional branches leave through one of these, so that a breakpoint
-/// written over every exit catches a thread whatever the flags are.
+/// written over every exit catches a thread whatever the flags are. Where the destination is fixed, a thread that stands
+/// on the exit has carried out the instruction: its state is that of the destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// Offset of the branch instruction.
@@ -32,11 +33,13 @@ pub struct Exit {
 pub struct Point {
     /// Offset of a machine instruction of the moved code; a fault in it is reported here.
     pub offset: u32,
-    /// The original instruction that it carries out, or, behind a moved `syscall`, the next one.
+    /// The original address whose state this is: that of the instruction it carries out; once that is done, the next
+    /// one or the branch target.
     pub original: Address,
     /// What to add to the stack pointer.
     pub sp_shift: i32,
-    /// Whether this is the place just behind a moved system call.
+    /// Whether this is the place just behind a moved system call. The register [`crate::isa::SyscallAbi::leaves_pc`]
+    /// then still holds the moved address and belongs set to `original`.
     pub behind_syscall: bool,
 }
 

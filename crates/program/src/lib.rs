@@ -4,7 +4,9 @@
 //! One folder per ISA, all compiled on every host.
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod layout;
+pub mod memory;
 pub mod ring;
 pub mod stub;
 pub mod threads;

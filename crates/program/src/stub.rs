@@ -8,6 +8,7 @@ use insn::{Address, Isa};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
+use crate::x86_64::stub::Source;
 
 /// How a stub finds its shard of the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,49 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Its counter.
+    #[must_use]
+    pub fn probe(self) -> u32 {
+        match self {
+            Self::Count { probe } | Self::Event { probe } => probe,
+        }
+    }
+
+    /// Whether it writes a record.
+    #[must_use]
+    pub fn records(self) -> bool {
+        matches!(self, Self::Event { .. })
+    }
+}
+
+/// A breakpoint by which a thread asks the holder for a slot ([`crate::threads::Table::assign`]).
+///
+/// The holder gives it one and sends the thread to `retry`, or sends it to `give_up`, where the event is counted as
+/// lost. It must give up when the same thread asks again right after it was given a slot for the same key: the
+/// routine itself would ask for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Offset of the breakpoint.
+    pub offset: u32,
+    /// Offset at which the thread looks for its slot again.
+    pub retry: u32,
+    /// Offset at which the event is counted as lost.
+    pub give_up: u32,
+    /// Number of the register that holds the key the thread looks for (the ISA's own encoding number).
+    pub key: u32,
+}
+
+/// Offsets in the saved-register frame that an event body builds on the stack, in bytes.
+pub mod frame {
+    /// Integer arguments of the C calling convention, first to sixth: `ARGUMENTS + 8 * n`.
+    pub const ARGUMENTS: usize = 0;
+    /// The stack pointer at the site.
+    pub const SP: usize = 48;
+    /// The address of the site.
+    pub const PC: usize = 56;
+}
+
 /// The routines that stubs of a neighbourhood share: code with its notable places.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Routines {
@@ -69,9 +113,9 @@ pub struct Routines {
     /// Offset of the event routine. It is a leaf that uses no stack: while the PC is in it, the word at the stack
     /// pointer is the return address into the calling stub.
     pub event: u32,
-    /// Breakpoints by which a thread asks for a slot: `(offset of the breakpoint, offset to go on at)`.
-    pub asks: Vec<(u32, u32)>,
-    /// Loads that may fault: `(offset, offset to go on at)`.
+    /// Breakpoints by which a thread asks for a slot.
+    pub asks: Vec<Ask>,
+    /// Instructions that may fault: `(offset, offset to go on at)`.
     pub recoveries: Vec<(u32, u32)>,
 }
 
@@ -88,7 +132,7 @@ pub struct Stub {
     pub points: Vec<Point>,
     /// Branches out: to original code.
     pub exits: Vec<Exit>,
-    /// Loads that may fault: `(offset, offset to go on at)`.
+    /// Instructions that may fault: `(offset, offset to go on at)`.
     pub recoveries: Vec<(u32, u32)>,
 }
 
@@ -106,9 +150,53 @@ impl Stub {
         at: Address,
     ) -> Result<Self, Reason> {
         match environment.isa {
-            Isa::X86_64 => crate::x86_64::stub::assemble(environment, routines, patch, actions, at),
+            Isa::X86_64 => {
+                crate::x86_64::stub::assemble(&Source { environment, routines, patch, actions }, at)
+            }
             _ => Err(Reason::Undecodable),
         }
+    }
+
+    /// Whether `pc` is in the stub.
+    #[must_use]
+    pub fn contains(&self, pc: Address) -> bool {
+        offset_in(self.at, &self.bytes, pc).is_some()
+    }
+
+    /// The state equation of the machine instruction at `pc`, if it begins one of a displaced instruction.
+    ///
+    /// Where two describe one place, the later is meant: behind a moved system call the next instruction begins.
+    #[must_use]
+    pub fn point_at(&self, pc: Address) -> Option<&Point> {
+        let offset = offset_in(self.at, &self.bytes, pc)?;
+        self.points.iter().rfind(|point| point.offset == offset)
+    }
+
+    /// Where a thread that stands at the original `address` goes on.
+    #[must_use]
+    pub fn entry_of(&self, address: Address) -> Option<Address> {
+        let entry = self.entries.iter().find(|entry| entry.0 == address)?;
+        Some(self.at + u64::from(entry.1))
+    }
+
+    /// The original address whose entry is at `pc`: no body has run, the state is exactly the original one.
+    #[must_use]
+    pub fn entry_at(&self, pc: Address) -> Option<Address> {
+        let offset = offset_in(self.at, &self.bytes, pc)?;
+        self.entries.iter().find(|entry| entry.1 == offset).map(|entry| entry.0)
+    }
+
+    /// The branch out at `pc`.
+    #[must_use]
+    pub fn exit_at(&self, pc: Address) -> Option<&Exit> {
+        let offset = offset_in(self.at, &self.bytes, pc)?;
+        self.exits.iter().find(|exit| exit.offset == offset)
+    }
+
+    /// Where a thread goes on whose instruction of ours at `pc` faulted.
+    #[must_use]
+    pub fn recovery_at(&self, pc: Address) -> Option<Address> {
+        recovery(self.at, &self.bytes, &self.recoveries, pc)
     }
 }
 
@@ -118,4 +206,32 @@ impl Routines {
     pub fn assemble(environment: &Environment, at: Address) -> Self {
         crate::x86_64::routines::assemble(environment, at)
     }
+
+    /// Whether `pc` is in the routines.
+    #[must_use]
+    pub fn contains(&self, pc: Address) -> bool {
+        offset_in(self.at, &self.bytes, pc).is_some()
+    }
+
+    /// The question asked by the breakpoint at `pc` (the instruction's own address, not the one reported behind it).
+    #[must_use]
+    pub fn ask_at(&self, pc: Address) -> Option<&Ask> {
+        let offset = offset_in(self.at, &self.bytes, pc)?;
+        self.asks.iter().find(|ask| ask.offset == offset)
+    }
+
+    /// Where a thread goes on whose instruction of ours at `pc` faulted.
+    #[must_use]
+    pub fn recovery_at(&self, pc: Address) -> Option<Address> {
+        recovery(self.at, &self.bytes, &self.recoveries, pc)
+    }
+}
+
+fn offset_in(at: Address, bytes: &[u8], pc: Address) -> Option<u32> {
+    u32::try_from(pc - at).ok().filter(|&offset| (offset as usize) < bytes.len())
+}
+
+fn recovery(at: Address, bytes: &[u8], recoveries: &[(u32, u32)], pc: Address) -> Option<Address> {
+    let offset = offset_in(at, bytes, pc)?;
+    recoveries.iter().find(|recovery| recovery.0 == offset).map(|recovery| at + u64::from(recovery.1))
 }

@@ -1,1 +1,18 @@
-//! placeholder
+//! The one crate that touches another process.
+//!
+//! `sys` holds every system call that needs `unsafe`; [`seam`] is the small trait that everything above it speaks;
+//! [`linux`] is the ptrace implementation, [`fake`] one in memory for tests; [`engine`] installs, redirects and removes;
+//! [`holder`] is the process that is the ptracer, and the front's end of the line to it.
+
+pub mod area;
+pub mod engine;
+pub mod error;
+pub mod holder;
+pub mod linux;
+pub mod recover;
+pub mod registers;
+pub mod seam;
+pub mod sys;
+
+pub use error::TargetError;
+pub use seam::{Target, Tid};

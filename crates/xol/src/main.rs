@@ -1,2 +1,8 @@
-//! placeholder
-fn main() {}
+//! The `xol` command.
+
+mod cli;
+mod show;
+
+fn main() -> std::process::ExitCode {
+    cli::dispatch::main()
+}

@@ -51,6 +51,7 @@ pub(crate) static ABI: Abi = Abi {
         arguments: [slot(RDI), slot(RSI), slot(RDX), slot(R10), slot(R8), slot(R9)],
         result: slot(RAX),
         original_number: Some(slot(ORIG_RAX)),
+        leaves_pc: Some(slot(RCX)),
     },
     // arch/x86/entry/syscalls/syscall_64.tbl
     numbers: SyscallNumbers {

@@ -1,8 +1,226 @@
-//! Placeholder.
+//! The displaced instruction as code for another place (`copy_ixol` with its fix-ups).
+//!
+//! Each form is given with its state equation: `(pc, sp)` of the original program at each of its instructions, where
+//! `@` is the original instruction, `+` the one behind it. No form touches the flags, and none but `syscall`'s a register.
+
+use iced_x86::{Decoder, DecoderOptions, Encoder, Instruction, Register};
+
 use crate::address::Address;
 use crate::plan::Reason;
-use crate::relocate::Moved;
+use crate::relocate::{Destination, Exit, Moved, Point};
+use crate::x86_64::analyze::{Kind, displaceable, refused};
 
-pub(crate) fn relocate(_original: Address, _bytes: &[u8], _at: Address) -> Result<Moved, Reason> {
-    Err(Reason::Undecodable)
+const JMP_REL32: u8 = 0xe9;
+/// `push qword [rip+disp32]`.
+const PUSH_RIP: [u8; 2] = [0xff, 0x35];
+/// Length of `push qword [rip+disp32]`.
+const PUSH_RIP_LEN: usize = 6;
+/// `movabs $imm64, %rcx`.
+const MOVABS_RCX: [u8; 2] = [0x48, 0xb9];
+
+pub(crate) fn relocate(original: Address, bytes: &[u8], at: Address) -> Result<Moved, Reason> {
+    let mut decoder = Decoder::with_ip(64, bytes, original.0, DecoderOptions::NONE);
+    let insn = decoder.decode();
+    if insn.is_invalid() || insn.len() != bytes.len() {
+        return Err(Reason::Undecodable);
+    }
+    let form = Form { original, next: original + bytes.len() as u64, insn, at, moved: Moved::default() };
+    match displaceable(&insn, bytes)? {
+        Kind::Plain => form.copy(&decoder, bytes, Leaves::No),
+        Kind::Faults => form.copy(&decoder, bytes, Leaves::ByFault),
+        Kind::Return | Kind::IndirectJump => form.copy(&decoder, bytes, Leaves::ByBranch),
+        Kind::Jump(to) => form.jump(to),
+        Kind::Conditional(to) => form.conditional(bytes, to),
+        Kind::Counted(to) => form.counted(bytes, to),
+        Kind::Call(to) => form.call(to),
+        Kind::IndirectCall => form.indirect_call(),
+        Kind::Syscall => Ok(form.syscall(bytes)),
+        Kind::Refused(why) => Err(refused(&insn, why)),
+    }
+}
+
+/// How a copied instruction ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    No,
+    ByFault,
+    ByBranch,
+}
+
+/// A form in the making.
+struct Form {
+    original: Address,
+    next: Address,
+    insn: Instruction,
+    at: Address,
+    moved: Moved,
+}
+
+impl Form {
+    /// The offset of what is appended next.
+    fn here(&self) -> u32 {
+        u32::try_from(self.moved.bytes.len()).unwrap_or(u32::MAX)
+    }
+
+    fn point(&mut self, original: Address, sp_shift: i32) {
+        let offset = self.here();
+        self.moved.points.push(Point { offset, original, sp_shift, behind_syscall: false });
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.moved.bytes.extend_from_slice(bytes);
+    }
+
+    /// The displacement from the end of an instruction that ends `len` bytes from here.
+    fn displacement(&self, to: Address, len: usize) -> Result<[u8; 4], Reason> {
+        let end = self.at + (self.moved.bytes.len() + len) as u64;
+        let distance = i32::try_from(to.offset_from(end))
+            .map_err(|_| refused(&self.insn, &format!("{to} is out of reach of a copy at {}", self.at)))?;
+        Ok(distance.to_le_bytes())
+    }
+
+    /// `jmp rel32` to a fixed original address.
+    fn exit(&mut self, to: Address) -> Result<(), Reason> {
+        let displacement = self.displacement(to, 5)?;
+        self.moved.exits.push(Exit { offset: self.here(), to: Destination::Fixed(to) });
+        self.bytes(&[JMP_REL32]);
+        self.bytes(&displacement);
+        Ok(())
+    }
+
+    /// `(@, sp)`: the bytes as they are, but for the displacement of a RIP-relative operand.
+    fn copy(mut self, decoder: &Decoder<'_>, bytes: &[u8], leaves: Leaves) -> Result<Moved, Reason> {
+        self.point(self.original, 0);
+        let mut copied = bytes.to_vec();
+        if self.insn.is_ip_rel_memory_operand() {
+            let to = Address(self.insn.ip_rel_memory_address());
+            let displacement = self.displacement(to, bytes.len())?;
+            let offset = decoder.get_constant_offsets(&self.insn).displacement_offset();
+            let field = copied.get_mut(offset..offset + 4).ok_or(Reason::Undecodable)?;
+            field.copy_from_slice(&displacement);
+        }
+        if leaves == Leaves::ByBranch {
+            self.moved.exits.push(Exit { offset: 0, to: Destination::Computed });
+        }
+        self.bytes(&copied);
+        self.moved.falls_through = leaves == Leaves::No;
+        Ok(self.moved)
+    }
+
+    /// ```text
+    /// (@, sp)       jmp target
+    /// ```
+    fn jump(mut self, to: Address) -> Result<Moved, Reason> {
+        self.point(self.original, 0);
+        self.exit(to)?;
+        Ok(self.moved)
+    }
+
+    /// ```text
+    /// (@, sp)       jncc 1f
+    /// (target, sp)  jmp target
+    /// (+, sp)    1:
+    /// ```
+    fn conditional(mut self, bytes: &[u8], to: Address) -> Result<Moved, Reason> {
+        // `7x rel8` and `0f 8x rel32` hold the condition in the same four bits; the lowest one inverts it.
+        let immediate = if bytes.len() >= 6 && bytes[bytes.len() - 6] == 0x0f { 5 } else { 2 };
+        let opcode =
+            bytes.len().checked_sub(immediate).and_then(|at| bytes.get(at)).ok_or(Reason::Undecodable)?;
+        self.point(self.original, 0);
+        self.bytes(&[0x70 | ((opcode & 0xf) ^ 1), 5]);
+        self.point(to, 0);
+        self.exit(to)?;
+        self.moved.falls_through = true;
+        Ok(self.moved)
+    }
+
+    /// ```text
+    /// (@, sp)       loop 1f          (also loope, loopne, jrcxz, jecxz)
+    /// (+, sp)       jmp 2f
+    /// (target, sp) 1: jmp target
+    /// (+, sp)    2:
+    /// ```
+    fn counted(mut self, bytes: &[u8], to: Address) -> Result<Moved, Reason> {
+        self.point(self.original, 0);
+        // The prefixes stay: 0x67 makes the count 32 bits wide.
+        self.bytes(&bytes[..bytes.len() - 1]);
+        self.bytes(&[2]);
+        self.point(self.next, 0);
+        self.bytes(&[0xeb, 5]);
+        self.point(to, 0);
+        self.exit(to)?;
+        self.moved.falls_through = true;
+        Ok(self.moved)
+    }
+
+    /// `(@, sp)`: `push` of the original return address. Unwinders look for its FDE, and it stays right after we are gone.
+    fn push_return_address(&mut self, branch_len: usize) {
+        self.point(self.original, 0);
+        self.bytes(&PUSH_RIP);
+        // The literal lies directly behind the branch.
+        let displacement = i32::try_from(branch_len).unwrap_or(i32::MAX);
+        self.bytes(&displacement.to_le_bytes());
+    }
+
+    /// ```text
+    /// (@, sp)       push 1f(%rip)
+    /// (@, sp+8)     jmp target
+    ///            1: .quad +
+    /// ```
+    fn call(mut self, to: Address) -> Result<Moved, Reason> {
+        self.push_return_address(5);
+        self.point(self.original, 8);
+        self.exit(to)?;
+        let literal = self.next.0.to_le_bytes();
+        self.bytes(&literal);
+        Ok(self.moved)
+    }
+
+    /// ```text
+    /// (@, sp)       push 1f(%rip)
+    /// (@, sp+8)     jmp *operand     (relative to rsp: 8 more)
+    ///            1: .quad +
+    /// ```
+    fn indirect_call(mut self) -> Result<Moved, Reason> {
+        let mut jump = self.insn;
+        jump.set_code(iced_x86::Code::Jmp_rm64);
+        if jump.memory_base() == Register::RSP {
+            jump.set_memory_displacement64(jump.memory_displacement64().wrapping_add(8));
+            jump.set_memory_displ_size(8);
+        }
+        let branch_at = self.at + PUSH_RIP_LEN as u64;
+        let mut encoder = Encoder::new(64);
+        encoder.encode(&jump, branch_at.0).map_err(|_| {
+            refused(&self.insn, &format!("its operand is out of reach of a copy at {}", self.at))
+        })?;
+        let branch = encoder.take_buffer();
+        self.push_return_address(branch.len());
+        self.point(self.original, 8);
+        self.moved.exits.push(Exit { offset: self.here(), to: Destination::Computed });
+        self.bytes(&branch);
+        let literal = self.next.0.to_le_bytes();
+        self.bytes(&literal);
+        Ok(self.moved)
+    }
+
+    /// ```text
+    /// (@, sp)       syscall
+    /// (+, sp)       movabs $+, %rcx  (behind_syscall: the kernel returned the moved address in rcx)
+    /// ```
+    fn syscall(mut self, bytes: &[u8]) -> Moved {
+        self.point(self.original, 0);
+        self.bytes(bytes);
+        let behind = self.here();
+        self.moved.points.push(Point {
+            offset: behind,
+            original: self.next,
+            sp_shift: 0,
+            behind_syscall: true,
+        });
+        self.bytes(&MOVABS_RCX);
+        let next = self.next.0.to_le_bytes();
+        self.bytes(&next);
+        self.moved.falls_through = true;
+        self.moved
+    }
 }

@@ -1,7 +1,78 @@
-//! Placeholder.
+//! Stubs: bodies and displaced instructions, one after the other, and the jump back.
+
 use insn::Address;
-use insn::plan::{Patch, Reason};
+use insn::plan::{Displaced, Patch, Reason};
+use insn::relocate::{Destination, Exit, Moved, Point, relocate};
+
+use super::asm::Assembler;
+use super::count::count;
+use super::event::{Place, event};
 use crate::stub::{Action, Environment, Routines, Stub};
-pub(crate) fn assemble(_e: &Environment, _r: &Routines, _p: &Patch, _a: &dyn Fn(Address) -> Vec<Action>, _at: Address) -> Result<Stub, Reason> {
-    Err(Reason::Undecodable)
+
+/// What a stub is made of, apart from its address.
+pub(crate) struct Source<'a> {
+    /// What is the same for all stubs.
+    pub(crate) environment: &'a Environment,
+    /// What event bodies call.
+    pub(crate) routines: &'a Routines,
+    /// What is displaced.
+    pub(crate) patch: &'a Patch,
+    /// The probes of a site.
+    pub(crate) actions: &'a dyn Fn(Address) -> Vec<Action>,
+}
+
+/// Makes a stub for the address `at`.
+pub(crate) fn assemble(source: &Source<'_>, at: Address) -> Result<Stub, Reason> {
+    let mut asm = Assembler::default();
+    let mut stub = Stub {
+        at,
+        bytes: Vec::new(),
+        entries: Vec::new(),
+        points: Vec::new(),
+        exits: Vec::new(),
+        recoveries: Vec::new(),
+    };
+    let mut falls_through = true;
+    for insn in &source.patch.displaced {
+        stub.entries.push((insn.address, asm.here()));
+        bodies(source, &mut asm, &mut stub, insn)?;
+        let base = asm.here();
+        let moved = relocate(source.environment.isa, insn.address, &insn.bytes, at + u64::from(base))?;
+        falls_through = moved.falls_through;
+        append(&mut asm, &mut stub, base, moved);
+    }
+    if falls_through {
+        let resume = source.patch.resume();
+        stub.exits.push(Exit { offset: asm.here(), to: Destination::Fixed(resume) });
+        asm.jmp_out(at, resume).ok_or(Reason::NoRoom)?;
+    }
+    stub.bytes = asm.finish();
+    Ok(stub)
+}
+
+/// Appends the bodies of one site. Those that only count share one save, one shard and one restore; their order
+/// among the others shows nowhere.
+fn bodies(source: &Source<'_>, asm: &mut Assembler, stub: &mut Stub, insn: &Displaced) -> Result<(), Reason> {
+    let actions = (source.actions)(insn.address);
+    if actions.iter().any(|action| action.probe() >= source.environment.layout.sizing.probes) {
+        return Err(Reason::NoRoom);
+    }
+    let counts: Vec<u32> = actions.iter().filter(|a| !a.records()).map(|a| a.probe()).collect();
+    let events: Vec<u32> = actions.iter().filter(|a| a.records()).map(|a| a.probe()).collect();
+    if !counts.is_empty() {
+        count(asm, source.environment, insn.dead, &counts, &mut stub.recoveries);
+    }
+    if !events.is_empty() {
+        let place = Place { start: stub.at, site: insn.address, routines: source.routines };
+        event(asm, &place, insn.dead, &events)?;
+    }
+    Ok(())
+}
+
+/// Appends a displaced instruction, with its notable places moved by `base`.
+fn append(asm: &mut Assembler, stub: &mut Stub, base: u32, moved: Moved) {
+    let shift = |offset: u32| base.saturating_add(offset);
+    asm.raw(&moved.bytes);
+    stub.points.extend(moved.points.iter().map(|point| Point { offset: shift(point.offset), ..*point }));
+    stub.exits.extend(moved.exits.into_iter().map(|exit| Exit { offset: shift(exit.offset), ..exit }));
 }

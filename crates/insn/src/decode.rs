@@ -1,0 +1,110 @@
+//! What planning asks of one instruction, whatever its ISA; and its text for people.
+
+use crate::address::Address;
+use crate::isa::Isa;
+use crate::plan::{Dead, Mechanism, Reason};
+use crate::x86_64;
+
+/// How control goes on behind an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// To the next one.
+    Next,
+    /// To the next one or elsewhere.
+    Conditional,
+    /// Elsewhere, and later back to the next one.
+    Call,
+    /// Into the kernel, where a thread may sleep, and back to the next one.
+    Syscall,
+    /// Never to the next one.
+    Leaves,
+}
+
+/// One decoded instruction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Insn {
+    /// Its bytes.
+    pub(crate) len: usize,
+    /// Where control goes.
+    pub(crate) flow: Flow,
+    /// Whether it marks a place that indirect branches may reach and must stay there (`endbr64`).
+    pub(crate) is_landing_pad: bool,
+    /// Whether compilers and linkers fill gaps with it.
+    pub(crate) is_padding: bool,
+}
+
+/// What a sweep over code finds. Addresses are as computed: they need not lie in the module.
+pub(crate) trait Findings {
+    /// A branch goes there, or code takes the address.
+    fn target(&mut self, to: Address);
+    /// A call, or the kernel, returns there.
+    fn returns(&mut self, to: Address);
+    /// Code takes the address of what may be a table of branch targets.
+    fn table(&mut self, at: Address);
+}
+
+/// Decodes `bytes`, which begin at `at`, one instruction after the other, the last one ending at their end. Behind
+/// what does not decode it goes on one byte further (x86) and tells the first such place.
+pub(crate) fn sweep(isa: Isa, at: Address, bytes: &[u8], findings: &mut dyn Findings) -> Option<Address> {
+    match isa {
+        Isa::X86_64 => x86_64::sweep::sweep(at, bytes, findings),
+    }
+}
+
+/// Decodes the instruction at `at`.
+pub(crate) fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
+    match isa {
+        Isa::X86_64 => x86_64::analyze::inspect(at, bytes),
+    }
+}
+
+/// The instruction at `at`, if it may run elsewhere.
+pub(crate) fn displaceable(isa: Isa, at: Address, bytes: &[u8]) -> Result<Insn, Reason> {
+    match isa {
+        Isa::X86_64 => x86_64::analyze::inspect_displaceable(at, bytes),
+    }
+}
+
+/// The start of the last instruction that begins at or before `to`, decoding from `at` on; `None` where that fails.
+pub(crate) fn boundary(isa: Isa, at: Address, bytes: &[u8], to: Address) -> Option<Address> {
+    match isa {
+        Isa::X86_64 => x86_64::sweep::boundary(at, bytes, to),
+    }
+}
+
+/// What is dead before each of the first `count` instructions of the straight run that begins at `at`.
+pub(crate) fn dead(isa: Isa, at: Address, bytes: &[u8], count: usize) -> Vec<Dead> {
+    match isa {
+        Isa::X86_64 => x86_64::liveness::dead(at, bytes, count),
+    }
+}
+
+/// How many bytes a mechanism overwrites.
+pub(crate) fn patch_len(isa: Isa, mechanism: Mechanism) -> usize {
+    match (isa, mechanism) {
+        (Isa::X86_64, Mechanism::Jump) => x86_64::jump::LEN,
+        (_, Mechanism::Trap) => isa.abi().breakpoint.len(),
+    }
+}
+
+/// The address that the instruction refers to relative to its own.
+pub(crate) fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> {
+    match isa {
+        Isa::X86_64 => x86_64::analyze::reference(at, bytes),
+    }
+}
+
+/// The length of the instruction that `bytes` begin with; `None` if they do not decode.
+#[must_use]
+pub fn instruction_len(isa: Isa, at: Address, bytes: &[u8]) -> Option<usize> {
+    inspect(isa, at, bytes).map(|insn| insn.len)
+}
+
+/// The instructions of `bytes`: address, bytes, text in the ISA's usual assembler syntax. What does not decode is shown
+/// as single bytes.
+#[must_use]
+pub fn disassemble(isa: Isa, at: Address, bytes: &[u8]) -> Vec<(Address, Vec<u8>, String)> {
+    match isa {
+        Isa::X86_64 => x86_64::disassemble::disassemble(at, bytes),
+    }
+}

@@ -1,0 +1,263 @@
+//! The sweep over a module: every function and every gap between functions decoded once, by all processors.
+
+use std::num::NonZero;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use crate::address::Address;
+use crate::code::Code;
+use crate::decode::{self, Findings};
+use crate::isa::Isa;
+use crate::marks::Marks;
+
+/// A function and whether its code can be relied on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Function {
+    /// Its addresses.
+    pub(crate) range: Range<Address>,
+    /// The first place that is not an instruction of it.
+    pub(crate) first_bad: Option<Address>,
+}
+
+/// What the module's code and data say about where control may arrive.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    /// Targets of branches, taken addresses, entries of jump tables, function starts.
+    pub(crate) targets: Marks,
+    /// Return addresses of calls and system calls.
+    pub(crate) returns: Marks,
+}
+
+/// Code that is decoded from its start on its own.
+#[derive(Clone, Debug)]
+struct Unit {
+    range: Range<Address>,
+    function: Option<usize>,
+}
+
+/// A `lea` of what may be a table of branch targets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Table {
+    at: Address,
+    user_start: Address,
+    user_end: Address,
+}
+
+/// Bytes of code handed to a thread at a time.
+const BATCH: u64 = 128 * 1024;
+/// Threads beyond these find the memory bus busy.
+const MAX_THREADS: usize = 8;
+/// Entries read of one table: far above what compilers make, far below what a hostile file could cost.
+const MAX_TABLE: u64 = 1 << 14;
+/// Overlapping functions are decoded separately; a hostile file must not make that quadratic.
+const MAX_OVERLAP: u64 = 4;
+
+/// Sweeps `code` (sorted, not overlapping). `functions` are sorted by start; the answer has those that begin in `code`.
+pub(crate) fn sweep(
+    isa: Isa,
+    code: &[Code<'_>],
+    functions: &[Range<Address>],
+    data: &[Code<'_>],
+    progress: &mut dyn FnMut(u64),
+) -> (Vec<Function>, Reached) {
+    let (mut functions, units) = divide(code, functions);
+    let reached = Reached { targets: Marks::new(code), returns: Marks::new(code) };
+    for function in &functions {
+        reached.targets.set(function.range.start);
+    }
+    let module = Module { isa, code, data, units: &units, batches: batches(&units), reached: &reached };
+    let found = module.run(progress);
+    for (index, at) in found.bad {
+        functions[index].first_bad.get_or_insert(at);
+    }
+    module.read_tables(found.tables);
+    (functions, reached)
+}
+
+/// The part of `bytes`-holding `stretches` from `at` on; they are sorted by start.
+pub(crate) fn bytes_from<'a>(stretches: &[Code<'a>], at: Address) -> Option<&'a [u8]> {
+    let index = stretches.partition_point(|stretch| stretch.start <= at).checked_sub(1)?;
+    let stretch = stretches[index];
+    stretch.bytes.get(usize::try_from(at - stretch.start).ok()?..).filter(|bytes| !bytes.is_empty())
+}
+
+/// Functions as they are decoded, and the units: each function, and each gap that no function covers.
+fn divide(code: &[Code<'_>], ranges: &[Range<Address>]) -> (Vec<Function>, Vec<Unit>) {
+    let total: u64 = code.iter().map(|code| code.bytes.len() as u64).sum();
+    let mut budget = total.saturating_mul(MAX_OVERLAP);
+    let (mut functions, mut units): (Vec<Function>, Vec<Unit>) = (Vec::new(), Vec::new());
+    let mut ranges = ranges.iter().filter(|range| range.start < range.end).peekable();
+    for stretch in code {
+        let end = Address(stretch.start.0.saturating_add(stretch.bytes.len() as u64));
+        let mut covered = stretch.start;
+        while let Some(range) = ranges.next_if(|range| range.start < end) {
+            if range.start < stretch.start || functions.last().is_some_and(|last| last.range == *range) {
+                continue;
+            }
+            if covered < range.start {
+                units.push(Unit { range: covered..range.start, function: None });
+            }
+            let inside = range.start..range.end.min(end);
+            let len = inside.end - inside.start;
+            let affordable = len <= budget;
+            let first_bad = if affordable { (range.end > end).then_some(end) } else { Some(range.start) };
+            if affordable {
+                budget -= len;
+                covered = covered.max(inside.end);
+                units.push(Unit { range: inside, function: Some(functions.len()) });
+            }
+            functions.push(Function { range: range.clone(), first_bad });
+        }
+        if covered < end {
+            units.push(Unit { range: covered..end, function: None });
+        }
+    }
+    (functions, units)
+}
+
+/// Runs of units of about [`BATCH`] bytes.
+fn batches(units: &[Unit]) -> Vec<Range<usize>> {
+    let mut batches = Vec::new();
+    let (mut first, mut bytes) = (0, 0);
+    for (index, unit) in units.iter().enumerate() {
+        bytes += unit.range.end - unit.range.start;
+        if bytes >= BATCH {
+            batches.push(first..index + 1);
+            (first, bytes) = (index + 1, 0);
+        }
+    }
+    if first < units.len() {
+        batches.push(first..units.len());
+    }
+    batches
+}
+
+/// What the threads share.
+struct Module<'a> {
+    isa: Isa,
+    code: &'a [Code<'a>],
+    data: &'a [Code<'a>],
+    units: &'a [Unit],
+    batches: Vec<Range<usize>>,
+    reached: &'a Reached,
+}
+
+/// What one thread found, beside the marks.
+#[derive(Default)]
+struct Found {
+    bad: Vec<(usize, Address)>,
+    tables: Vec<Table>,
+}
+
+impl Module<'_> {
+    fn run(&self, progress: &mut dyn FnMut(u64)) -> Found {
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+        let threads = threads.min(self.batches.len()).max(1);
+        let next = AtomicUsize::new(0);
+        let done = AtomicU64::new(0);
+        thread::scope(|scope| {
+            // A thread that cannot be made is not needed: the others, this one among them, take its share.
+            let others: Vec<_> = (1..threads)
+                .filter_map(|_| {
+                    thread::Builder::new().spawn_scoped(scope, || self.work(&next, &done, &mut |_| {})).ok()
+                })
+                .collect();
+            let mut found = self.work(&next, &done, progress);
+            for other in others {
+                // A panic in there would be a defect of ours: it goes on here.
+                let part = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                found.bad.extend(part.bad);
+                found.tables.extend(part.tables);
+            }
+            progress(done.load(Ordering::Relaxed));
+            found
+        })
+    }
+
+    fn work(&self, next: &AtomicUsize, done: &AtomicU64, progress: &mut dyn FnMut(u64)) -> Found {
+        let mut found = Found::default();
+        while let Some(batch) = self.batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut bytes = 0;
+            for unit in &self.units[batch.clone()] {
+                bytes += unit.range.end - unit.range.start;
+                self.unit(unit, &mut found);
+            }
+            progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes);
+        }
+        found
+    }
+
+    fn unit(&self, unit: &Unit, found: &mut Found) {
+        let Some(bytes) = bytes_from(self.code, unit.range.start) else { return };
+        let len = usize::try_from(unit.range.end - unit.range.start).unwrap_or(usize::MAX);
+        let bytes = bytes.get(..len).unwrap_or(bytes);
+        let mut notes = Notes { module: self, unit, tables: &mut found.tables };
+        let bad = decode::sweep(self.isa, unit.range.start, bytes, &mut notes);
+        if let (Some(function), Some(bad)) = (unit.function, bad) {
+            found.bad.push((function, bad));
+        }
+    }
+
+    /// Marks the entries of jump tables: 32-bit distances from the table's own start to code. No one says how long a
+    /// table is; it ends where the next one begins or an entry does not lead to code. One entry must lead into the
+    /// function that takes the table's address (others may lead into its cold part). Too many marks only cost coverage.
+    fn read_tables(&self, mut tables: Vec<Table>) {
+        tables.sort_unstable();
+        tables.dedup();
+        let mut groups = tables.chunk_by(|one, other| one.at == other.at).peekable();
+        while let Some(users) = groups.next() {
+            let at = users[0].at;
+            let room = groups.peek().map_or(u64::MAX, |next| next[0].at - at).min(MAX_TABLE * 4);
+            let entries = self.entries(at, room);
+            if entries.iter().any(|to| is_in_one(users, *to)) {
+                entries.iter().for_each(|to| self.reached.targets.set(*to));
+            }
+        }
+    }
+
+    fn entries(&self, at: Address, room: u64) -> Vec<Address> {
+        let Some(bytes) = bytes_from(self.data, at).or_else(|| bytes_from(self.code, at)) else {
+            return Vec::new();
+        };
+        let room = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+        bytes[..room]
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|entry| at.offset(i64::from(i32::from_le_bytes(*entry))))
+            .take_while(|to| self.reached.targets.covers(*to))
+            .collect()
+    }
+}
+
+/// Whether `to` is in the code that uses the table; users are sorted.
+fn is_in_one(users: &[Table], to: Address) -> bool {
+    let behind = users.partition_point(|user| user.user_start <= to);
+    behind.checked_sub(1).is_some_and(|last| to < users[last].user_end)
+}
+
+/// Where the decoder's findings go.
+struct Notes<'a, 'b> {
+    module: &'a Module<'a>,
+    unit: &'a Unit,
+    tables: &'b mut Vec<Table>,
+}
+
+impl Findings for Notes<'_, '_> {
+    fn target(&mut self, to: Address) {
+        self.module.reached.targets.set(to);
+    }
+
+    fn returns(&mut self, to: Address) {
+        self.module.reached.returns.set(to);
+    }
+
+    fn table(&mut self, at: Address) {
+        let has_bytes = bytes_from(self.module.data, at).or_else(|| bytes_from(self.module.code, at));
+        if has_bytes.is_some() && at.0.is_multiple_of(4) {
+            let Range { start, end } = self.unit.range;
+            self.tables.push(Table { at, user_start: start, user_end: end });
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What an instruction is to a tracer: where control goes, and whether it may run elsewhere (`analyze_insn`).
+
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, Register};
+
+use crate::address::Address;
+use crate::decode::{Flow, Insn};
+use crate::plan::Reason;
+use crate::x86_64::disassemble::text;
+
+/// Longest instruction (Intel SDM vol. 2, 2.3.11).
+pub(crate) const MAX_LEN: usize = 15;
+
+/// The instruction that begins at `at`; `bytes` may go on behind it.
+pub(crate) fn decode(at: Address, bytes: &[u8]) -> Option<Instruction> {
+    let bytes = bytes.get(..MAX_LEN).unwrap_or(bytes);
+    let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
+    let insn = decoder.decode();
+    (!insn.is_invalid()).then_some(insn)
+}
+
+/// What planning asks of one instruction.
+pub(crate) fn inspect(at: Address, bytes: &[u8]) -> Option<Insn> {
+    Some(summary(&decode(at, bytes)?))
+}
+
+/// The same of one that is to be displaced.
+pub(crate) fn inspect_displaceable(at: Address, bytes: &[u8]) -> Result<Insn, Reason> {
+    let insn = decode(at, bytes).ok_or(Reason::Undecodable)?;
+    displaceable(&insn, bytes.get(..insn.len()).ok_or(Reason::Undecodable)?)?;
+    Ok(summary(&insn))
+}
+
+fn summary(insn: &Instruction) -> Insn {
+    let flow = match kind(insn) {
+        Kind::Plain => Flow::Next,
+        Kind::Conditional(_) | Kind::Counted(_) => Flow::Conditional,
+        Kind::Call(_) | Kind::IndirectCall => Flow::Call,
+        Kind::Syscall => Flow::Syscall,
+        Kind::Jump(_) | Kind::IndirectJump | Kind::Return | Kind::Faults => Flow::Leaves,
+        // What comes behind a refused one does not matter: nothing that contains it is displaced.
+        Kind::Refused(_) => Flow::Next,
+    };
+    Insn {
+        len: insn.len(),
+        flow,
+        is_landing_pad: insn.code() == Code::Endbr64,
+        is_padding: matches!(insn.mnemonic(), Mnemonic::Nop | Mnemonic::Int3),
+    }
+}
+
+/// How an instruction is displaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Goes on behind itself.
+    Plain,
+    /// `jmp rel`.
+    Jump(Address),
+    /// `jcc rel`.
+    Conditional(Address),
+    /// `loop`, `loope`, `loopne`, `jrcxz`, `jecxz`: short only.
+    Counted(Address),
+    /// `call rel`.
+    Call(Address),
+    /// `call r/m`.
+    IndirectCall,
+    /// `jmp r/m`.
+    IndirectJump,
+    /// Near `ret`.
+    Return,
+    /// `syscall`.
+    Syscall,
+    /// `ud2` and its like: never goes on.
+    Faults,
+    /// Cannot run elsewhere.
+    Refused(&'static str),
+}
+
+/// The kind by the decoded form alone; [`displaceable`] looks at the prefixes too.
+pub(crate) fn kind(insn: &Instruction) -> Kind {
+    let target = Address(insn.near_branch_target());
+    match insn.code() {
+        Code::Jmp_rel8_64 | Code::Jmp_rel32_64 => Kind::Jump(target),
+        Code::Call_rel32_64 => Kind::Call(target),
+        Code::Call_rm64 => Kind::IndirectCall,
+        Code::Jmp_rm64 => Kind::IndirectJump,
+        Code::Retnq | Code::Retnq_imm16 => Kind::Return,
+        Code::Syscall => Kind::Syscall,
+        Code::Int3 | Code::Int1 => Kind::Refused("it is a breakpoint, which belongs to a debugger"),
+        Code::Int_imm8 => Kind::Refused("software interrupts are not displaced yet"),
+        Code::Sysenter => Kind::Refused("the kernel returns from it to a fixed address"),
+        Code::Xend | Code::Xabort_imm8 => Kind::Refused("transactions are not displaced yet"),
+        Code::Enclu => Kind::Refused("it stores its own address"),
+        _ if insn.is_jcc_short_or_near() => Kind::Conditional(target),
+        _ if insn.is_loop() || insn.is_loopcc() || insn.is_jcx_short() => Kind::Counted(target),
+        code => match code.flow_control() {
+            FlowControl::Next => Kind::Plain,
+            FlowControl::Exception => Kind::Faults,
+            FlowControl::XbeginXabortXend => Kind::Refused("transactions are not displaced yet"),
+            _ => Kind::Refused("it changes the code segment or the privilege level"),
+        },
+    }
+}
+
+/// Whether it is a branch within the code segment.
+fn is_near_branch(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Jump(_)
+            | Kind::Conditional(_)
+            | Kind::Counted(_)
+            | Kind::Call(_)
+            | Kind::IndirectCall
+            | Kind::IndirectJump
+            | Kind::Return
+    )
+}
+
+/// The kind of an instruction that may be displaced; `bytes` are exactly its own.
+pub(crate) fn displaceable(insn: &Instruction, bytes: &[u8]) -> Result<Kind, Reason> {
+    let kind = kind(insn);
+    let why = if let Kind::Refused(why) = kind {
+        why
+    } else if is_near_branch(kind) && has_operand_size_prefix(bytes) {
+        "processors disagree on a near branch with an operand-size prefix"
+    } else if insn.is_ip_rel_memory_operand() && insn.memory_base() == Register::EIP {
+        "its operand is relative to the lower half of the program counter"
+    } else if kind == Kind::IndirectCall {
+        match reads_what_it_pushes(insn) {
+            Some(why) => why,
+            None => return Ok(kind),
+        }
+    } else {
+        return Ok(kind);
+    };
+    Err(refused(insn, why))
+}
+
+/// The reason that `insn` cannot be displaced.
+pub(crate) fn refused(insn: &Instruction, why: &str) -> Reason {
+    Reason::NotDisplaceable { instruction: text(insn), why: why.to_owned() }
+}
+
+/// 0x66 without REX.W: 64-bit operand size on Intel, 16-bit on AMD (AMD64 vol. 3, "Near Branches in 64-Bit Mode").
+/// With REX.W, as in the padded `__tls_get_addr` calls of the ELF TLS ABI, both agree.
+fn has_operand_size_prefix(bytes: &[u8]) -> bool {
+    let prefixes = bytes
+        .iter()
+        .take_while(|&&byte| {
+            matches!(byte, 0x66 | 0x67 | 0xf2 | 0xf3 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65 | 0xf0)
+        })
+        .count();
+    let rex_w = bytes.get(prefixes).is_some_and(|byte| byte & 0xf8 == 0x48);
+    !rex_w && bytes.iter().take(prefixes).any(|&byte| byte == 0x66)
+}
+
+/// A moved call pushes before it reads its operand, the original one reads first. The difference shows where the
+/// operand lies in the eight bytes below the stack pointer, or is the stack pointer itself.
+fn reads_what_it_pushes(insn: &Instruction) -> Option<&'static str> {
+    if insn.op0_register() == Register::RSP {
+        return Some("it calls the address of its own stack");
+    }
+    match insn.memory_base() {
+        Register::ESP => Some("its operand is relative to the lower half of the stack pointer"),
+        Register::RSP if insn.memory_index() == Register::None => {
+            let offset = insn.memory_displacement64().cast_signed();
+            (-15..0).contains(&offset).then_some("its operand lies where the return address goes")
+        }
+        _ => None,
+    }
+}
+
+/// The address that the instruction refers to relative to its own: what a copy of it must be able to reach.
+pub(crate) fn reference(at: Address, bytes: &[u8]) -> Option<Address> {
+    let insn = decode(at, bytes)?;
+    match kind(&insn) {
+        Kind::Jump(to) | Kind::Conditional(to) | Kind::Counted(to) | Kind::Call(to) => Some(to),
+        _ => insn.is_ip_rel_memory_operand().then(|| Address(insn.ip_rel_memory_address())),
+    }
+}

@@ -1,0 +1,107 @@
+//! What is dead before an instruction, by looking a few instructions ahead on its straight run.
+
+use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, RflagsBits};
+
+use crate::address::Address;
+use crate::plan::{Dead, Registers};
+use crate::x86_64::analyze::decode;
+
+/// How many instructions are looked at. What is not overwritten by then counts as alive.
+const LOOK_AHEAD: usize = 16;
+
+/// The arithmetic flags.
+const ARITHMETIC: u32 =
+    RflagsBits::CF | RflagsBits::PF | RflagsBits::AF | RflagsBits::ZF | RflagsBits::SF | RflagsBits::OF;
+
+/// rsp, by its encoding number.
+const STACK_POINTER: u32 = 1 << 4;
+
+/// What one instruction reads and what it overwrites whatever the state is.
+#[derive(Clone, Copy, Default)]
+struct Effect {
+    reads: u32,
+    kills: u32,
+    flags_read: u32,
+    flags_killed: u32,
+}
+
+pub(crate) fn dead(at: Address, bytes: &[u8], count: usize) -> Vec<Dead> {
+    let mut factory = InstructionInfoFactory::new();
+    let mut effects = Vec::with_capacity(LOOK_AHEAD);
+    let mut offset = 0;
+    while effects.len() < LOOK_AHEAD.max(count) {
+        let Some(insn) = bytes.get(offset..).and_then(|rest| decode(at + offset as u64, rest)) else { break };
+        // Whoever is reached by a branch, a call or the kernel may read anything.
+        if insn.flow_control() != FlowControl::Next {
+            break;
+        }
+        effects.push(effect(&mut factory, &insn));
+        offset += insn.len();
+    }
+    let mut answers = backwards(&effects);
+    answers.resize(count, Dead::default());
+    answers
+}
+
+/// From the end, where all is alive, to the front.
+fn backwards(effects: &[Effect]) -> Vec<Dead> {
+    let (mut registers, mut flags) = (0, 0);
+    let mut answers = vec![Dead::default(); effects.len()];
+    for (answer, effect) in answers.iter_mut().zip(effects).rev() {
+        registers = (registers | effect.kills) & !effect.reads & !STACK_POINTER;
+        flags = (flags | effect.flags_killed) & !effect.flags_read;
+        *answer = Dead { registers: Registers(registers), flags: flags == ARITHMETIC };
+    }
+    answers
+}
+
+fn effect(factory: &mut InstructionInfoFactory, insn: &Instruction) -> Effect {
+    let mut effect = Effect { flags_read: insn.rflags_read() & ARITHMETIC, ..Effect::default() };
+    if always_writes_flags(insn) {
+        effect.flags_killed = insn.rflags_modified() & ARITHMETIC;
+    }
+    for used in factory.info(insn).used_registers() {
+        let register = used.register();
+        if !register.is_gpr() {
+            continue;
+        }
+        let bit = 1 << register.full_register().number();
+        match used.access() {
+            // Writing the lower half clears the upper one; 8 and 16 bits leave the rest as it is.
+            OpAccess::Write if register.is_gpr64() || register.is_gpr32() => effect.kills |= bit,
+            OpAccess::Write | OpAccess::CondWrite | OpAccess::NoMemAccess | OpAccess::None => {}
+            _ => effect.reads |= bit,
+        }
+    }
+    effect
+}
+
+/// Whether the flags behind the instruction depend on its operands alone. Shifts by a count of 0 and repeated string
+/// instructions with a count of 0 leave the flags as they are, so only these kill them.
+fn always_writes_flags(insn: &Instruction) -> bool {
+    match insn.mnemonic() {
+        Mnemonic::Add
+        | Mnemonic::Adc
+        | Mnemonic::Sub
+        | Mnemonic::Sbb
+        | Mnemonic::Cmp
+        | Mnemonic::Test
+        | Mnemonic::And
+        | Mnemonic::Or
+        | Mnemonic::Xor
+        | Mnemonic::Neg
+        | Mnemonic::Inc
+        | Mnemonic::Dec
+        | Mnemonic::Xadd
+        | Mnemonic::Cmpxchg
+        | Mnemonic::Popcnt
+        | Mnemonic::Ucomiss
+        | Mnemonic::Ucomisd
+        | Mnemonic::Comiss
+        | Mnemonic::Comisd => true,
+        Mnemonic::Shl | Mnemonic::Shr | Mnemonic::Sar => {
+            insn.op1_kind() == OpKind::Immediate8 && insn.immediate8() & 0x1f != 0
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,89 @@
+//! The linear sweep: every instruction of a stretch of code, once, for what the program may reach.
+
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+
+use crate::address::Address;
+use crate::decode::Findings;
+
+pub(crate) fn sweep(at: Address, bytes: &[u8], findings: &mut dyn Findings) -> Option<Address> {
+    let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
+    let mut insn = Instruction::default();
+    let mut first_bad = None;
+    while decoder.can_decode() {
+        let start = decoder.position();
+        decoder.decode_out(&mut insn);
+        if insn.is_invalid() {
+            let bad = at + start as u64;
+            first_bad.get_or_insert(bad);
+            if decoder.set_position(start + 1).is_err() {
+                break;
+            }
+            decoder.set_ip((bad + 1).0);
+            continue;
+        }
+        note(&insn, findings);
+    }
+    first_bad
+}
+
+pub(crate) fn boundary(at: Address, bytes: &[u8], to: Address) -> Option<Address> {
+    let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
+    let mut insn = Instruction::default();
+    let wanted = usize::try_from(to.0.checked_sub(at.0)?).ok()?;
+    let mut start = 0;
+    while decoder.position() <= wanted {
+        start = decoder.position();
+        if start == wanted {
+            break;
+        }
+        decoder.decode_out(&mut insn);
+        if insn.is_invalid() {
+            return None;
+        }
+    }
+    Some(at + start as u64)
+}
+
+fn note(insn: &Instruction, findings: &mut dyn Findings) {
+    match insn.flow_control() {
+        FlowControl::Next => address_taken(insn, findings),
+        FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch | FlowControl::XbeginXabortXend => {
+            branch(insn, findings);
+        }
+        // `syscall` among them: a sleeping thread's PC is behind it.
+        FlowControl::Call | FlowControl::IndirectCall => {
+            branch(insn, findings);
+            findings.returns(Address(insn.next_ip()));
+        }
+        FlowControl::Interrupt if insn.code() == Code::Int_imm8 => findings.returns(Address(insn.next_ip())),
+        // A breakpoint is padding, and nobody sleeps behind it.
+        FlowControl::Interrupt
+        | FlowControl::IndirectBranch
+        | FlowControl::Return
+        | FlowControl::Exception => {}
+    }
+}
+
+fn branch(insn: &Instruction, findings: &mut dyn Findings) {
+    if insn.op0_kind() == OpKind::NearBranch64 {
+        findings.target(Address(insn.near_branch_target()));
+    }
+}
+
+/// Addresses that code computes: callbacks, computed `goto`s, and the tables of `switch`es.
+fn address_taken(insn: &Instruction, findings: &mut dyn Findings) {
+    match insn.code() {
+        Code::Lea_r64_m if insn.memory_base() == Register::RIP => {
+            let to = Address(insn.ip_rel_memory_address());
+            findings.target(to);
+            findings.table(to);
+        }
+        Code::Mov_r32_imm32 | Code::Mov_r64_imm64 | Code::Mov_rm64_imm32 | Code::Pushq_imm32 => {
+            let operand = insn.op_count() - 1;
+            if let Ok(to) = insn.try_immediate(operand) {
+                findings.target(Address(to));
+            }
+        }
+        _ => {}
+    }
+}

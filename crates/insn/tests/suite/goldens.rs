@@ -1,0 +1,92 @@
+//! Golden files `goldens/ISA/*.insn`: instructions in, their displaced forms out.
+//!
+//! A line `insn ADDRESS: BYTES` is input, lines that begin with `;` are remarks, and lines that begin with `>` are what
+//! the crate says. `BLESS=1 cargo test -p insn` writes the latter anew: read the difference before it is committed.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use insn::plan::hex;
+use insn::relocate::{Destination, Moved, relocate};
+use insn::{Address, Isa, disassemble};
+
+/// Where the displaced form lies, seen from the original.
+const DISTANCE: u64 = 0x1000_0000;
+
+fn parse(line: &str) -> Option<(Address, Vec<u8>)> {
+    let (address, bytes) = line.strip_prefix("insn 0x")?.split_once(": ")?;
+    let bytes = bytes.split(' ').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>();
+    Some((Address(u64::from_str_radix(address, 16).ok()?), bytes.ok()?))
+}
+
+fn listing(out: &mut String, at: Address, bytes: &[u8]) {
+    for (address, bytes, text) in disassemble(Isa::X86_64, at, bytes) {
+        writeln!(out, ">   {address}  {:<30} {text}", hex(&bytes)).unwrap();
+    }
+}
+
+/// Code first, then the literal that a moved call has behind its branch.
+fn describe(out: &mut String, original: Address, bytes: &[u8]) {
+    let instruction = &disassemble(Isa::X86_64, original, bytes)[0].2;
+    let at = original + DISTANCE;
+    let moved = match relocate(Isa::X86_64, original, bytes, at) {
+        Ok(moved) => moved,
+        Err(reason) => return writeln!(out, "> {instruction}\n> refused: {reason}").unwrap(),
+    };
+    writeln!(out, "> {instruction}").unwrap();
+    let is_call = moved.points.iter().any(|point| point.sp_shift != 0);
+    let code = moved.bytes.len() - if is_call { 8 } else { 0 };
+    listing(out, at, &moved.bytes[..code]);
+    if is_call {
+        let literal = u64::from_le_bytes(moved.bytes[code..].try_into().unwrap());
+        writeln!(out, ">   {}  .quad {literal:#x}", at + code as u64).unwrap();
+    }
+    state(out, &moved);
+}
+
+fn state(out: &mut String, moved: &Moved) {
+    for point in &moved.points {
+        let behind = if point.behind_syscall { ", behind the system call" } else { "" };
+        writeln!(out, "> at +{}: ({}, sp{:+}){behind}", point.offset, point.original, point.sp_shift)
+            .unwrap();
+    }
+    for exit in &moved.exits {
+        let to = match exit.to {
+            Destination::Fixed(to) => to.to_string(),
+            Destination::Computed => "computed".to_owned(),
+        };
+        writeln!(out, "> exit +{}: {to}", exit.offset).unwrap();
+    }
+    writeln!(out, "> {}", if moved.falls_through { "falls through" } else { "ends" }).unwrap();
+}
+
+fn render(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.lines().filter(|line| !line.starts_with('>')) {
+        writeln!(out, "{line}").unwrap();
+        if let Some((original, bytes)) = parse(line) {
+            describe(&mut out, original, &bytes);
+        } else {
+            assert!(line.is_empty() || line.starts_with(';'), "neither input nor remark: {line}");
+        }
+    }
+    out
+}
+
+#[test]
+fn displaced_forms_are_as_recorded() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/x86_64");
+    let mut files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    let bless = std::env::var_os("BLESS").is_some();
+    for file in files {
+        let recorded = std::fs::read_to_string(&file).unwrap();
+        let rendered = render(&recorded);
+        if bless {
+            std::fs::write(&file, rendered).unwrap();
+        } else {
+            assert!(rendered == recorded, "{} differs; it is now:\n{rendered}", file.display());
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests of the crate from outside.
+
+mod goldens;
+mod places;
+mod plans;
+mod properties;
+mod targets;

@@ -1,0 +1,247 @@
+//! Planning of sets of sites.
+#![allow(clippy::single_range_in_vec_init, reason = "a module with one function is meant")]
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use insn::code::{Code, Outline};
+use insn::plan::{Mechanism, Patch, Plan, Reason};
+use insn::set::Analysis;
+use insn::{Address, Isa};
+
+const BASE: u64 = 0x40_0000;
+
+fn at(offset: u64) -> Address {
+    Address(BASE + offset)
+}
+
+fn range(offsets: Range<u64>) -> Range<Address> {
+    at(offsets.start)..at(offsets.end)
+}
+
+fn outline(functions: &[Range<u64>]) -> Outline<'static> {
+    Outline { functions: functions.iter().cloned().map(range).collect(), ..Outline::default() }
+}
+
+fn analyze<'a>(code: &'a [u8], outline: &Outline<'_>) -> Analysis<'a> {
+    Analysis::new(Isa::X86_64, &[Code { start: at(0), bytes: code }], outline, false, &mut |_| {})
+}
+
+fn plan(code: &[u8], outline: &Outline<'_>, sites: &[u64]) -> Plan {
+    let sites: Vec<_> = sites.iter().map(|offset| at(*offset)).collect();
+    analyze(code, outline).plan(&sites, &HashMap::new())
+}
+
+fn lens(patch: &Patch) -> Vec<usize> {
+    patch.displaced.iter().map(|insn| insn.bytes.len()).collect()
+}
+
+/// push %rbp; mov %rsp,%rbp; sub $16,%rsp; leave; ret
+const PROLOGUE: [u8; 10] = [0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x10, 0xc9, 0xc3];
+
+#[test]
+fn a_jump_covers_whole_instructions() {
+    let plan = plan(&PROLOGUE, &outline(&[0..10]), &[0]);
+    let [patch] = &plan.patches[..] else { panic!("{plan:?}") };
+    assert_eq!((patch.mechanism, patch.start), (Mechanism::Jump, at(0)));
+    assert_eq!(lens(patch), [1, 3, 4]);
+    assert_eq!(patch.overwritten, &PROLOGUE[..5]);
+    assert_eq!(patch.interior(), [1, 4]);
+    assert_eq!(patch.resume(), at(8));
+    assert!(plan.refused.is_empty() && plan.rejected.is_empty());
+}
+
+#[test]
+fn sites_in_one_span_share_its_patch() {
+    let plan = plan(&PROLOGUE, &outline(&[0..10]), &[4, 0, 1, 0]);
+    let [patch] = &plan.patches[..] else { panic!("{plan:?}") };
+    assert_eq!(patch.sites().collect::<Vec<_>>(), [at(0), at(1), at(4)]);
+}
+
+#[test]
+fn a_site_behind_the_overwritten_bytes_has_its_own_patch() {
+    let plan = plan(&PROLOGUE, &outline(&[0..10]), &[0, 8]);
+    assert_eq!(plan.patches.len(), 2);
+    assert_eq!((plan.patches[1].start, plan.patches[1].mechanism), (at(8), Mechanism::Trap));
+    let (site, rejected) = &plan.rejected[0];
+    assert_eq!((*site, &rejected.reason), (at(8), &Reason::EndOfFunction { end: at(10) }));
+}
+
+#[test]
+fn padding_behind_the_function_may_be_overwritten_but_not_the_next_function() {
+    // ret; int3 x 7; ret
+    let code = [0xc3, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xc3];
+    let padded = plan(&code, &outline(&[0..1, 8..9]), &[0]);
+    assert_eq!(padded.patches[0].mechanism, Mechanism::Jump);
+    assert_eq!((padded.patches[0].overwritten.len(), padded.patches[0].displaced.len()), (5, 1));
+    assert_eq!(padded.patches[0].interior(), []);
+    assert_eq!(padded.patches[0].end(), at(5));
+    let crowded = plan(&code, &outline(&[0..1, 4..9]), &[0]);
+    assert_eq!(crowded.patches[0].mechanism, Mechanism::Trap);
+}
+
+#[test]
+fn a_known_target_is_never_covered() {
+    // 0: push %rbp; 1: mov %rsp,%rbp; 4: nop; 5: jmp 1
+    let code = [0x55, 0x48, 0x89, 0xe5, 0x90, 0xeb, 0xfa];
+    let plan = plan(&code, &outline(&[0..7]), &[0]);
+    assert_eq!(plan.patches[0].mechanism, Mechanism::Trap);
+    assert_eq!(plan.patches[0].overwritten, [0x55]);
+    assert_eq!(plan.rejected[0].1.reason, Reason::TargetInside { target: at(1) });
+}
+
+#[test]
+fn addresses_that_data_point_at_are_targets() {
+    let mut outline = outline(&[0..10]);
+    outline.pointed_at = vec![at(4)];
+    let plan = plan(&PROLOGUE, &outline, &[0]);
+    assert_eq!(plan.rejected[0].1.reason, Reason::TargetInside { target: at(4) });
+}
+
+#[test]
+fn a_call_may_only_be_the_last_instruction() {
+    // 0: push %rax; 1: call *%rax; 3: nop; 4: nop; 5: push %rax; 6: call 0; 11: ret
+    let code = [0x50, 0xff, 0xd0, 0x90, 0x90, 0x50, 0xe8, 0xf5, 0xff, 0xff, 0xff, 0xc3];
+    let plan = plan(&code, &outline(&[0..12]), &[0, 5]);
+    assert_eq!(plan.patches[0].mechanism, Mechanism::Trap);
+    assert_eq!(plan.rejected[0].1.reason, Reason::ReturnAddressInside { target: at(3) });
+    assert_eq!((plan.patches[1].mechanism, lens(&plan.patches[1])), (Mechanism::Jump, vec![1, 5]));
+}
+
+#[test]
+fn with_a_shadow_stack_calls_stay() {
+    let code = [0x50, 0xe8, 0xfa, 0xff, 0xff, 0xff, 0xc3];
+    let code = [Code { start: at(0), bytes: &code }];
+    let analysis = Analysis::new(Isa::X86_64, &code, &outline(&[0..7]), true, &mut |_| {});
+    let plan = analysis.plan(&[at(0), at(1)], &HashMap::new());
+    assert_eq!(plan.patches.len(), 1);
+    assert_eq!(plan.patches[0].mechanism, Mechanism::Trap);
+    assert_eq!(plan.refused[0].address, at(1));
+    assert!(matches!(plan.refused[0].reason, Reason::NotDisplaceable { .. }));
+}
+
+#[test]
+fn a_landing_pad_stays_and_the_next_instruction_serves() {
+    // endbr64; sub $0x108,%rsp; ret
+    let code = [0xf3, 0x0f, 0x1e, 0xfa, 0x48, 0x81, 0xec, 0x08, 1, 0, 0, 0xc3];
+    let moved = plan(&code, &outline(&[0..12]), &[0]);
+    assert_eq!(moved.moved, [(at(0), at(4))]);
+    assert_eq!(moved.patches[0].start, at(4));
+    assert_eq!(moved.patches[0].sites().collect::<Vec<_>>(), [at(4)]);
+    // Where the program loops to the instruction behind it, hits there would count too.
+    let mut looped = outline(&[0..12]);
+    looped.pointed_at = vec![at(4)];
+    let kept = plan(&code, &looped, &[0]);
+    assert_eq!((kept.moved.len(), kept.patches[0].start), (0, at(0)));
+    assert_eq!(kept.patches[0].mechanism, Mechanism::Trap);
+}
+
+#[test]
+fn without_a_function_only_one_long_instruction_is_replaced() {
+    let long = [0xb8, 1, 0, 0, 0, 0xc3];
+    assert_eq!(plan(&long, &outline(&[]), &[0]).patches[0].mechanism, Mechanism::Jump);
+    let short = plan(&PROLOGUE, &outline(&[]), &[0]);
+    assert_eq!(short.patches[0].mechanism, Mechanism::Trap);
+    assert_eq!(short.rejected[0].1.reason, Reason::UnknownFunction);
+}
+
+#[test]
+fn a_function_must_decode_completely() {
+    // 0x06 is no instruction.
+    let mut code = PROLOGUE.to_vec();
+    code.push(0x06);
+    code.push(0xc3);
+    let plan = plan(&code, &outline(&[0..12]), &[0, 11]);
+    assert_eq!(plan.patches[0].mechanism, Mechanism::Trap);
+    assert_eq!(plan.rejected[0].1.reason, Reason::FunctionUndecodable { at: at(10) });
+    assert_eq!(plan.refused[0].reason, Reason::FunctionUndecodable { at: at(10) });
+}
+
+#[test]
+fn bad_addresses_are_refused_with_their_bytes() {
+    let plan = plan(&PROLOGUE, &outline(&[0..10]), &[2, 0x1000]);
+    assert!(plan.patches.is_empty());
+    assert_eq!(plan.refused[0].reason, Reason::InsideInstruction { start: at(1) });
+    assert_eq!(plan.refused[0].bytes, &PROLOGUE[2..]);
+    assert_eq!(plan.refused[1].reason, Reason::OutsideCode);
+    assert_eq!(
+        plan.refused[0].to_string(),
+        "0x400002 (89 e5 48 83 ec 10 c9 c3): the address is inside the instruction at 0x400001"
+    );
+}
+
+#[test]
+fn restartable_sequences_are_left_alone() {
+    let mut outline = outline(&[0..10]);
+    outline.refused = vec![range(4..8)];
+    let plan = plan(&PROLOGUE, &outline, &[0, 4, 8]);
+    assert_eq!(plan.patches.len(), 2);
+    assert_eq!(plan.rejected[0].1.reason, Reason::RestartableSequence { start: at(4) });
+    assert_eq!(plan.refused[0].reason, Reason::RestartableSequence { start: at(4) });
+}
+
+#[test]
+fn position_independent_jump_tables_are_targets() {
+    // lea 0x100(%rip),%rdx; movslq (%rdx,%rax,4),%rax; add %rdx,%rax; jmp *%rax; 16: nop x 8; ret
+    let mut code = vec![0x48, 0x8d, 0x15, 0, 1, 0, 0, 0x48, 0x63, 0x04, 0x82, 0x48, 0x01, 0xd0, 0xff, 0xe0];
+    code.extend([0x90; 8]);
+    code.push(0xc3);
+    let table = 0x107_i32;
+    let entries: Vec<u8> =
+        [16 - table, 19 - table, 0x7000_0000].iter().flat_map(|entry| entry.to_le_bytes()).collect();
+    let mut outline = outline(&[0..25]);
+    let unaligned = at(0x107);
+    outline.data = vec![Code { start: unaligned, bytes: &entries }];
+    // Tables are aligned to their entries: the one above is not, and says nothing.
+    assert_eq!(plan(&code, &outline, &[17]).patches[0].mechanism, Mechanism::Jump);
+    code[3] = 0xfd - 0xf8;
+    let entries: Vec<u8> =
+        [16 - 0x10c, 19 - 0x10c, 0x7000_0000_i32].iter().flat_map(|entry| entry.to_le_bytes()).collect();
+    outline.data = vec![Code { start: at(0x10c), bytes: &entries }];
+    let plan = plan(&code, &outline, &[17]);
+    assert_eq!(plan.rejected[0].1.reason, Reason::TargetInside { target: at(19) });
+}
+
+#[test]
+fn forced_mechanisms_are_kept_or_the_site_is_refused() {
+    let outline = outline(&[0..10]);
+    let analysis = analyze(&PROLOGUE, &outline);
+    let trap = analysis.plan(&[at(0)], &HashMap::from([(at(0), Mechanism::Trap)]));
+    assert_eq!(trap.patches[0].mechanism, Mechanism::Trap);
+    assert!(trap.rejected.is_empty());
+    let jump = analysis.plan(&[at(8)], &HashMap::from([(at(8), Mechanism::Jump)]));
+    assert!(jump.patches.is_empty());
+    assert_eq!(jump.refused[0].reason, Reason::EndOfFunction { end: at(10) });
+    // A jump at 0 would swallow the trap at 1.
+    let both = analysis.plan(&[at(0), at(1)], &HashMap::from([(at(1), Mechanism::Trap)]));
+    assert_eq!(both.patches.iter().map(|patch| patch.mechanism).collect::<Vec<_>>(), [Mechanism::Trap; 2]);
+    assert_eq!(both.rejected[0].1.reason, Reason::Overlap);
+}
+
+#[test]
+fn flags_and_registers_are_dead_where_the_straight_run_overwrites_them() {
+    // mov $1,%eax; test %edi,%edi; mov %ax,%cx; je .; ret
+    let code = [0xb8, 1, 0, 0, 0, 0x85, 0xff, 0x66, 0x89, 0xc1, 0x74, 0xfe, 0xc3];
+    let dead = |offset| plan(&code, &outline(&[0..13]), &[offset]).patches[0].displaced[0].dead;
+    assert!(dead(0).flags && dead(0).registers.contains(0));
+    assert!(!dead(0).registers.contains(1), "16 bits leave the rest of rcx");
+    assert!(!dead(0).registers.contains(7), "edi is read");
+    assert!(dead(5).flags && !dead(5).registers.contains(0));
+    assert!(!dead(7).flags && !dead(10).flags);
+    // pop %rsp writes all of rsp, which is never dead; shl %cl may leave the flags as they are.
+    let code = [0x5c, 0xd3, 0xe0, 0x31, 0xc0, 0xc3];
+    let dead = |offset| plan(&code, &outline(&[0..6]), &[offset]).patches[0].displaced[0].dead;
+    assert!(!dead(0).registers.contains(4));
+    assert!(dead(0).flags, "xor overwrites them all");
+    assert!(!dead(1).registers.contains(0), "shl reads eax");
+    let code = [0xd3, 0xe0, 0xc3];
+    assert!(!plan(&code, &outline(&[0..3]), &[0]).patches[0].displaced[0].dead.flags);
+}
+
+#[test]
+fn progress_reaches_the_whole_code() {
+    let mut last = 0;
+    let code = [Code { start: at(0), bytes: &PROLOGUE }];
+    drop(Analysis::new(Isa::X86_64, &code, &outline(&[0..10]), false, &mut |done| last = done));
+    assert_eq!(last, 10);
+}

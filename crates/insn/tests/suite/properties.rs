@@ -1,0 +1,193 @@
+//! What holds for any bytes.
+
+use std::collections::{HashMap, HashSet};
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl};
+use insn::code::{Code, Outline};
+use insn::place::{Demand, Room, patch_bytes};
+use insn::plan::{Mechanism, Plan};
+use insn::relocate::{Destination, Moved, branch_target, relocate};
+use insn::set::Analysis;
+use insn::{Address, Isa, disassemble, instruction_len};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const BASE: Address = Address(0x5555_5555_4000);
+
+/// Bytes that decode more often than random ones: opcodes of common code between them.
+fn code(len: usize) -> impl Strategy<Value = Vec<u8>> {
+    let common = prop::sample::select(vec![
+        0x55, 0x48, 0x89, 0xe5, 0x83, 0xec, 0xc3, 0xe8, 0xe9, 0xeb, 0x74, 0x75, 0xff, 0x25, 0xd0, 0xe0, 0x8b,
+        0x05, 0x0f, 0x1f, 0x44, 0x00, 0x90, 0xcc, 0x66, 0xf3, 0x41, 0xe2, 0xe3, 0x31, 0xc0, 0x85, 0x5d, 0x8d,
+        0x24, 0x04, 0xfa, 0x1e,
+    ]);
+    vec(prop_oneof![3 => common, 1 => any::<u8>()], 1..len)
+}
+
+/// The first instruction of `bytes` and its displaced form near by.
+fn moved(bytes: &[u8], at: Address) -> Option<(Vec<u8>, Moved)> {
+    let len = instruction_len(Isa::X86_64, BASE, bytes)?;
+    let insn = bytes[..len].to_vec();
+    let moved = relocate(Isa::X86_64, BASE, &insn, at).ok()?;
+    Some((insn, moved))
+}
+
+/// The moved code up to its last control transfer or its end, as offsets and instructions.
+fn instructions(moved: &Moved, at: Address) -> Vec<(u32, iced_x86::Instruction)> {
+    let is_call = moved.points.iter().any(|point| point.sp_shift != 0);
+    let code = &moved.bytes[..moved.bytes.len() - if is_call { 8 } else { 0 }];
+    let mut decoder = Decoder::with_ip(64, code, at.0, DecoderOptions::NONE);
+    let all = decoder.iter();
+    all.map(|insn| (u32::try_from(insn.ip() - at.0).unwrap(), insn)).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_length_does_not_depend_on_the_place(bytes in code(16), near in -0x3000_0000_i64..0x3000_0000) {
+        let one = moved(&bytes, BASE.offset(0x1000));
+        let other = moved(&bytes, BASE.offset(near));
+        if let (Some((_, one)), Some((_, other))) = (one, other) {
+            prop_assert_eq!(one.bytes.len(), other.bytes.len());
+            prop_assert_eq!(one.points, other.points);
+            prop_assert_eq!(one.exits, other.exits);
+            prop_assert_eq!(one.falls_through, other.falls_through);
+        }
+    }
+
+    #[test]
+    fn every_way_out_is_an_unconditional_branch_and_every_instruction_has_its_state(bytes in code(16)) {
+        let at = BASE.offset(0x1234_5000);
+        let Some((_, moved)) = moved(&bytes, at) else { return Ok(()) };
+        let exits: HashMap<u32, &Destination> = moved.exits.iter().map(|exit| (exit.offset, &exit.to)).collect();
+        let inside = at.0..=at.0 + moved.bytes.len() as u64;
+        for (offset, insn) in instructions(&moved, at) {
+            prop_assert!(!insn.is_invalid());
+            prop_assert!(moved.points.iter().any(|point| point.offset == offset), "no state at +{offset}");
+            let leaves = match insn.flow_control() {
+                FlowControl::Next | FlowControl::Exception => false,
+                FlowControl::Call => { prop_assert_eq!(insn.code(), iced_x86::Code::Syscall); false }
+                FlowControl::ConditionalBranch => {
+                    prop_assert!(inside.contains(&insn.near_branch_target()));
+                    false
+                }
+                FlowControl::UnconditionalBranch => !insn.is_jmp_short(),
+                _ => true,
+            };
+            prop_assert_eq!(leaves, exits.contains_key(&offset));
+            if let Some(Destination::Fixed(to)) = exits.get(&offset) {
+                prop_assert_eq!(insn.near_branch_target(), to.0);
+            }
+        }
+    }
+
+    #[test]
+    fn operands_keep_their_addresses(bytes in code(16)) {
+        let at = BASE.offset(-0x2345_6000);
+        let Some((insn, moved)) = moved(&bytes, at) else { return Ok(()) };
+        let original = Decoder::with_ip(64, &insn, BASE.0, DecoderOptions::NONE).decode();
+        if original.is_ip_rel_memory_operand() {
+            let all = instructions(&moved, at);
+            let address = all.last().map(|(_, copy)| copy.ip_rel_memory_address());
+            prop_assert_eq!(address, Some(original.ip_rel_memory_address()));
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..40), at in any::<u64>(), to in any::<u64>()) {
+        let (at, to) = (Address(at), Address(to));
+        let shown: usize = disassemble(Isa::X86_64, at, &bytes).iter().map(|line| line.1.len()).sum();
+        prop_assert_eq!(shown, bytes.len());
+        for len in 0..bytes.len().min(16) {
+            let _ = relocate(Isa::X86_64, at, &bytes[..len], to);
+        }
+        let _ = branch_target(Isa::X86_64, at, &bytes, &bytes, &mut |_, _| true);
+        let code = [Code { start: at, bytes: &bytes }];
+        let outline = Outline { functions: vec![at..to, to..at], pointed_at: vec![to], ..Outline::default() };
+        let analysis = Analysis::new(Isa::X86_64, &code, &outline, false, &mut |_| {});
+        let sites: Vec<Address> = (0..bytes.len() as u64 + 2).map(|offset| at + offset).collect();
+        let plan = analysis.plan(&sites, &HashMap::new());
+        prop_assert!(plan.refused.len() <= sites.len());
+    }
+}
+
+/// A plan for some code, with its sites.
+fn planned(code: &[u8], functions: &[(u16, u16)], sites: &[u16]) -> (Vec<Address>, Plan) {
+    let len = code.len() as u64;
+    let place = |offset: u16| BASE + u64::from(offset) % len;
+    let outline = Outline {
+        functions: functions
+            .iter()
+            .map(|(start, len)| place(*start)..place(*start) + u64::from(*len % 64))
+            .collect(),
+        ..Outline::default()
+    };
+    let stretch = [Code { start: BASE, bytes: code }];
+    let analysis = Analysis::new(Isa::X86_64, &stretch, &outline, false, &mut |_| {});
+    let sites: Vec<Address> = sites.iter().map(|site| place(*site)).collect();
+    let plan = analysis.plan(&sites, &HashMap::new());
+    let mut reversed = sites.clone();
+    reversed.reverse();
+    assert_eq!(plan, analysis.plan(&reversed, &HashMap::new()), "the order of sites matters");
+    (sites, plan)
+}
+
+proptest! {
+    #[test]
+    fn plans_hold_their_invariants(
+        code in code(400),
+        functions in vec(any::<(u16, u16)>(), 0..6),
+        sites in vec(any::<u16>(), 0..60),
+    ) {
+        let (sites, plan) = planned(&code, &functions, &sites);
+        for pair in plan.patches.windows(2) {
+            prop_assert!(pair[0].end() <= pair[1].start);
+        }
+        let moved: HashMap<Address, Address> = plan.moved.iter().copied().collect();
+        let served: Vec<Address> = plan.patches.iter().flat_map(|patch| patch.sites()).collect();
+        let refused: HashSet<Address> = plan.refused.iter().map(|refusal| refusal.address).collect();
+        for site in sites {
+            let at = moved.get(&site).unwrap_or(&site);
+            let times = served.iter().filter(|served| *served == at).count();
+            prop_assert_eq!(times, usize::from(!refused.contains(&site)), "{}", site);
+        }
+        for patch in &plan.patches {
+            let start = usize::try_from(patch.start - BASE).unwrap();
+            prop_assert_eq!(&patch.overwritten[..], &code[start..start + patch.overwritten.len()]);
+            let mut next = patch.start;
+            for insn in &patch.displaced {
+                prop_assert_eq!(insn.address, next);
+                prop_assert!(insn.address < patch.start + patch.overwritten.len() as u64);
+                prop_assert!(relocate(Isa::X86_64, insn.address, &insn.bytes, insn.address).is_ok());
+                next += insn.bytes.len() as u64;
+            }
+        }
+    }
+
+    #[test]
+    fn every_placed_jump_traps_at_its_boundaries(
+        code in code(2000),
+        functions in vec(any::<(u16, u16)>(), 0..40),
+        sites in vec(any::<u16>(), 0..200),
+        size in 1_u32..300,
+    ) {
+        let (_, plan) = planned(&code, &functions, &sites);
+        let demands: Vec<Demand<'_>> = plan.patches.iter().map(|patch| Demand { patch, size }).collect();
+        let free = vec![BASE.offset(-0x4000_0000)..BASE.offset(-0x1_0000), BASE.offset(0x1_0000)..BASE.offset(0x7fff_0000)];
+        let mut room = Room { free, areas: Vec::new() };
+        let places = room.place(Isa::X86_64, &demands);
+        prop_assert_eq!(places.len(), demands.len());
+        let mut ranges = Vec::new();
+        for (demand, place) in demands.iter().zip(places) {
+            let Some(at) = place else { continue };
+            prop_assert!(patch_bytes(Isa::X86_64, demand.patch, at).is_some());
+            for insn in &demand.patch.displaced {
+                prop_assert!(relocate(Isa::X86_64, insn.address, &insn.bytes, at).is_ok());
+            }
+            ranges.push(at..at + u64::from(size));
+        }
+        ranges.sort_by_key(|range| range.start);
+        prop_assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start));
+        let traps = plan.patches.iter().filter(|patch| patch.mechanism == Mechanism::Trap).count();
+        prop_assert!(ranges.len() >= traps.min(1), "a trap's stub fits anywhere");
+    }
+}

@@ -1,0 +1,118 @@
+//! The body that counts: one locked increment in the thread's shard.
+//!
+//! ```text
+//!     lea    -128(%rsp), %rsp          past the red zone            only if a register must be saved
+//!     push   %rax                      for the flags                not if dead
+//!     push   %rcx                      address of the counters      not if dead; a dead register is taken instead
+//!     push   %rdx                      offset of the shard          "
+//!     lahf; seto %al                                                not if the flags are dead
+//!     mov    %fs:0, %rdx               may fault: goes on at the next instruction
+//!     imul   $SPREAD, %edx, %edx
+//!     shr    $32 - log2(shards), %rdx
+//!     imul   $shard_len, %edx, %edx
+//!     movabs $state + counters, %rcx
+//!     lock incq 8 * probe(%rcx, %rdx)  once per probe
+//!     add    $127, %al; sahf
+//!     pop    %rdx; pop %rcx; pop %rax
+//!     lea    128(%rsp), %rsp
+//! ```
+//!
+//! State equation: between the first and the last `lea` the original stack pointer is `sp + 128 + 8 * saved`; the
+//! saved registers lie at `sp` in reverse order of the pushes. The hit is counted once the `lock inc` has run.
+
+use insn::plan::Dead;
+
+use super::asm::{ARGUMENTS, Assembler, RAX, RCX, RDX, RSP, Reg, mem};
+use crate::layout::SPREAD;
+use crate::stub::{Environment, ShardBy};
+
+const RED_ZONE: i32 = 128;
+
+/// Appends the body that counts one hit of each of `probes`. Loads that may fault go to `recoveries`.
+pub(super) fn count(
+    asm: &mut Assembler,
+    environment: &Environment,
+    dead: Dead,
+    probes: &[u32],
+    recoveries: &mut Vec<(u32, u32)>,
+) {
+    let layout = &environment.layout;
+    let sharded = layout.sizing.shards > 1 && environment.shard_by != ShardBy::Shared;
+    let scratch = scratch(dead);
+    let (base, shard) = (scratch[0], scratch[1]);
+    let used = [(RAX, !dead.flags), (base, true), (shard, sharded)];
+    let saved: Vec<Reg> =
+        used.into_iter().filter(|&(reg, used)| used && !is_dead(dead, reg)).map(|(reg, _)| reg).collect();
+
+    save(asm, &saved);
+    if !dead.flags {
+        asm.flags_to_rax();
+    }
+    if sharded {
+        find_shard(asm, environment, shard, recoveries);
+    }
+    asm.set64(base, environment.state.0.wrapping_add(layout.counters() as u64));
+    for &probe in probes {
+        let counter = mem(base, probe as usize * 8);
+        asm.lock_inc(if sharded { counter.plus(shard, 0) } else { counter });
+    }
+    if !dead.flags {
+        asm.flags_from_rax();
+    }
+    restore(asm, &saved);
+}
+
+/// Leaves the offset of the thread's shard in `shard`.
+fn find_shard(asm: &mut Assembler, environment: &Environment, shard: Reg, recoveries: &mut Vec<(u32, u32)>) {
+    let layout = &environment.layout;
+    if environment.shard_by == ShardBy::Cpu {
+        asm.rdpid(shard);
+        asm.and32(shard, layout.sizing.shards - 1);
+    } else {
+        // After a fault the register is 0 and so is the shard.
+        asm.zero(shard);
+        let load = asm.here();
+        asm.load_thread_pointer(shard);
+        recoveries.push((load, asm.here()));
+        spread(asm, shard, shard, layout.sizing.shards);
+    }
+    asm.imul32(shard, shard, u32::try_from(layout.shard_len()).unwrap_or(u32::MAX));
+}
+
+/// [`crate::layout::spread`] as code: `dst` becomes a number below `count`, a power of two.
+pub(super) fn spread(asm: &mut Assembler, dst: Reg, key: Reg, count: u32) {
+    asm.imul32(dst, key, SPREAD);
+    // 64 bits wide, since a shift by 32 (`count` 1) must give 0.
+    asm.shr64(dst, u8::try_from(32 - count.trailing_zeros()).unwrap_or(32));
+}
+
+/// Two registers to work with: dead ones first, never the stack pointer, and not rax where it holds the flags.
+fn scratch(dead: Dead) -> [Reg; 2] {
+    let free = (0..16).map(Reg).filter(|&reg| is_dead(dead, reg) && (reg != RAX || dead.flags));
+    let mut chosen = free.chain([RCX, RDX]);
+    let first = chosen.next().unwrap_or(RCX);
+    let second = chosen.find(|&reg| reg != first).unwrap_or(RDX);
+    [first, second]
+}
+
+/// Whether a body may leave something else in the register. The argument registers are never taken, dead or not: an
+/// event at a later site of the same run shows them to the user.
+fn is_dead(dead: Dead, reg: Reg) -> bool {
+    !ARGUMENTS.contains(&reg) && reg != RSP && dead.registers.contains(u32::from(reg.0))
+}
+
+/// Lowers the stack past the red zone and pushes registers.
+pub(super) fn save(asm: &mut Assembler, registers: &[Reg]) {
+    if !registers.is_empty() {
+        asm.move_stack(-RED_ZONE);
+    }
+    registers.iter().for_each(|&reg| asm.push(reg));
+}
+
+/// Undoes [`save`].
+pub(super) fn restore(asm: &mut Assembler, registers: &[Reg]) {
+    registers.iter().rev().for_each(|&reg| asm.pop(reg));
+    if !registers.is_empty() {
+        asm.move_stack(RED_ZONE);
+    }
+}

@@ -1,0 +1,142 @@
+//! What the planner must know of a module before it decodes an instruction: where functions are, what data point at, and
+//! what must not be touched.
+
+use std::ops::Range;
+
+use insn::Address;
+
+use crate::address::{Bias, FileAddress};
+use crate::elf::{Image, Linkage};
+use crate::frames::Frame;
+use crate::lsda::landing_pads;
+use crate::symbols::{Binding, Symbols};
+use crate::{relocations, rseq};
+
+/// The outline of a module, in the file's addresses. Each list is sorted and free of duplicates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// Function ranges from symbols (in a stripped Go program: its function table) and unwind tables; they may nest or
+    /// overlap.
+    pub functions: Vec<Range<FileAddress>>,
+    /// Code addresses that data refer to: relocations, landing pads, exported symbols, entry points. May hold more than is
+    /// true (a number that looks like an address), never less than the file tells.
+    pub pointed_at: Vec<FileAddress>,
+    /// Restartable sequences and the signatures of their abort handlers.
+    pub refused: Vec<Range<FileAddress>>,
+}
+
+impl Outline {
+    /// Reads the outline; `frames` and `symbols` are the image's own.
+    #[must_use]
+    pub fn read(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Self {
+        Self {
+            functions: functions(image, frames, symbols),
+            pointed_at: pointed_at(image, frames, symbols),
+            refused: rseq::refused(image),
+        }
+    }
+
+    /// [`Outline::functions`] where a module with that bias has them.
+    #[must_use]
+    pub fn functions_at(&self, bias: Bias) -> Vec<Range<Address>> {
+        ranges_at(&self.functions, bias)
+    }
+
+    /// [`Outline::pointed_at`] where a module with that bias has them.
+    #[must_use]
+    pub fn pointed_at_at(&self, bias: Bias) -> Vec<Address> {
+        let mut addresses: Vec<_> = self.pointed_at.iter().map(|at| bias.run_time(*at)).collect();
+        addresses.sort_unstable(); // a bias may wrap
+        addresses
+    }
+
+    /// [`Outline::refused`] where a module with that bias has them.
+    #[must_use]
+    pub fn refused_at(&self, bias: Bias) -> Vec<Range<Address>> {
+        ranges_at(&self.refused, bias)
+    }
+}
+
+fn ranges_at(ranges: &[Range<FileAddress>], bias: Bias) -> Vec<Range<Address>> {
+    let mut moved: Vec<_> =
+        ranges.iter().map(|range| bias.run_time(range.start)..bias.run_time(range.end)).collect();
+    moved.sort_unstable_by_key(|range| (range.start, range.end));
+    moved
+}
+
+fn functions(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Vec<Range<FileAddress>> {
+    let code = Code::of(image);
+    let mut ranges: Vec<_> = frames.iter().map(|frame| frame.range.clone()).collect();
+    ranges.extend(symbols.functions().map(|symbol| symbol.range()));
+    ranges.retain(|range| !range.is_empty() && code.holds(range));
+    ranges.sort_unstable_by_key(|range| (range.start, range.end));
+    ranges.dedup();
+    ranges
+}
+
+fn pointed_at(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Vec<FileAddress> {
+    let code = Code::of(image);
+    let mut found = relocations::targets(image);
+    found.push(image.entry());
+    found.extend(initializers(image));
+    found.extend(all_landing_pads(image, frames));
+    let exported = symbols.functions().filter(|symbol| symbol.binding != Binding::Local);
+    found.extend(exported.map(|symbol| symbol.address));
+    if image.linkage() == Linkage::Fixed {
+        // No relocations say which words are pointers: take each that could be one.
+        found.extend(image.data().into_iter().flat_map(|(start, bytes)| code.pointers_in(start, bytes)));
+    }
+    found.retain(|address| code.contains(*address));
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// `DT_INIT`, `DT_FINI` and the arrays of functions the loader calls (their words too, for files without relocations).
+fn initializers(image: &Image<'_>) -> Vec<FileAddress> {
+    let Some(dynamic) = image.dynamic() else { return Vec::new() };
+    let words = dynamic.arrays.iter().flat_map(|array| image.table(Some(*array)).chunks_exact(8));
+    let words = words.filter_map(|word| Some(FileAddress(u64::from_le_bytes(word.try_into().ok()?))));
+    dynamic.init.into_iter().chain(dynamic.fini).chain(words).collect()
+}
+
+fn all_landing_pads(image: &Image<'_>, frames: &[Frame]) -> Vec<FileAddress> {
+    let mut found = Vec::new();
+    // Tables may be shared, but hardly: more bytes than a few files' worth is a file made to waste time.
+    let mut budget = image.bytes().len().saturating_mul(4);
+    for frame in frames {
+        let Some(rest) = budget.checked_sub(landing_pads(image, frame, &mut found)) else { break };
+        budget = rest;
+    }
+    found
+}
+
+/// The code of an image, for quick membership tests.
+struct Code(Vec<Range<FileAddress>>);
+
+impl Code {
+    fn of(image: &Image<'_>) -> Self {
+        Self(image.code().into_iter().map(|(start, bytes)| start.span(bytes.len() as u64)).collect())
+    }
+
+    fn contains(&self, address: FileAddress) -> bool {
+        self.0.iter().any(|range| range.contains(&address))
+    }
+
+    /// `range` lies in one segment.
+    fn holds(&self, range: &Range<FileAddress>) -> bool {
+        self.0.iter().any(|code| code.start <= range.start && range.end <= code.end)
+    }
+
+    /// The 8-aligned words that are addresses of code.
+    fn pointers_in<'b>(
+        &self,
+        start: FileAddress,
+        bytes: &'b [u8],
+    ) -> impl Iterator<Item = FileAddress> + use<'_, 'b> {
+        let skip = usize::try_from(start.0.next_multiple_of(8) - start.0).unwrap_or(0);
+        let words = bytes.get(skip..).unwrap_or(&[]).chunks_exact(8);
+        let addresses = words.filter_map(|word| Some(FileAddress(u64::from_le_bytes(word.try_into().ok()?))));
+        addresses.filter(|address| self.contains(*address))
+    }
+}

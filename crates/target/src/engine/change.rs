@@ -1,0 +1,690 @@
+//! One change of the set of probes: map, write stubs, describe, move threads, patch, make every CPU see it.
+//!
+//! The order is that of `coherence`'s procedure for live text with all threads stopped; its steps are carried out here
+//! one by one, so that what `xol explain` prints is what is done.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use coherence::{Action, Means, Requirement, Situation, SystemCall, Way, Writer};
+use insn::Address;
+use insn::plan::hex;
+use program::layout::Layout;
+use program::stub::{Routines, Stub};
+use program::threads::Table;
+use serde::{Deserialize, Serialize};
+use symbols::maps::Mapping;
+
+use super::state::{Boundary, Engine};
+use crate::area::{self, Description, Entry};
+use crate::error::{TargetError, system};
+use crate::registers::Registers;
+use crate::seam::{Call, Target, Tid};
+use crate::sys::process;
+use crate::sys::shared::SharedMap;
+
+/// A patch in the text, and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patched {
+    /// The bytes, before and after.
+    pub entry: Entry,
+    /// Offsets of old instruction boundaries inside the patch.
+    pub interior: Vec<u8>,
+    /// What must still be mapped there for the bytes to be ours to restore.
+    pub backing: Backing,
+    /// Whether the front wants to know of every hit: the thread waits for it.
+    pub notify: bool,
+}
+
+/// The identity of a file mapping at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backing {
+    /// Device of the file, major and minor.
+    pub device: (u32, u32),
+    /// Its inode.
+    pub inode: u64,
+    /// File offset of the patch.
+    pub offset: u64,
+}
+
+impl Backing {
+    /// The backing of `address` as mapped now (`mappings` sorted, as the kernel lists them).
+    #[must_use]
+    pub fn at(mappings: &[Mapping], address: Address) -> Option<Self> {
+        let behind = mappings.partition_point(|mapping| mapping.range.start <= address);
+        let mapping =
+            mappings.get(behind.checked_sub(1)?).filter(|mapping| mapping.range.contains(&address))?;
+        let offset = mapping.offset.wrapping_add(address - mapping.range.start);
+        Some(Self { device: mapping.device, inode: mapping.inode, offset })
+    }
+}
+
+/// A change of what is installed, planned by the front.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Change {
+    /// The shared state, on the first change: its layout and where it goes.
+    pub state: Option<(Layout, Address)>,
+    /// A (larger) mapping for the description: address and length.
+    pub description: Option<(Address, u64)>,
+    /// New mappings of the area: address and length.
+    pub map: Vec<(Address, u64)>,
+    /// New shared routines.
+    pub routines: Vec<Routines>,
+    /// New stubs.
+    pub stubs: Vec<Stub>,
+    /// Patches to take out of the text, by start.
+    pub remove: Vec<Address>,
+    /// Patches to put in. One that replaces a live patch at the same start need not be in `remove`.
+    pub apply: Vec<Patched>,
+}
+
+/// What a change did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ChangeReport {
+    /// How long the target stood still.
+    pub stopped: Duration,
+    /// Patches that could not be taken out because their mapping is gone or the program changed the bytes.
+    pub lost: Vec<Address>,
+}
+
+impl<T: Target> Engine<T> {
+    /// Carries out a change: mappings in one short stop of the world (if any are new), stubs written while it runs, since
+    /// nobody can reach them yet, and the text patched in a second stop. Nothing is patched if anything fails before.
+    ///
+    /// # Errors
+    /// The world did not stop; an address is taken; live bytes are not the expected ones.
+    pub fn change(&mut self, change: Change) -> Result<ChangeReport, TargetError> {
+        let before = self.statistics.stopped;
+        if !self.membarrier && change.state.is_some() {
+            self.register_membarrier()?;
+        }
+        if change.state.is_some() || change.description.is_some() || !change.map.is_empty() {
+            self.in_stopped_world(|engine| engine.map(&change))?;
+        }
+        let writes_running = self.target.capabilities().write_running;
+        if writes_running {
+            self.write_code(&change)?;
+        }
+        let result = self.in_stopped_world(|engine| {
+            if !writes_running {
+                engine.write_code(&change)?;
+            }
+            engine.change_text(&change)
+        });
+        let mut change = change;
+        if result.is_err() {
+            self.keep_what_was_done(&mut change)?;
+        }
+        // The books are kept while the target runs on: no event of its is looked at before they are.
+        let removes = !change.remove.is_empty();
+        self.note_change(change);
+        if removes && writes_running {
+            self.describe(&[])?;
+        }
+        Ok(ChangeReport { stopped: self.statistics.stopped - before, lost: result? })
+    }
+
+    /// After a failure the text tells which parts of a change were made.
+    fn keep_what_was_done(&self, change: &mut Change) -> Result<(), TargetError> {
+        let mappings = self.target.mappings()?;
+        let mut made = self.still_ours(change.apply.iter(), &mappings).into_iter();
+        change.apply.retain(|_| made.next().unwrap_or(false));
+        let left = self.still_ours(self.patches.values(), &mappings);
+        let left: HashSet<Address> =
+            self.patches.keys().zip(left).filter(|(_, left)| *left).map(|(start, _)| *start).collect();
+        change.remove.retain(|start| !left.contains(start));
+        Ok(())
+    }
+
+    fn note_change(&mut self, change: Change) {
+        let starts = change.apply.iter().map(|patched| patched.entry.start);
+        for start in change.remove.iter().copied().chain(starts).collect::<Vec<_>>() {
+            if let Some(patched) = self.patches.remove(&start) {
+                self.retire(&patched);
+            }
+        }
+        for patched in change.apply {
+            self.enter(&patched);
+            self.patches.insert(patched.entry.start, patched);
+        }
+    }
+
+    /// Stops the world, does `what`, and lets it go whatever came of it.
+    pub(super) fn in_stopped_world<R>(
+        &mut self,
+        what: impl FnOnce(&mut Self) -> Result<R, TargetError>,
+    ) -> Result<R, TargetError> {
+        self.stop_world()?;
+        let result = what(self);
+        self.resume_world();
+        result
+    }
+
+    /// Code and description, where no thread is yet.
+    fn write_code(&mut self, change: &Change) -> Result<(), TargetError> {
+        for routines in &change.routines {
+            self.target.write(routines.at, &routines.bytes)?;
+            self.routines.push(routines.clone());
+        }
+        let writes = change.stubs.iter().map(|stub| (stub.at, stub.bytes.as_slice())).collect();
+        write_by_page(&mut self.target, writes)?;
+        for stub in &change.stubs {
+            self.stubs.insert(stub.at, stub.clone());
+        }
+        self.describe(&change.apply)
+    }
+
+    fn change_text(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
+        self.verify(change)?;
+        self.snapshot_dispositions()?;
+        self.assign_all_slots();
+        self.patch(change)
+    }
+
+    /// Registration waits for a grace period of the kernel, 15 to 96 ms in a process with threads
+    /// (kernel/sched/membarrier.c, `sync_runqueues_membarrier_state`): one thread does it while the others run.
+    fn register_membarrier(&mut self) -> Result<(), TargetError> {
+        let Some(command) = SystemCall::MembarrierRegisterSyncCore.membarrier_command() else {
+            return Ok(());
+        };
+        self.stop_world()?;
+        let Some(tid) = self.caller() else {
+            self.resume_world();
+            return Ok(());
+        };
+        let was_held = !self.held.insert(tid);
+        self.resume_world();
+        let call = self.membarrier_call(command);
+        let result = self.target.call(tid, &[call]);
+        if !was_held {
+            self.go(tid);
+        }
+        self.membarrier = result?.first() == Some(&0);
+        Ok(())
+    }
+
+    fn membarrier_call(&self, command: u64) -> Call {
+        let number = self.target.isa().abi().numbers.membarrier;
+        Call { name: "membarrier", number, arguments: [command, 0, 0, 0, 0, 0] }
+    }
+
+    /// A stopped thread fit to make calls for us: best one that sleeps anyway.
+    pub(super) fn caller(&self) -> Option<Tid> {
+        let fit = |tid: &Tid| self.target.is_stopped(*tid) && !self.guests.contains(tid);
+        let tasks = self.target.tasks();
+        let free = |tid: &&Tid| {
+            fit(tid) && !self.group_stopped.contains_key(*tid) && !self.draining.contains_key(*tid)
+        };
+        tasks.iter().find(free).or_else(|| tasks.iter().find(|tid| fit(tid))).copied()
+    }
+
+    /// Every byte to be overwritten is what the plan saw: the file's, or our own live patch's original.
+    fn verify(&self, change: &Change) -> Result<(), TargetError> {
+        let covered = |address: Address| {
+            self.patches
+                .range(..=address)
+                .next_back()
+                .and_then(|(start, patch)| patch.entry.original.get(usize::try_from(address - *start).ok()?))
+                .copied()
+        };
+        let mut page = PageCache::default();
+        for patched in &change.apply {
+            let entry = &patched.entry;
+            if page.holds(&self.target, entry.start, &entry.original) {
+                continue;
+            }
+            let mut live = vec![0; entry.original.len()];
+            self.target.read(entry.start, &mut live)?;
+            for (index, byte) in live.iter_mut().enumerate() {
+                if let Some(original) = covered(patched.entry.start + index as u64) {
+                    *byte = original;
+                }
+            }
+            if live != patched.entry.original {
+                return Err(TargetError::Changed {
+                    address: patched.entry.start,
+                    found: hex(&live),
+                    expected: hex(&patched.entry.original),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the mappings, by system calls of one stopped thread, all at once: with all threads stopped nobody else can
+    /// take the descriptor's number.
+    fn map(&mut self, change: &Change) -> Result<(), TargetError> {
+        let code: Vec<(Address, u64)> = change.description.iter().chain(&change.map).copied().collect();
+        let state = change.state.as_ref().map(|(layout, at)| (*at, layout.len as u64));
+        if code.is_empty() && state.is_none() {
+            return Ok(());
+        }
+        let caller =
+            self.caller().ok_or(TargetError::DidNotStop { tid: Tid(0), state: '?', milliseconds: 0 })?;
+        if let Some((at, len)) = state {
+            let file = self.map_memfd(caller, &[(at, len)], true)?;
+            let len = usize::try_from(len).unwrap_or(0);
+            let shared = SharedMap::new(&file, len).map_err(system("mapping the shared state"))?;
+            if let Some((layout, _)) = &change.state {
+                layout.describe(&shared);
+                self.slots = (layout.sizing.rings > 0).then(|| Table::new(*layout));
+            }
+            self.shared = Some(shared);
+            self.state_file = Some(file);
+            self.state_at = state;
+            self.layout = change.state.as_ref().map(|(layout, _)| *layout);
+        }
+        if !code.is_empty() {
+            self.map_memfd(caller, &code, false)?;
+        }
+        if let Some(description) = change.description {
+            self.description_at = Some(description);
+        }
+        Ok(())
+    }
+
+    /// One memfd of the target, mapped at `places`: shared and writable (state), or private and executable (code).
+    fn map_memfd(
+        &mut self,
+        caller: Tid,
+        places: &[(Address, u64)],
+        is_state: bool,
+    ) -> Result<std::fs::File, TargetError> {
+        let numbers = &self.target.isa().abi().numbers;
+        // The name must be in the target's memory: below the red zone of the caller's stack, restored afterwards.
+        let sp = self.target.registers(caller)?.sp();
+        let name_at = Address((sp.0 - self.target.isa().abi().red_zone - 64) & !7);
+        let mut saved = [0; 8];
+        self.target.read(name_at, &mut saved)?;
+        self.target.write(name_at, if is_state { b"xol:st\0\0" } else { b"xol\0\0\0\0\0" })?;
+        let create = Call {
+            name: "memfd_create",
+            number: numbers.memfd_create,
+            arguments: [name_at.0, u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING), 0, 0, 0, 0],
+        };
+        let created = self.target.call(caller, &[create]);
+        self.target.write(name_at, &saved)?;
+        let fd = answer("memfd_create", created?.first().copied())?;
+        let file = self.target.take_file(i32::try_from(fd).unwrap_or(-1));
+        let mapped = file.and_then(|file| {
+            let len = if is_state { places.iter().map(|(_, len)| len).sum() } else { longest(places) };
+            file.set_len(len).map_err(system("sizing the area"))?;
+            if is_state {
+                process::allocate(&file, len).map_err(system("allocating the shared state"))?;
+            }
+            process::seal(&file).map_err(system("sealing the area"))?;
+            self.map_places(caller, fd, places, is_state)?;
+            Ok(file)
+        });
+        let close = Call { name: "close", number: numbers.close, arguments: [fd, 0, 0, 0, 0, 0] };
+        self.target.call(caller, &[close])?;
+        mapped
+    }
+
+    fn map_places(
+        &mut self,
+        caller: Tid,
+        fd: u64,
+        places: &[(Address, u64)],
+        is_state: bool,
+    ) -> Result<(), TargetError> {
+        let number = self.target.isa().abi().numbers.mmap;
+        let (protection, flags) = if is_state {
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED)
+        } else {
+            (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE)
+        };
+        let flags = flags | libc::MAP_FIXED_NOREPLACE;
+        let (protection, flags) = (u64::from(protection.cast_unsigned()), u64::from(flags.cast_unsigned()));
+        let calls: Vec<Call> = places
+            .iter()
+            .map(|(at, len)| Call { name: "mmap", number, arguments: [at.0, *len, protection, flags, fd, 0] })
+            .collect();
+        let answers = self.target.call(caller, &calls)?;
+        let mut failure = None;
+        for ((at, len), got) in places.iter().zip(answers) {
+            if got.cast_unsigned() == at.0 {
+                self.mapped.insert(*at, *len);
+            } else {
+                failure = Some(match got {
+                    got if -got == i64::from(libc::EEXIST) => TargetError::Taken { address: *at },
+                    got => answer("mmap", Some(got)).err().unwrap_or(TargetError::Taken { address: *at }),
+                });
+            }
+        }
+        let Some(failure) = failure else { return Ok(()) };
+        // All or nothing: the front plans anew around the address that was taken.
+        let undo: Vec<Address> =
+            places.iter().map(|(at, _)| *at).filter(|at| self.mapped.contains_key(at)).collect();
+        let calls: Vec<Call> = undo.iter().filter_map(|at| self.unmap_call(*at)).collect();
+        self.target.call(caller, &calls)?;
+        for at in undo {
+            self.mapped.remove(&at);
+        }
+        Err(failure)
+    }
+
+    fn unmap_call(&self, at: Address) -> Option<Call> {
+        let len = *self.mapped.get(&at)?;
+        let number = self.target.isa().abi().numbers.munmap;
+        Some(Call { name: "munmap", number, arguments: [at.0, len, 0, 0, 0, 0] })
+    }
+
+    /// The calls that unmap everything of ours.
+    pub(super) fn unmap_calls(&self) -> impl Iterator<Item = Call> + '_ {
+        self.mapped.keys().filter_map(|at| self.unmap_call(*at))
+    }
+
+    /// Writes the description: the patches in the text and those `coming`.
+    pub(super) fn describe(&mut self, coming: &[Patched]) -> Result<(), TargetError> {
+        let Some((at, len)) = self.description_at else { return Ok(()) };
+        let mut entries: BTreeMap<Address, &Entry> = BTreeMap::new();
+        for patched in self.patches.values().chain(coming) {
+            entries.insert(patched.entry.start, &patched.entry);
+        }
+        // Old and new patch of one start cannot both be listed; the old bytes are covered by the new entry's original.
+        let (state, state_len) = self.state_at.unwrap_or_default();
+        let description = Description {
+            owner: self.owner.0,
+            owner_start: self.owner.1,
+            word: u32::try_from(self.target.isa().abi().word).unwrap_or(0),
+            len,
+            state,
+            state_len,
+            entries: entries.into_values().take(Description::capacity(len)).cloned().collect(),
+        };
+        self.target.write(at, &description.encode())
+    }
+
+    fn patch(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
+        let mut lost = Vec::new();
+        self.carry_out(
+            |engine| {
+                lost = engine.write_text(change)?;
+                Ok(())
+            },
+            change,
+        )?;
+        Ok(lost)
+    }
+
+    /// Carries out the procedure of `coherence` for live text, with `write` as its writing step. Threads are moved out of
+    /// the spans of `change`.
+    pub(super) fn carry_out(
+        &mut self,
+        mut write: impl FnMut(&mut Self) -> Result<(), TargetError>,
+        change: &Change,
+    ) -> Result<(), TargetError> {
+        for step in self.way()?.steps {
+            match step.action {
+                // The world is stopped already, and resumed by the caller.
+                Action::StopAllThreads | Action::ResumeAllThreads | Action::PublishBy(_) => {}
+                Action::EmptySpan => self.empty_spans(change)?,
+                Action::Write(_) => write(self)?,
+                Action::Perform(Means::SystemCall(SystemCall::MembarrierRegisterSyncCore)) => {} // done before
+                Action::Perform(Means::SystemCall(call)) => self.synchronise(call)?,
+                Action::Perform(Means::ResumeByIret) => self.resume_by_iret()?,
+                other => {
+                    return Err(TargetError::Unsupported {
+                        pid: self.target.group(),
+                        why: format!("its coherence procedure has a step that is not built yet: {other:?}"),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the original bytes back.
+    pub(super) fn write_originals(&mut self, patches: &[Patched]) -> Result<(), TargetError> {
+        let originals =
+            patches.iter().map(|patched| (patched.entry.start, patched.entry.original.as_slice()));
+        write_by_page(&mut self.target, originals.collect())
+    }
+
+    fn way(&self) -> Result<&'static Way, TargetError> {
+        let available = |requirement| match requirement {
+            Requirement::MembarrierSyncCore => self.membarrier,
+            _ => false,
+        };
+        self.coherence
+            .procedure(Writer::DebuggerWrite, Situation::LiveTextStopped)
+            .ok()
+            .and_then(|procedure| procedure.way(available))
+            .ok_or_else(|| TargetError::Unsupported {
+                pid: 0,
+                why: "no coherence procedure can be carried out here".to_owned(),
+            })
+    }
+
+    fn synchronise(&mut self, call: SystemCall) -> Result<(), TargetError> {
+        let (Some(caller), Some(command)) = (self.caller(), call.membarrier_command()) else { return Ok(()) };
+        let call = self.membarrier_call(command);
+        let got = self.target.call(caller, &[call])?;
+        if got.first() == Some(&0) { Ok(()) } else { self.resume_by_iret() }
+    }
+
+    /// RF in the saved flags keeps the kernel from returning by `sysret`, which does not serialise.
+    fn resume_by_iret(&mut self) -> Result<(), TargetError> {
+        const RF: u64 = 1 << 16;
+        let flags = self.target.isa().abi().flags;
+        for tid in self.target.tasks() {
+            if !self.target.is_stopped(tid) {
+                continue;
+            }
+            let mut registers = self.target.registers(tid)?;
+            registers.set(flags, registers.get(flags) | RF);
+            self.target.set_registers(tid, &registers)?;
+        }
+        Ok(())
+    }
+
+    /// Moves every thread that stands inside bytes to be overwritten to its copy in the stub, and one that stands at
+    /// the entry of a stub about to retire back to the original.
+    fn empty_spans(&mut self, change: &Change) -> Result<(), TargetError> {
+        for tid in self.target.tasks() {
+            if !self.target.is_stopped(tid) {
+                continue;
+            }
+            let mut registers = self.target.registers(tid)?;
+            if let Some(to) = self.moved_pc(&registers, change)? {
+                registers.set_pc(to);
+                self.target.set_registers(tid, &registers)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn moved_pc(&self, registers: &Registers, change: &Change) -> Result<Option<Address>, TargetError> {
+        let pc = registers.pc();
+        let original = self.stub_at(pc).and_then(|(stub, offset)| {
+            stub.entries.iter().find(|(_, entry)| *entry == offset).map(|(original, _)| *original)
+        });
+        let at = original.unwrap_or(pc);
+        for patched in &change.apply {
+            let start = patched.entry.start;
+            if at <= start || at - start >= patched.entry.patched.len() as u64 {
+                continue;
+            }
+            let inside = self.entry_in(patched.entry.stub, at);
+            return inside.map(Some).ok_or_else(|| TargetError::Changed {
+                address: at,
+                found: "a thread that stands there".to_owned(),
+                expected: "an instruction boundary of the plan".to_owned(),
+            });
+        }
+        Ok(original)
+    }
+
+    /// Old patches out, new ones in, page by page: a write per site would take thirty times as long.
+    fn write_text(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
+        let mappings = self.target.mappings()?;
+        let mut out: BTreeSet<Address> = change.remove.iter().copied().collect();
+        let starts = change.apply.iter().map(|patched| patched.entry.start);
+        out.extend(starts.filter(|start| self.patches.contains_key(start)));
+        let gone: Vec<&Patched> = out.iter().filter_map(|start| self.patches.get(start)).collect();
+        let ours = self.still_ours(gone.iter().copied(), &mappings);
+        let lost = gone.iter().zip(&ours).filter(|(_, ours)| !**ours).map(|(patched, _)| patched.entry.start);
+        let lost: Vec<Address> = lost.collect();
+        let mine = gone.iter().zip(&ours).filter(|(_, ours)| **ours).map(|(patched, _)| &patched.entry);
+        let originals: Vec<(Address, Vec<u8>)> =
+            mine.map(|entry| (entry.start, entry.original.clone())).collect();
+        let mut writes: Vec<(Address, &[u8])> =
+            originals.iter().map(|(start, bytes)| (*start, bytes.as_slice())).collect();
+        // Behind the originals: where an old and a new patch overlap, the new one is what counts.
+        writes.extend(
+            change.apply.iter().map(|patched| (patched.entry.start, patched.entry.patched.as_slice())),
+        );
+        write_by_page(&mut self.target, writes)?;
+        Ok(lost)
+    }
+
+    /// Per patch, whether its mapping is the one that was patched and its bytes are exactly our patch.
+    pub(super) fn still_ours<'p>(
+        &self,
+        patches: impl Iterator<Item = &'p Patched>,
+        mappings: &[Mapping],
+    ) -> Vec<bool> {
+        let mut page = PageCache::default();
+        let mut is_ours = |patched: &Patched| {
+            let entry = &patched.entry;
+            Backing::at(mappings, entry.start) == Some(patched.backing)
+                && page.holds(&self.target, entry.start, &entry.patched)
+        };
+        patches.map(|patched| is_ours(patched)).collect()
+    }
+
+    /// Per patch, whether every byte is the original.
+    pub(super) fn original_again<'p>(&self, patches: impl Iterator<Item = &'p Patched>) -> Vec<bool> {
+        let mut page = PageCache::default();
+        let mut is_original =
+            |patched: &Patched| page.holds(&self.target, patched.entry.start, &patched.entry.original);
+        patches.map(|patched| is_original(patched)).collect()
+    }
+
+    /// Marks the boundaries of a patch that leaves the text as retired.
+    pub(super) fn retire(&mut self, patched: &Patched) {
+        for address in boundaries_of(patched) {
+            for boundary in self.boundaries.entry(address).or_default() {
+                boundary.live &= boundary.stub != patched.entry.stub;
+            }
+        }
+    }
+
+    /// Notes the boundaries of a patch that comes into the text.
+    fn enter(&mut self, patched: &Patched) {
+        let boundary = Boundary { stub: patched.entry.stub, live: true, notify: patched.notify };
+        for address in boundaries_of(patched) {
+            let all = self.boundaries.entry(address).or_default();
+            all.retain(|old| old.stub != boundary.stub);
+            all.push(boundary);
+        }
+    }
+
+    /// The file behind the shared state, for the front to map.
+    pub fn state_file(&self) -> Option<&std::fs::File> {
+        self.state_file.as_ref()
+    }
+
+    fn assign_all_slots(&mut self) {
+        for tid in self.target.tasks() {
+            if self.target.is_stopped(tid)
+                && let Some(key) = self.thread_key(tid)
+            {
+                self.assign_slot(tid, key);
+            }
+        }
+    }
+
+    /// Whether a thread of a previous xol's area is in the way: used before the first change.
+    ///
+    /// # Errors
+    /// What prevents reading the mappings.
+    pub fn leftovers(&self) -> Result<Vec<(Address, Description)>, TargetError> {
+        let mappings = self.target.mappings()?;
+        Ok(area::find(&mappings, &mut |at, buffer| self.target.read(at, buffer).is_ok()))
+    }
+}
+
+fn boundaries_of(patched: &Patched) -> impl Iterator<Item = Address> + '_ {
+    let start = patched.entry.start;
+    let trap = (patched.entry.patched.len() == 1).then_some(start);
+    trap.into_iter().chain(patched.interior.iter().map(move |offset| start + u64::from(*offset)))
+}
+
+fn longest(places: &[(Address, u64)]) -> u64 {
+    places.iter().map(|(_, len)| *len).max().unwrap_or(0)
+}
+
+/// A system call's raw answer as a result.
+pub(super) fn answer(call: &'static str, got: Option<i64>) -> Result<u64, TargetError> {
+    let got = got.unwrap_or(-i64::from(libc::EIO));
+    if (-4095..0).contains(&got) {
+        let source = std::io::Error::from_raw_os_error(i32::try_from(-got).unwrap_or(libc::EIO));
+        return Err(TargetError::Injected { call: call.to_owned(), source: source.into() });
+    }
+    Ok(got.cast_unsigned())
+}
+
+const PAGE: u64 = 4096;
+
+/// The last page read: sites come sorted, so most are on the same one.
+#[derive(Default)]
+struct PageCache {
+    start: Address,
+    bytes: Vec<u8>,
+}
+
+impl PageCache {
+    /// Whether memory at `at` is exactly `bytes`.
+    fn holds<T: Target>(&mut self, target: &T, at: Address, bytes: &[u8]) -> bool {
+        match self.read(target, at, bytes.len()) {
+            Some(live) => live == bytes,
+            // Across the end of a page, or next to a hole.
+            None => {
+                let mut live = vec![0; bytes.len()];
+                target.read(at, &mut live).is_ok() && live == bytes
+            }
+        }
+    }
+
+    /// Memory at `at`, if it lies in one page that can be read.
+    fn read<T: Target>(&mut self, target: &T, at: Address, len: usize) -> Option<&[u8]> {
+        let page = Address(at.0 & !(PAGE - 1));
+        if page != self.start || self.bytes.is_empty() {
+            self.start = page;
+            self.bytes.resize(usize::try_from(PAGE).unwrap_or(0), 0);
+            if target.read(page, &mut self.bytes).is_err() {
+                self.bytes.clear();
+            }
+        }
+        let offset = usize::try_from(at - page).unwrap_or(0);
+        self.bytes.get(offset..offset + len)
+    }
+}
+
+/// Many small writes as one read and one write for each page; of two to one byte the later counts.
+fn write_by_page<T: Target>(target: &mut T, writes: Vec<(Address, &[u8])>) -> Result<(), TargetError> {
+    let mut pages: BTreeMap<Address, Vec<(Address, &[u8])>> = BTreeMap::new();
+    for (mut at, mut bytes) in writes {
+        while !bytes.is_empty() {
+            let page = Address(at.0 & !(PAGE - 1));
+            let room = usize::try_from(page + PAGE - at).unwrap_or(0).min(bytes.len());
+            let (here, rest) = bytes.split_at(room);
+            pages.entry(page).or_default().push((at, here));
+            (at, bytes) = (at + room as u64, rest);
+        }
+    }
+    let mut buffer = vec![0; usize::try_from(PAGE).unwrap_or(0)];
+    for (page, writes) in pages {
+        target.read(page, &mut buffer)?;
+        for (at, bytes) in writes {
+            let start = usize::try_from(at - page).unwrap_or(0);
+            if let Some(place) = buffer.get_mut(start..start + bytes.len()) {
+                place.copy_from_slice(bytes);
+            }
+        }
+        target.write(page, &buffer)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The program's signal actions and masks, kept as the program set them.
+//!
+//! A trap of ours is a synchronous signal. Where the thread blocks it or the process ignores it, the kernel resets the
+//! action to SIG_DFL and unblocks it before the tracer sees the stop (kernel/signal.c, `force_sig_info_to_task`). So
+//! actions are read while they are still right, and put back after a trap that cost one.
+
+use std::collections::HashMap;
+
+use program::layout::SharedMemory;
+
+use super::change::answer;
+use super::state::Engine;
+use crate::error::TargetError;
+use crate::seam::{Call, SignalFields, Target, Tid};
+
+/// The signals that our own bytes raise.
+const SIGNALS: [i32; 4] = [libc::SIGTRAP, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL];
+/// `sizeof(struct kernel_sigaction)` on x86-64: handler, flags, restorer, mask.
+const ACTION_WORDS: usize = 4;
+/// `sizeof(sigset_t)` of the kernel.
+const SIGSET_LEN: u64 = 8;
+
+/// What is known of the program's signal state.
+#[derive(Debug, Default)]
+pub(super) struct Dispositions {
+    fields: Option<SignalFields>,
+    actions: HashMap<i32, [u64; ACTION_WORDS]>,
+    masks: HashMap<Tid, u64>,
+}
+
+impl Dispositions {
+    pub(super) fn note_mask(&mut self, tid: Tid, mask: u64) {
+        self.masks.insert(tid, mask);
+    }
+
+    pub(super) fn mask(&self, tid: Tid) -> u64 {
+        self.masks.get(&tid).copied().unwrap_or(0)
+    }
+
+    pub(super) fn forget(&mut self, tid: Tid) {
+        self.masks.remove(&tid);
+    }
+}
+
+/// Bit of a signal in a mask.
+pub(super) fn bit(signal: i32) -> u64 {
+    u32::try_from(signal - 1).ok().and_then(|n| 1_u64.checked_shl(n)).unwrap_or(0)
+}
+
+impl<T: Target> Engine<T> {
+    /// Reads masks, and the actions when they may have changed since the last stop.
+    pub(super) fn snapshot_dispositions(&mut self) -> Result<(), TargetError> {
+        for tid in self.target.tasks() {
+            if let Ok(mask) = self.target.signal_mask(tid) {
+                self.dispositions.note_mask(tid, mask);
+            }
+        }
+        let Some(caller) = self.caller() else { return Ok(()) };
+        let now = self.target.signal_fields(caller)?;
+        let same = |old: &SignalFields| old.caught == now.caught && old.ignored == now.ignored;
+        if self.dispositions.fields.as_ref().is_some_and(same) {
+            return Ok(());
+        }
+        for signal in SIGNALS {
+            if let Some(action) = self.read_action(caller, signal)? {
+                self.dispositions.actions.insert(signal, action);
+            }
+        }
+        self.dispositions.fields = Some(now);
+        Ok(())
+    }
+
+    fn action_call(&self, signal: i32, new: u64, old: u64) -> Call {
+        let number = self.target.isa().abi().numbers.rt_sigaction;
+        let signal = u64::from(signal.cast_unsigned());
+        Call { name: "rt_sigaction", number, arguments: [signal, new, old, SIGSET_LEN, 0, 0] }
+    }
+
+    fn scratch(&self) -> Option<(usize, u64)> {
+        let offset = self.layout.as_ref()?.scratch().start;
+        Some((offset, self.state_at?.0.0 + offset as u64))
+    }
+
+    fn read_action(&mut self, caller: Tid, signal: i32) -> Result<Option<[u64; ACTION_WORDS]>, TargetError> {
+        let Some((offset, at)) = self.scratch() else { return Ok(None) };
+        let got = self.target.call(caller, &[self.action_call(signal, 0, at)])?;
+        answer("rt_sigaction", got.first().copied())?;
+        let mut action = [0; ACTION_WORDS];
+        if let Some(shared) = &self.shared {
+            shared.copy(offset, &mut action);
+        }
+        Ok(Some(action))
+    }
+
+    fn write_action(&mut self, caller: Tid, signal: i32) -> Result<(), TargetError> {
+        let (Some((offset, at)), Some(action)) =
+            (self.scratch(), self.dispositions.actions.get(&signal).copied())
+        else {
+            return Ok(());
+        };
+        if let Some(shared) = &self.shared {
+            for (index, word) in action.iter().enumerate() {
+                shared.store(offset + 8 * index, *word);
+            }
+        }
+        let got = self.target.call(caller, &[self.action_call(signal, at, 0)])?;
+        answer("rt_sigaction", got.first().copied()).map(drop)
+    }
+
+    /// After a trap of ours in `tid`: puts back what the kernel took. Gives whether calls were injected, after which the
+    /// thread stands at an interrupt stop, no longer at its signal's.
+    ///
+    /// Where the action is SIG_DFL and the mask changed since our last stop the loss cannot be seen: a documented limit.
+    pub(super) fn repair(&mut self, tid: Tid, signal: i32) -> Result<bool, TargetError> {
+        let Some(known) = self.dispositions.fields else { return Ok(false) };
+        let bit = bit(signal);
+        let blocked_before = self.dispositions.mask(tid) & bit != 0;
+        if (known.caught | known.ignored) & bit == 0 && !blocked_before {
+            return Ok(false);
+        }
+        let now = self.target.signal_fields(tid)?;
+        let handler_lost = known.caught & bit != 0 && now.caught & bit == 0;
+        let ignore_lost = known.ignored & bit != 0 && now.ignored & bit == 0;
+        let lost = handler_lost || ignore_lost;
+        // A handler is lost only where the signal was blocked; with SIG_DFL the mask is all there is to go by.
+        let mask_lost =
+            now.blocked & bit == 0 && (handler_lost || (blocked_before && known.caught & bit == 0));
+        if lost {
+            self.write_action(tid, signal)?;
+        }
+        if mask_lost {
+            let mask = self.target.signal_mask(tid)? | bit;
+            self.target.set_signal_mask(tid, mask)?;
+        }
+        Ok(lost)
+    }
+}

@@ -1,0 +1,160 @@
+//! Signals held back until their thread has left the stub.
+//!
+//! Every way out of a stub is an unconditional branch at a known place. While a thread has a signal to get, the first byte of
+//! each is a breakpoint; whoever arrives there is moved to where the branch leads, and the one with the signal gets it
+//! there. So no private copy of the stub is needed, and nothing is ever single-stepped.
+
+use std::collections::BTreeSet;
+
+use insn::Address;
+use insn::relocate::{Destination, branch_target};
+use program::layout::SharedMemory;
+use program::stub::Stub;
+
+use super::change::answer;
+use super::dispositions::bit;
+use super::state::Engine;
+use crate::error::TargetError;
+use crate::registers::Registers;
+use crate::seam::{Call, Resume, Target, Tid};
+use crate::sys::ptrace::SigInfo;
+
+/// A thread on its way to the end of a stub.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drain {
+    /// The stub.
+    stub: Address,
+    /// The signal it gets then.
+    info: SigInfo,
+    /// Its own mask.
+    mask: u64,
+}
+
+/// Faults of the displaced instruction, and our own traps, must get through meanwhile.
+const LET_THROUGH: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
+
+impl<T: Target> Engine<T> {
+    /// Lets the thread run to the end of its stub before it gets the signal.
+    pub(super) fn drain(&mut self, tid: Tid, registers: Registers, info: SigInfo) -> Result<(), TargetError> {
+        let Some(stub) = self.stub_of(&registers) else {
+            // In a mapping of ours, but in no code of ours: the program jumped there by itself.
+            return self.target.resume(tid, Resume::Run(info.signal()));
+        };
+        self.statistics.held_signals += 1;
+        let mask = self.target.signal_mask(tid)?;
+        let all = !LET_THROUGH.iter().fold(0, |set, signal| set | bit(*signal));
+        self.target.set_signal_mask(tid, mask & !bits() | all)?;
+        self.arm_exits(stub, true)?;
+        self.draining.insert(tid, Drain { stub, info, mask });
+        self.target.resume(tid, Resume::Run(0))
+    }
+
+    /// The stub a thread is in: by its PC, or from a shared routine by the return address at its stack pointer.
+    fn stub_of(&self, registers: &Registers) -> Option<Address> {
+        let pc = registers.pc();
+        if let Some((stub, _)) = self.stub_at(pc) {
+            return Some(stub.at);
+        }
+        self.routines_at(pc)?;
+        let mut word = [0; 8];
+        self.target.read(registers.sp(), &mut word).ok()?;
+        self.stub_at(Address(u64::from_le_bytes(word))).map(|(stub, _)| stub.at)
+    }
+
+    /// Writes breakpoints over the exits of a stub, or the exits' own bytes again.
+    fn arm_exits(&mut self, at: Address, armed: bool) -> Result<(), TargetError> {
+        let breakpoint = self.target.isa().abi().breakpoint;
+        let Some(stub) = self.stubs.get(&at) else { return Ok(()) };
+        let writes: Vec<(Address, Vec<u8>)> = exit_offsets(stub)
+            .into_iter()
+            .filter_map(|offset| {
+                let start = usize::try_from(offset).ok()?;
+                let own = stub.bytes.get(start..start + breakpoint.len())?;
+                Some((at + u64::from(offset), if armed { breakpoint.to_vec() } else { own.to_vec() }))
+            })
+            .collect();
+        writes.into_iter().try_for_each(|(address, bytes)| self.target.write(address, &bytes))
+    }
+
+    /// A thread met the breakpoint over an exit.
+    pub(super) fn on_exit_trap(
+        &mut self,
+        tid: Tid,
+        mut registers: Registers,
+        info: &SigInfo,
+    ) -> Result<(), TargetError> {
+        let at = Address(registers.pc().0.wrapping_sub(self.target.isa().abi().pc_past_breakpoint));
+        match self.behind_exit(at, &registers) {
+            Some((pc, sp)) => {
+                registers.set_pc(pc);
+                registers.set_sp(sp);
+            }
+            // The branch reads memory that is not there: let the branch itself fault.
+            None => registers.set_pc(at),
+        }
+        self.target.set_registers(tid, &registers)?;
+        let held_back = self.abort_drain(tid)?;
+        let moved = self.repair(tid, info.signal())?;
+        let Some(held_back) = held_back else { return self.target.resume(tid, Resume::Run(0)) };
+        if moved {
+            self.requeue(tid, &held_back)?;
+            return self.target.resume(tid, Resume::Run(0));
+        }
+        self.target.set_siginfo(tid, &held_back)?;
+        self.target.resume(tid, Resume::Run(held_back.signal()))
+    }
+
+    /// The thread has left its stub: its own mask again, and the exits unless another waits for them. Gives the
+    /// signal that was held back.
+    pub(super) fn abort_drain(&mut self, tid: Tid) -> Result<Option<SigInfo>, TargetError> {
+        let Some(drain) = self.draining.remove(&tid) else { return Ok(None) };
+        if !self.draining.values().any(|other| other.stub == drain.stub) {
+            self.arm_exits(drain.stub, false)?;
+        }
+        self.target.set_signal_mask(tid, drain.mask)?;
+        Ok(Some(drain.info))
+    }
+
+    /// Where an exit leads: the new `(pc, sp)`.
+    fn behind_exit(&self, at: Address, registers: &Registers) -> Option<(Address, Address)> {
+        let (stub, offset) = self.stub_at(at)?;
+        let exit = stub.exits.iter().find(|exit| exit.offset == offset)?;
+        match exit.to {
+            Destination::Fixed(to) => Some((to, registers.sp())),
+            Destination::Computed => {
+                let start = usize::try_from(offset).ok()?;
+                let bytes = stub.bytes.get(start..(start + 15).min(stub.bytes.len()))?;
+                let mut read = |at: Address, buffer: &mut [u8]| self.target.read(at, buffer).is_ok();
+                branch_target(self.target.isa(), at, bytes, registers.bytes(), &mut read)
+            }
+        }
+    }
+
+    /// Puts a signal back into the thread's queue, with its own siginfo, by a call the thread makes itself (the kernel
+    /// takes any `si_code` from a thread for itself).
+    pub(super) fn requeue(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
+        let (Some(layout), Some((state, _)), Some(shared)) = (&self.layout, self.state_at, &self.shared)
+        else {
+            return Ok(());
+        };
+        let offset = layout.scratch().start;
+        for (index, word) in info.bytes().chunks_exact(8).enumerate() {
+            shared.store(offset + 8 * index, u64::from_ne_bytes(word.try_into().unwrap_or([0; 8])));
+        }
+        let at = state.0 + offset as u64;
+        let number = self.target.isa().abi().numbers.rt_tgsigqueueinfo;
+        let group = u64::from(self.target.group().cast_unsigned());
+        let signal = u64::from(info.signal().cast_unsigned());
+        let arguments = [group, u64::from(tid.0.cast_unsigned()), signal, at, 0, 0];
+        let got = self.target.call(tid, &[Call { name: "rt_tgsigqueueinfo", number, arguments }])?;
+        answer("rt_tgsigqueueinfo", got.first().copied()).map(drop)
+    }
+}
+
+fn bits() -> u64 {
+    LET_THROUGH.iter().fold(0, |set, signal| set | bit(*signal))
+}
+
+fn exit_offsets(stub: &Stub) -> BTreeSet<u32> {
+    stub.exits.iter().map(|exit| exit.offset).collect()
+}

@@ -1,0 +1,267 @@
+//! Leaving: the text restored and verified, threads out of the area, the area unmapped, every thread let go.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use insn::Address;
+use serde::{Deserialize, Serialize};
+use symbols::maps::Mapping;
+
+use super::change::{Backing, Change, Patched};
+use super::place::Place;
+use super::state::{Boundary, Engine, Notice};
+use crate::area::{self, Description};
+use crate::error::TargetError;
+use crate::seam::{Target, Tid};
+use crate::sys::ptrace::SigInfo;
+
+/// What was left behind, or found changed, on leaving.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Patches restored.
+    pub restored: usize,
+    /// Patches whose bytes the program (or another tool) had changed: not touched.
+    pub changed: Vec<Address>,
+    /// Patches whose mapping was gone.
+    pub unmapped: usize,
+    /// Whether every byte of ours was seen to be the original again.
+    pub verified: bool,
+    /// Mappings that stay because something may still reach them.
+    pub left_mapped: usize,
+    /// Pages of text that stay private copies.
+    pub private_pages: usize,
+    /// Whether the process stays registered for membarrier.
+    pub membarrier: bool,
+}
+
+/// Pauses between the attempts to find no thread in the area: a body runs for nanoseconds once its thread gets a CPU.
+const PAUSES: [u64; 8] = [0, 1, 2, 5, 10, 20, 50, 100];
+/// Most of a stack that is searched.
+const STACK_LIMIT: u64 = 16 << 20;
+
+impl<T: Target> Engine<T> {
+    /// Takes everything out and lets every thread go.
+    ///
+    /// # Errors
+    /// When the world does not stop: nothing is changed then and the probes stay.
+    pub fn leave(&mut self) -> Result<Left, TargetError> {
+        if self.target.tasks().is_empty() {
+            return Ok(Left { verified: true, ..Left::default() });
+        }
+        if let (Some(layout), Some(shared)) = (&self.layout, &self.shared) {
+            layout.set_asks(shared, false);
+        }
+        let (mut left, restored) = match self.in_stopped_world(Self::restore) {
+            // It ended while we were at it: there is nothing to restore any more.
+            Err(_) if self.target.tasks().is_empty() => {
+                return Ok(Left { verified: true, ..Left::default() });
+            }
+            other => other?,
+        };
+        left.verified = self.original_again(restored.iter()).into_iter().all(|original| original);
+        self.describe_left();
+        self.stop_world()?;
+        let unmapped = self.let_everybody_out().and_then(|out| if out { self.unmap_all() } else { Ok(()) });
+        left.left_mapped = self.mapped.len();
+        left.membarrier = self.membarrier;
+        self.detach_all();
+        self.resume_world();
+        unmapped.map(|()| left)
+    }
+
+    /// The description of an area that may stay: nothing is in the text any more.
+    fn describe_left(&mut self) {
+        if let Err(error) = self.describe(&[]) {
+            self.warn(format!("the area's description could not be emptied: {error}"));
+        }
+    }
+
+    /// Puts the originals back. Gives what became of the patches, and those restored.
+    fn restore(&mut self) -> Result<(Left, Vec<Patched>), TargetError> {
+        let mut left = Left { verified: true, ..Left::default() };
+        let mappings = self.target.mappings()?;
+        let patches: Vec<Patched> = std::mem::take(&mut self.patches).into_values().collect();
+        self.all_retired = true;
+        let mut ours = self.still_ours(patches.iter(), &mappings).into_iter();
+        let (ours, others): (Vec<_>, Vec<_>) =
+            patches.into_iter().partition(|_| ours.next().unwrap_or(false));
+        for (patched, untouched) in others.iter().zip(self.original_again(others.iter())) {
+            let start = patched.entry.start;
+            if Backing::at(&mappings, start) != Some(patched.backing) {
+                left.unmapped += 1;
+            } else if !untouched {
+                left.changed.push(start);
+            }
+        }
+        if let Err(error) = self.carry_out(|engine| engine.write_originals(&ours), &Change::default()) {
+            self.patches = ours.into_iter().map(|patched| (patched.entry.start, patched)).collect();
+            self.all_retired = false;
+            return Err(error);
+        }
+        left.restored = ours.len();
+        left.private_pages =
+            ours.iter().map(|patched| patched.entry.start.0 >> 12).collect::<BTreeSet<_>>().len();
+        Ok((left, ours))
+    }
+
+    /// Until no thread is in the area, none has a signal of ours pending, and no stack word points there. The world is
+    /// stopped on return. Gives whether that was reached.
+    fn let_everybody_out(&mut self) -> Result<bool, TargetError> {
+        for pause in PAUSES {
+            if pause > 0 {
+                self.resume_world();
+                std::thread::sleep(Duration::from_millis(pause));
+                self.stop_world()?;
+            }
+            self.move_out()?;
+            if !self.is_anybody_inside() {
+                let mappings = self.target.mappings()?;
+                return Ok(self
+                    .target
+                    .tasks()
+                    .into_iter()
+                    .all(|tid| !self.does_stack_point_in(tid, &mappings)));
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts threads that stand at a place equal to an original address back there.
+    fn move_out(&mut self) -> Result<(), TargetError> {
+        for tid in self.target.tasks() {
+            if !self.target.is_stopped(tid) {
+                continue;
+            }
+            let mut registers = self.target.registers(tid)?;
+            // A thread that has done nothing yet, or waits in a displaced system call (which the kernel may then restart:
+            // at the restored original).
+            let equal = |place: &Place| place.is_entry || place.behind_syscall;
+            let Some(place) = self.original_of(registers.pc()).filter(equal) else { continue };
+            place.put(&mut registers);
+            self.target.set_registers(tid, &registers)?;
+        }
+        Ok(())
+    }
+
+    fn is_anybody_inside(&self) -> bool {
+        self.target.tasks().into_iter().any(|tid| {
+            if !self.target.is_stopped(tid) {
+                return self.target.blocked_at(tid).is_none_or(|pc| self.in_area(pc))
+                    && self.target.state(tid) != 'Z';
+            }
+            let inside = self.target.registers(tid).is_ok_and(|registers| self.in_area(registers.pc()));
+            inside || self.draining.contains_key(&tid) || self.has_trap_pending(tid)
+        })
+    }
+
+    /// A fault of ours may be queued and not yet reported: the interrupt's stop comes first (kernel/signal.c,
+    /// `get_signal`). Let go now, the thread would die of it.
+    fn has_trap_pending(&self, tid: Tid) -> bool {
+        let Ok(pc) = self.target.registers(tid).map(|registers| registers.pc()) else { return false };
+        let past = self.target.isa().abi().pc_past_breakpoint;
+        let is_ours = |info: &SigInfo| match info.signal() {
+            libc::SIGILL => self.boundary(Address(info.address())).is_some() || self.boundary(pc).is_some(),
+            libc::SIGTRAP => self.boundary(Address(pc.0.wrapping_sub(past))).is_some(),
+            _ => false,
+        };
+        self.target.pending(tid).is_ok_and(|pending| pending.iter().any(is_ours))
+    }
+
+    fn does_stack_point_in(&self, tid: Tid, mappings: &[Mapping]) -> bool {
+        let Ok(registers) = self.target.registers(tid) else { return false };
+        let low = Address(registers.sp().0.saturating_sub(self.target.isa().abi().red_zone) & !7);
+        let Some(stack) = mappings.iter().find(|mapping| mapping.range.contains(&low)) else { return false };
+        let len = (stack.range.end - low).min(STACK_LIMIT);
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        if self.target.read(low, &mut bytes).is_err() {
+            return true;
+        }
+        bytes
+            .chunks_exact(8)
+            .filter_map(|word| word.try_into().ok().map(u64::from_le_bytes))
+            .any(|word| self.is_code_of_ours(Address(word)))
+    }
+
+    /// Words that point into the state or the description are not return addresses; only code counts.
+    fn is_code_of_ours(&self, at: Address) -> bool {
+        self.stub_at(at).is_some()
+            || self.routines_at(at).is_some()
+            || (self.stubs.is_empty() && self.in_area(at))
+    }
+
+    fn unmap_all(&mut self) -> Result<(), TargetError> {
+        let Some(caller) = self.caller() else { return Ok(()) };
+        let calls: Vec<_> = self.unmap_calls().collect();
+        let starts: Vec<Address> = self.mapped.keys().copied().collect();
+        let answers = self.target.call(caller, &calls)?;
+        for (start, got) in starts.into_iter().zip(answers) {
+            if got == 0 {
+                self.mapped.remove(&start);
+            }
+        }
+        self.description_at = None;
+        self.state_at = None;
+        Ok(())
+    }
+
+    fn detach_all(&mut self) {
+        self.held.clear();
+        self.leaving = true;
+        for tid in self.target.tasks() {
+            if !self.target.is_stopped(tid) {
+                continue; // parked: let go at its next stop, or by our end
+            }
+            let signal = self.group_stopped.get(&tid).copied().unwrap_or(0);
+            let _ = self.target.detach(tid, signal);
+        }
+        if let Some(since) = self.stopped_since {
+            let time = Instant::now() - since;
+            self.statistics.longest_stop = self.statistics.longest_stop.max(time);
+        }
+    }
+
+    /// Takes over what a killed xol left: its patches and mappings become ours, to be removed by [`Self::leave`].
+    /// Gives the number of patches found in the text.
+    ///
+    /// # Errors
+    /// What prevents reading the target.
+    pub fn adopt_leftovers(&mut self) -> Result<usize, TargetError> {
+        let mappings = self.target.mappings()?;
+        let found: Vec<(Address, Description)> = self.leftovers()?;
+        for mapping in mappings.iter().filter(|mapping| area::is_ours(mapping)) {
+            self.mapped.insert(mapping.range.start, mapping.range.end - mapping.range.start);
+        }
+        for entry in found.into_iter().flat_map(|(_, description)| description.entries) {
+            let Some(backing) = Backing::at(&mappings, entry.start) else { continue };
+            let len = u8::try_from(entry.patched.len()).unwrap_or(1);
+            // Which offsets are old boundaries is not recorded: any may be.
+            let interior = (1..len).collect();
+            let patched = Patched { entry, interior, backing, notify: false };
+            if self.still_ours(std::iter::once(&patched), &mappings) == [true] {
+                self.adopt(patched);
+            }
+        }
+        Ok(self.patches.len())
+    }
+
+    fn adopt(&mut self, patched: Patched) {
+        let start = patched.entry.start;
+        for offset in 0..patched.entry.patched.len() as u64 {
+            let boundary = Boundary { stub: patched.entry.stub, live: true, notify: false };
+            self.boundaries.entry(start + offset).or_default().push(boundary);
+        }
+        self.patches.insert(start, patched);
+    }
+
+    /// Which threads of the stopped world stand in the area.
+    pub fn threads_inside(&self) -> Vec<Tid> {
+        let inside =
+            |tid: &Tid| self.target.registers(*tid).is_ok_and(|registers| self.in_area(registers.pc()));
+        self.target.tasks().into_iter().filter(inside).collect()
+    }
+
+    /// Notes a warning for the user.
+    pub fn warn(&mut self, text: String) {
+        self.notices.push_back(Notice::Warning(text));
+    }
+}

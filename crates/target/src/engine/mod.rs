@@ -1,0 +1,18 @@
+//! What is done to one address space: the world stopped and let go, text patched and restored, strays redirected, signals
+//! kept out of the area, children let go clean.
+//!
+//! Generic over [`Target`](crate::seam::Target), so that it runs against memory in tests.
+
+mod change;
+mod children;
+mod dispositions;
+mod drain;
+mod leave;
+mod place;
+mod state;
+mod traps;
+mod world;
+
+pub use change::{Backing, Change, ChangeReport, Patched};
+pub use leave::Left;
+pub use state::{Engine, Notice, Statistics};

@@ -1,0 +1,221 @@
+//! The engine's state: what is installed, what was, and who is on the way through it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use coherence::Description as Coherence;
+use insn::Address;
+use program::layout::Layout;
+use program::stub::{Routines, Stub};
+use program::threads::Table;
+
+use super::change::Patched;
+use super::dispositions::Dispositions;
+use super::drain::Drain;
+use crate::seam::{Event, Target, Tid};
+use crate::sys::shared::SharedMap;
+
+/// Something the front has to know.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// A thread stands at a notifying site (the loader's), and waits for [`Engine::go`].
+    Library(Tid),
+    /// The address space was replaced; the thread stands at its first instruction and waits for [`Engine::go`].
+    Exec(Tid),
+    /// The whole process ended: exit status or signal.
+    Ended {
+        /// Status of exit(2), if it ended by itself.
+        status: Option<i32>,
+        /// The signal that ended it.
+        signal: Option<i32>,
+    },
+    /// Something the user should know.
+    Warning(String),
+}
+
+/// Times and counts for the summary.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Statistics {
+    /// Time the whole target stood still, in all.
+    pub stopped: Duration,
+    /// The longest of those times.
+    pub longest_stop: Duration,
+    /// Threads that ran into an interior boundary and were moved to their copy.
+    pub strays: u64,
+    /// Hits of breakpoints.
+    pub traps: u64,
+    /// Signals that found a thread in the area.
+    pub held_signals: u64,
+    /// Most threads seen at once.
+    pub threads: usize,
+}
+
+/// What an address that raises a trap of ours means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Boundary {
+    /// The stub that has the copy.
+    pub(super) stub: Address,
+    /// Whether the patch is in the text now.
+    pub(super) live: bool,
+    /// Whether the front wants to know of each arrival (the loader's breakpoint).
+    pub(super) notify: bool,
+}
+
+/// Everything xol has done to one address space.
+pub struct Engine<T: Target> {
+    /// The address space.
+    pub target: T,
+    pub(super) layout: Option<Layout>,
+    pub(super) shared: Option<SharedMap>,
+    /// Who has which thread slot.
+    pub(super) slots: Option<Table>,
+    pub(super) state_file: Option<std::fs::File>,
+    /// Where the shared state and its length are in the target.
+    pub(super) state_at: Option<(Address, u64)>,
+    pub(super) description_at: Option<(Address, u64)>,
+    /// Every mapping made: start and length.
+    pub(super) mapped: BTreeMap<Address, u64>,
+    pub(super) routines: Vec<Routines>,
+    /// All stubs ever written, by address: a retired one may still be run through.
+    pub(super) stubs: BTreeMap<Address, Stub>,
+    /// Patches in the text, by start.
+    pub(super) patches: BTreeMap<Address, Patched>,
+    /// Addresses that trap, or did: never forgotten, the newest last. A fault may be reported after the bytes were restored.
+    pub(super) boundaries: HashMap<Address, Vec<Boundary>>,
+    pub(super) dispositions: Dispositions,
+    /// Threads that run to the end of a stub before they get a signal.
+    pub(super) draining: HashMap<Tid, Drain>,
+    /// How often each thread asked for a slot.
+    pub(super) asked: HashMap<Tid, u32>,
+    /// Threads that wait for the front.
+    pub(super) held: BTreeSet<Tid>,
+    /// Stopped by job control: with the signal.
+    pub(super) group_stopped: HashMap<Tid, i32>,
+    /// Did not answer, but cannot run before they do: they wait in the kernel with our interrupt pending.
+    pub(super) parked: BTreeSet<Tid>,
+    /// CLONE_VM children: they share the text until their exec, and are no threads of the process.
+    pub(super) guests: BTreeSet<Tid>,
+    /// When the world was stopped; `None` while it runs.
+    pub(super) stopped_since: Option<Instant>,
+    pub(super) membarrier: bool,
+    /// All text is original again: every boundary is retired.
+    pub(super) all_retired: bool,
+    /// Everything is taken out: whoever still stops is let go.
+    pub(super) leaving: bool,
+    pub(super) coherence: &'static Coherence,
+    pub(super) owner: (i32, u64),
+    /// What happened since the front last asked.
+    pub notices: VecDeque<Notice>,
+    /// For the summary.
+    pub statistics: Statistics,
+}
+
+impl<T: Target> Engine<T> {
+    /// An engine that has done nothing yet. `owner` is the tracer's pid and start time, for the area's description.
+    pub fn new(target: T, coherence: &'static Coherence, owner: (i32, u64)) -> Self {
+        let threads = target.tasks().len();
+        Self {
+            target,
+            layout: None,
+            shared: None,
+            slots: None,
+            state_file: None,
+            state_at: None,
+            description_at: None,
+            mapped: BTreeMap::new(),
+            routines: Vec::new(),
+            stubs: BTreeMap::new(),
+            patches: BTreeMap::new(),
+            boundaries: HashMap::new(),
+            dispositions: Dispositions::default(),
+            draining: HashMap::new(),
+            asked: HashMap::new(),
+            held: BTreeSet::new(),
+            group_stopped: HashMap::new(),
+            parked: BTreeSet::new(),
+            guests: BTreeSet::new(),
+            stopped_since: None,
+            membarrier: false,
+            all_retired: false,
+            leaving: false,
+            coherence,
+            owner,
+            notices: VecDeque::new(),
+            statistics: Statistics { threads, ..Statistics::default() },
+        }
+    }
+
+    /// The stub that covers `pc`, with the offset in it.
+    pub(super) fn stub_at(&self, pc: Address) -> Option<(&Stub, u32)> {
+        let (start, stub) = self.stubs.range(..=pc).next_back()?;
+        let offset = pc - *start;
+        (offset < stub.bytes.len() as u64).then(|| Some((stub, u32::try_from(offset).ok()?)))?
+    }
+
+    /// The shared routines that cover `pc`, with the offset in them.
+    pub(super) fn routines_at(&self, pc: Address) -> Option<(&Routines, u32)> {
+        self.routines.iter().find_map(|routines| {
+            let offset = pc.0.checked_sub(routines.at.0)?;
+            (offset < routines.bytes.len() as u64).then(|| Some((routines, u32::try_from(offset).ok()?)))?
+        })
+    }
+
+    /// Whether `pc` is in any mapping of ours.
+    pub(super) fn in_area(&self, pc: Address) -> bool {
+        self.mapped.range(..=pc).next_back().is_some_and(|(start, len)| pc - *start < *len)
+    }
+
+    /// The newest meaning of an address that trapped.
+    pub(super) fn boundary(&self, address: Address) -> Option<Boundary> {
+        let newest = self.boundaries.get(&address).and_then(|all| all.last()).copied()?;
+        Some(Boundary { live: newest.live && !self.all_retired, ..newest })
+    }
+
+    /// Where a thread that stands at `address` in the original text goes on in the stub `at`.
+    pub(super) fn entry_in(&self, at: Address, address: Address) -> Option<Address> {
+        let stub = self.stubs.get(&at)?;
+        stub.entries
+            .iter()
+            .find(|(original, _)| *original == address)
+            .map(|(_, offset)| at + u64::from(*offset))
+    }
+
+    /// Forgets everything that belonged to an address space that is gone.
+    pub(super) fn forget_address_space(&mut self) {
+        self.state_at = None;
+        self.description_at = None;
+        self.mapped.clear();
+        self.routines.clear();
+        self.stubs.clear();
+        self.patches.clear();
+        self.boundaries.clear();
+        self.draining.clear();
+        self.held.clear();
+        self.group_stopped.clear();
+        self.parked.clear();
+        self.guests.clear();
+        self.membarrier = false;
+        self.dispositions = Dispositions::default();
+    }
+
+    /// Whether a thread waits for [`Self::go`].
+    pub fn is_held(&self, tid: Tid) -> bool {
+        self.held.contains(&tid)
+    }
+
+    /// Patches in the text now.
+    pub fn patches(&self) -> impl Iterator<Item = &Patched> {
+        self.patches.values()
+    }
+
+    /// Handles an event of a running world: [`Self::handle`] and then on.
+    ///
+    /// # Errors
+    /// What went wrong; the thread may be gone.
+    pub fn react(&mut self, tid: Tid, event: Event) -> Result<(), crate::TargetError> {
+        match self.handle(tid, event) {
+            Err(crate::TargetError::Gone { .. }) => Ok(()),
+            other => other,
+        }
+    }
+}

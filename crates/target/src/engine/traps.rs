@@ -1,0 +1,180 @@
+//! Signals of a traced thread: which are ours, and what becomes of the rest.
+
+use insn::Address;
+
+use super::state::{Boundary, Engine, Notice};
+use crate::error::TargetError;
+use crate::registers::Registers;
+use crate::seam::{Resume, Target, Tid};
+use crate::sys::ptrace::SigInfo;
+
+/// `si_code` of a breakpoint (include/uapi/asm-generic/siginfo.h).
+const SI_KERNEL: i32 = 0x80;
+
+/// What a stop by one of our own bytes asks for.
+enum Ours {
+    /// Go on there.
+    At(Address),
+    /// Go on there once the front knows.
+    Notify(Address),
+    /// A thread that asks for a slot: where to go on with one, and without.
+    Ask { retry: Address, give_up: Address },
+    /// The end of a stub, for a thread that has a signal to get (or one that got in the way of such).
+    Exit,
+}
+
+impl<T: Target> Engine<T> {
+    /// A thread is about to receive a signal.
+    pub(super) fn on_signal(&mut self, tid: Tid, info: SigInfo) -> Result<(), TargetError> {
+        let registers = self.target.registers(tid)?;
+        match self.ours(&registers, &info) {
+            Some(ours) => self.on_trap(tid, registers, &info, &ours),
+            None if self.in_area(registers.pc()) => self.on_signal_in_area(tid, registers, info),
+            None => self.target.resume(tid, Resume::Run(info.signal())),
+        }
+    }
+
+    /// Whether our own bytes raised this signal.
+    fn ours(&self, registers: &Registers, info: &SigInfo) -> Option<Ours> {
+        let pc = registers.pc();
+        match info.signal() {
+            libc::SIGTRAP if info.code() == SI_KERNEL => {
+                let at = Address(pc.0.wrapping_sub(self.target.isa().abi().pc_past_breakpoint));
+                self.breakpoint(at)
+            }
+            libc::SIGILL => {
+                // The fault's own address first: the PC may have been moved between fault and report. Where the
+                // program had SIGILL pending the old siginfo is reported, and only the PC tells.
+                let at = [Address(info.address()), pc];
+                let at = at.into_iter().find(|at| self.boundary(*at).is_some())?;
+                let boundary = self.boundary(at)?;
+                (boundary.live || pc == at).then(|| self.go_on(boundary, at))
+            }
+            libc::SIGSEGV | libc::SIGBUS => self.recovery(pc).map(Ours::At),
+            _ => None,
+        }
+    }
+
+    fn breakpoint(&self, at: Address) -> Option<Ours> {
+        if let Some(boundary) = self.boundary(at) {
+            if !boundary.live && self.is_foreign_breakpoint(at) {
+                return None;
+            }
+            return Some(self.go_on(boundary, at));
+        }
+        if let Some((routines, offset)) = self.routines_at(at) {
+            let ask = routines.asks.iter().find(|ask| ask.offset == offset)?;
+            return Some(Ours::Ask {
+                retry: routines.at + u64::from(ask.retry),
+                give_up: routines.at + u64::from(ask.give_up),
+            });
+        }
+        let (stub, offset) = self.stub_at(at)?;
+        stub.exits.iter().any(|exit| exit.offset == offset).then_some(Ours::Exit)
+    }
+
+    /// A retired address where a breakpoint stands again that is none of ours.
+    fn is_foreign_breakpoint(&self, at: Address) -> bool {
+        let breakpoint = self.target.isa().abi().breakpoint;
+        let mut live = vec![0; breakpoint.len()];
+        self.target.read(at, &mut live).is_ok() && live == breakpoint
+    }
+
+    /// The copy in the stub while the patch is in the text; the restored original afterwards.
+    fn go_on(&self, boundary: Boundary, at: Address) -> Ours {
+        let to = if boundary.live { self.entry_in(boundary.stub, at).unwrap_or(at) } else { at };
+        if boundary.live && boundary.notify { Ours::Notify(to) } else { Ours::At(to) }
+    }
+
+    fn recovery(&self, pc: Address) -> Option<Address> {
+        let find = |table: &[(u32, u32)], base: Address, offset: u32| {
+            table.iter().find(|(fault, _)| *fault == offset).map(|(_, resume)| base + u64::from(*resume))
+        };
+        if let Some((stub, offset)) = self.stub_at(pc) {
+            return find(&stub.recoveries, stub.at, offset);
+        }
+        let (routines, offset) = self.routines_at(pc)?;
+        find(&routines.recoveries, routines.at, offset)
+    }
+
+    fn on_trap(
+        &mut self,
+        tid: Tid,
+        mut registers: Registers,
+        info: &SigInfo,
+        ours: &Ours,
+    ) -> Result<(), TargetError> {
+        let to = match ours {
+            Ours::At(to) | Ours::Notify(to) => *to,
+            Ours::Ask { retry, give_up } => {
+                let key = self.thread_key(tid);
+                let given = self.may_ask(tid) && key.is_some_and(|key| self.assign_slot(tid, key));
+                if given { *retry } else { *give_up }
+            }
+            Ours::Exit => return self.on_exit_trap(tid, registers, info),
+        };
+        if info.signal() == libc::SIGILL {
+            self.statistics.strays += 1;
+        } else {
+            self.statistics.traps += 1;
+        }
+        registers.set_pc(to);
+        self.target.set_registers(tid, &registers)?;
+        self.repair(tid, info.signal())?;
+        if self.is_users_own(info) {
+            self.requeue(tid, info)?;
+        }
+        if matches!(ours, Ours::Notify(_)) {
+            self.held.insert(tid);
+            self.notices.push_back(Notice::Library(tid));
+            return Ok(());
+        }
+        self.target.resume(tid, Resume::Run(0))
+    }
+
+    /// A thread that asks again and again has a slot that its own program destroys: its events are lost, not its time.
+    fn may_ask(&mut self, tid: Tid) -> bool {
+        const LIMIT: u32 = 64;
+        let asked = self.asked.entry(tid).or_default();
+        *asked += 1;
+        *asked <= LIMIT
+    }
+
+    /// A SIGILL that another process queued, reported in the place of our fault's (which the kernel then drops).
+    fn is_users_own(&self, info: &SigInfo) -> bool {
+        info.signal() == libc::SIGILL && info.code() <= 0
+    }
+
+    /// A signal for a thread that is in a stub. The program must see the address of its own code.
+    fn on_signal_in_area(
+        &mut self,
+        tid: Tid,
+        mut registers: Registers,
+        mut info: SigInfo,
+    ) -> Result<(), TargetError> {
+        let pc = registers.pc();
+        let synchronous = info.code() > 0
+            && matches!(
+                info.signal(),
+                libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP
+            );
+        if let Some(place) =
+            self.original_of(pc).filter(|place| synchronous || place.is_entry || place.behind_syscall)
+        {
+            if synchronous && Address(info.address()) == pc {
+                info.set_address(place.original().0);
+                self.target.set_siginfo(tid, &info)?;
+            }
+            place.put(&mut registers);
+            self.target.set_registers(tid, &registers)?;
+            if let Some(held_back) = self.abort_drain(tid)? {
+                // It comes after the fault's handler has begun, as a signal that was pending would.
+                self.requeue(tid, &held_back)?;
+                self.requeue(tid, &info)?;
+                return self.target.resume(tid, Resume::Run(0));
+            }
+            return self.target.resume(tid, Resume::Run(info.signal()));
+        }
+        self.drain(tid, registers, info)
+    }
+}

@@ -1,0 +1,233 @@
+//! Stopping every thread, with a deadline, and letting them go.
+
+use std::time::{Duration, Instant};
+
+use super::state::{Engine, Notice};
+use crate::error::TargetError;
+use crate::seam::{Event, Resume, Target, Tid};
+
+/// How long the target may stand still while we wait for its last thread.
+const DEADLINE: Duration = Duration::from_millis(50);
+/// Pauses before the further attempts.
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500)];
+/// After this long without an answer it is worth a look at the thread's state.
+const GLANCE: Duration = Duration::from_millis(2);
+
+impl<T: Target> Engine<T> {
+    /// Stops every thread. On return each stands at an interrupt stop (or group-stop), or is parked in the kernel.
+    ///
+    /// # Errors
+    /// [`TargetError::DidNotStop`] names the thread that did not, after four attempts; everything runs again then.
+    pub fn stop_world(&mut self) -> Result<(), TargetError> {
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            self.stopped_since = Some(Instant::now());
+            match self.try_stop() {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    self.resume_world();
+                    let Some(pause) =
+                        pauses.next().filter(|_| matches!(error, TargetError::DidNotStop { .. }))
+                    else {
+                        return Err(error);
+                    };
+                    std::thread::sleep(pause);
+                }
+            }
+        }
+    }
+
+    fn try_stop(&mut self) -> Result<(), TargetError> {
+        let deadline = Instant::now() + DEADLINE;
+        // A running thread may make new ones until it stops; a pass that stops nobody has seen everybody.
+        loop {
+            self.target.seize_new()?;
+            let running: Vec<Tid> = self
+                .target
+                .tasks()
+                .into_iter()
+                .filter(|tid| !self.target.is_stopped(*tid) && !self.parked.contains(tid))
+                .collect();
+            if running.is_empty() {
+                self.statistics.threads = self.statistics.threads.max(self.target.tasks().len());
+                return Ok(());
+            }
+            for tid in &running {
+                // One that is gone is found out below.
+                let _ = self.target.interrupt(*tid);
+            }
+            for tid in running {
+                self.stop_one(tid, deadline)?;
+            }
+        }
+    }
+
+    fn stop_one(&mut self, tid: Tid, deadline: Instant) -> Result<(), TargetError> {
+        loop {
+            let glance = deadline.min(Instant::now() + GLANCE);
+            match self.target.wait(tid, glance) {
+                Err(TargetError::Gone { .. }) => {
+                    self.gone(tid);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+                Ok(None) => {
+                    if self.cannot_answer(tid) {
+                        return Ok(());
+                    }
+                    if Instant::now() >= deadline {
+                        let state = self.target.state(tid);
+                        let milliseconds = u64::try_from(DEADLINE.as_millis()).unwrap_or(u64::MAX);
+                        return Err(TargetError::DidNotStop { tid, state, milliseconds });
+                    }
+                }
+                Ok(Some(Event::Interrupted)) => {
+                    self.first_stop(tid);
+                    return Ok(());
+                }
+                Ok(Some(Event::GroupStop(signal))) => {
+                    self.group_stopped.insert(tid, signal);
+                    return Ok(());
+                }
+                Ok(Some(event)) => {
+                    match self.handle(tid, event) {
+                        Ok(()) | Err(TargetError::Gone { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                    if self.target.is_stopped(tid) || !self.target.tasks().contains(&tid) {
+                        return Ok(());
+                    }
+                    // Any other stop swallows a pending interrupt: ask again.
+                    let _ = self.target.interrupt(tid);
+                }
+            }
+        }
+    }
+
+    /// A thread that does not answer because it cannot run: a dead leader whose threads live, or one that waits in the
+    /// kernel where no signal reaches it (the parent of a vfork child, a hung file system). The latter has our interrupt
+    /// pending and stops before it runs another instruction of the program; it counts as stopped if that
+    /// instruction is outside every patch.
+    fn cannot_answer(&mut self, tid: Tid) -> bool {
+        match self.target.state(tid) {
+            'Z' | 'X' => {
+                self.parked.insert(tid);
+                true
+            }
+            'D' => {
+                let outside = self.target.blocked_at(tid).is_some_and(|pc| !self.is_inside_patch(pc));
+                if outside {
+                    self.parked.insert(tid);
+                }
+                outside
+            }
+            _ => false,
+        }
+    }
+
+    fn is_inside_patch(&self, pc: insn::Address) -> bool {
+        self.patches
+            .range(..pc)
+            .next_back()
+            .is_some_and(|(start, patch)| pc - *start < patch.entry.patched.len() as u64)
+    }
+
+    /// Lets every thread go on that nobody holds.
+    pub fn resume_world(&mut self) {
+        for tid in self.target.tasks() {
+            if self.held.contains(&tid) || !self.target.is_stopped(tid) {
+                continue;
+            }
+            let how = match self.group_stopped.get(&tid) {
+                Some(_) => Resume::Listen,
+                None => Resume::Run(0),
+            };
+            if self.target.resume(tid, how).is_err() {
+                self.gone(tid);
+            }
+        }
+        if let Some(since) = self.stopped_since.take() {
+            let time = since.elapsed();
+            self.statistics.stopped += time;
+            self.statistics.longest_stop = self.statistics.longest_stop.max(time);
+        }
+    }
+
+    /// Lets a thread go that waited for the front.
+    pub fn go(&mut self, tid: Tid) {
+        if self.held.remove(&tid)
+            && self.stopped_since.is_none()
+            && self.target.resume(tid, Resume::Run(0)).is_err()
+        {
+            self.gone(tid);
+        }
+    }
+
+    /// Drops a thread that no longer exists.
+    pub(super) fn gone(&mut self, tid: Tid) {
+        self.held.remove(&tid);
+        self.parked.remove(&tid);
+        self.guests.remove(&tid);
+        self.group_stopped.remove(&tid);
+        self.draining.remove(&tid);
+        self.close_slot(tid);
+    }
+
+    /// Handles one event. Leaves the thread running, unless it is held or the event was the stop that
+    /// `stop_world` waits for.
+    pub(super) fn handle(&mut self, tid: Tid, event: Event) -> Result<(), TargetError> {
+        if self.leaving && self.target.is_stopped(tid) {
+            let signal = if let Event::Signal(info) = event { info.signal() } else { 0 };
+            self.gone(tid);
+            return self.target.detach(tid, signal);
+        }
+        match event {
+            Event::Interrupted => {
+                self.parked.remove(&tid);
+                self.group_stopped.remove(&tid);
+                self.first_stop(tid);
+                self.resume_unless_held(tid, 0)
+            }
+            Event::GroupStop(signal) => {
+                self.group_stopped.insert(tid, signal);
+                self.target.resume(tid, Resume::Listen)
+            }
+            Event::Signal(info) => self.on_signal(tid, info),
+            Event::Syscall => self.target.resume(tid, Resume::Run(0)),
+            Event::Clone(child) => {
+                self.on_clone(tid, child);
+                self.target.resume(tid, Resume::Run(0))
+            }
+            Event::Fork(child) | Event::Vfork(child) => {
+                self.on_fork(child)?;
+                self.target.resume(tid, Resume::Run(0))
+            }
+            Event::Exec(former) => self.on_exec(tid, former),
+            Event::Exited(status) => {
+                self.ended(tid, Some(status), None);
+                Ok(())
+            }
+            Event::Killed(signal) => {
+                self.ended(tid, None, Some(signal));
+                Ok(())
+            }
+        }
+    }
+
+    fn resume_unless_held(&mut self, tid: Tid, signal: i32) -> Result<(), TargetError> {
+        if self.held.contains(&tid) || self.stopped_since.is_some() {
+            return Ok(());
+        }
+        self.target.resume(tid, Resume::Run(signal))
+    }
+
+    fn ended(&mut self, tid: Tid, status: Option<i32>, signal: Option<i32>) {
+        let was_guest = self.guests.contains(&tid);
+        self.gone(tid);
+        self.target.forget(tid);
+        if !was_guest && self.target.tasks().iter().all(|tid| self.guests.contains(tid)) {
+            self.notices.push_back(Notice::Ended { status, signal });
+        }
+    }
+}

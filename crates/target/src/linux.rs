@@ -1,0 +1,431 @@
+//! A process under ptrace.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use insn::{Address, Isa};
+use symbols::maps::Mapping;
+
+use crate::error::{TargetError, system};
+use crate::registers::Registers;
+use crate::seam::{Call, Capabilities, Event, Resume, SignalFields, Target, Tid};
+use crate::sys::ptrace::{self, Running, SigInfo, Stopped, Wait};
+use crate::sys::{poll, process};
+
+mod inject;
+mod permission;
+
+/// A task's state, as far as we know. Registers and siginfo can be reached only through `Stopped`.
+#[derive(Debug)]
+enum State {
+    Running(Running),
+    Stopped(Stopped),
+    /// Between two states, while a transition consumes it; also: the transition failed since the task is gone.
+    Gone,
+}
+
+/// One process (thread group) and everything that shares its address space, under ptrace.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    isa: Isa,
+    tasks: BTreeMap<Tid, State>,
+    /// First stops of tasks whose maker's event is still to come: waitpid keeps no order between tasks.
+    early: BTreeMap<Tid, Wait>,
+    memory: File,
+    /// A `syscall` instruction of the target's own.
+    gate: Option<Address>,
+    /// Text is written word by word with ptrace, because /proc/PID/mem does not allow it (or a test says so).
+    poke: bool,
+}
+
+/// How long a thread under our hands may take to reach its next stop: it is runnable and does nothing but enter the
+/// kernel, so only a starved machine comes near.
+const TRANSITION: Duration = Duration::from_secs(10);
+
+impl Process {
+    /// Seizes all threads of a running process; they go on running.
+    ///
+    /// # Errors
+    /// No such process, not permitted, already traced, unsupported.
+    pub fn attach(pid: i32) -> Result<Self, TargetError> {
+        let memory = permission::open_memory(pid)?;
+        let isa = Isa::X86_64;
+        let mut process = Self {
+            pid,
+            isa,
+            tasks: BTreeMap::new(),
+            early: BTreeMap::new(),
+            memory,
+            gate: None,
+            poke: force_poke(),
+        };
+        while process.seize_new()? > 0 {}
+        Ok(process)
+    }
+
+    /// Takes over a child that the kernel attached for us (fork with tracing): it will report a first stop.
+    ///
+    /// # Errors
+    /// When its memory cannot be opened.
+    pub fn auto_attached(pid: i32) -> Result<Self, TargetError> {
+        let mut tasks = BTreeMap::new();
+        tasks.insert(Tid(pid), State::Running(Running::auto_attached(pid)));
+        let memory = permission::open_memory(pid)?;
+        Ok(Self {
+            pid,
+            isa: Isa::X86_64,
+            tasks,
+            early: BTreeMap::new(),
+            memory,
+            gate: None,
+            poke: force_poke(),
+        })
+    }
+
+    /// The process's number.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Keeps a stop that waitpid gave for a task whose maker has not reported it yet.
+    pub fn note_early(&mut self, tid: Tid, wait: Wait) {
+        self.early.insert(tid, wait);
+    }
+
+    /// Notes what waitpid said of a task.
+    pub fn note(&mut self, tid: Tid, wait: Wait) -> Event {
+        match wait {
+            Wait::Exited(_) | Wait::Killed(_) => {
+                self.tasks.remove(&tid);
+            }
+            _ => self.set_stopped(tid),
+        }
+        self.event(tid, wait)
+    }
+
+    fn set_stopped(&mut self, tid: Tid) {
+        let state = self.tasks.entry(tid).or_insert(State::Gone);
+        *state = match std::mem::replace(state, State::Gone) {
+            State::Running(running) => State::Stopped(running.into_stopped()),
+            State::Stopped(stopped) => State::Stopped(stopped),
+            // Reported by waitpid for a task not seen before: the kernel attached it.
+            State::Gone => State::Stopped(Running::auto_attached(tid.0).into_stopped()),
+        };
+    }
+
+    fn event(&self, tid: Tid, wait: Wait) -> Event {
+        let task = |message: u64| Tid(i32::try_from(message).unwrap_or(0));
+        match wait {
+            Wait::Interrupted => Event::Interrupted,
+            Wait::GroupStop(signal) => Event::GroupStop(signal),
+            Wait::Signal(signal) => Event::Signal(
+                self.stopped(tid)
+                    .and_then(|stopped| stopped.siginfo().map_err(system("PTRACE_GETSIGINFO")))
+                    .unwrap_or_else(|_| SigInfo::new(signal, 0, 0)),
+            ),
+            Wait::Syscall => Event::Syscall,
+            Wait::Event(libc::PTRACE_EVENT_CLONE, message) => Event::Clone(task(message)),
+            Wait::Event(libc::PTRACE_EVENT_FORK, message) => Event::Fork(task(message)),
+            Wait::Event(libc::PTRACE_EVENT_VFORK, message) => Event::Vfork(task(message)),
+            Wait::Event(libc::PTRACE_EVENT_EXEC, message) => Event::Exec(task(message)),
+            Wait::Event(..) => Event::Interrupted,
+            Wait::Exited(status) => Event::Exited(status),
+            Wait::Killed(signal) => Event::Killed(signal),
+        }
+    }
+
+    fn stopped(&self, tid: Tid) -> Result<&Stopped, TargetError> {
+        match self.tasks.get(&tid) {
+            Some(State::Stopped(stopped)) => Ok(stopped),
+            _ => Err(TargetError::Gone { tid }),
+        }
+    }
+
+    /// Resumes a stopped task by `how`, keeping its type-state.
+    fn transition(
+        &mut self,
+        tid: Tid,
+        how: impl FnOnce(Stopped) -> io::Result<Running>,
+    ) -> Result<(), TargetError> {
+        let state = self.tasks.get_mut(&tid).ok_or(TargetError::Gone { tid })?;
+        match std::mem::replace(state, State::Gone) {
+            State::Stopped(stopped) => match how(stopped) {
+                Ok(running) => {
+                    *state = State::Running(running);
+                    Ok(())
+                }
+                // ESRCH: killed under our hands. Its exit is still reported by waitpid.
+                Err(_) => {
+                    *state = State::Running(Running::auto_attached(tid.0));
+                    Err(TargetError::Gone { tid })
+                }
+            },
+            other => {
+                *state = other;
+                Ok(())
+            }
+        }
+    }
+
+    fn poke_text(&mut self, address: Address, bytes: &[u8]) -> io::Result<()> {
+        let gone = || io::Error::from_raw_os_error(libc::ESRCH);
+        let stopped = self
+            .tasks
+            .values()
+            .find_map(|state| if let State::Stopped(stopped) = state { Some(stopped) } else { None })
+            .ok_or_else(gone)?;
+        // Whole words, the first and last completed from what is there.
+        let first = address.0 & !7;
+        let words = (address.0 + bytes.len() as u64).next_multiple_of(8) - first;
+        let mut buffer = vec![0_u8; usize::try_from(words).map_err(|_| gone())?];
+        self.memory.read_exact_at(&mut buffer, first)?;
+        let skip = usize::try_from(address.0 - first).map_err(|_| gone())?;
+        buffer[skip..skip + bytes.len()].copy_from_slice(bytes);
+        for (at, word) in (first..).step_by(8).zip(buffer.chunks_exact(8)) {
+            stopped.poke(at, u64::from_ne_bytes(word.try_into().unwrap_or([0; 8])))?;
+        }
+        Ok(())
+    }
+}
+
+/// Tests force the fallback by this variable: nothing else shows a machine where /proc/PID/mem is restricted.
+fn force_poke() -> bool {
+    std::env::var_os("XOL_FORCE_POKE").is_some()
+}
+
+impl Target for Process {
+    fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { threads: true, shared_memory: true, signals: true, write_running: !self.poke }
+    }
+
+    fn tasks(&self) -> Vec<Tid> {
+        self.tasks.keys().copied().collect()
+    }
+
+    fn is_stopped(&self, tid: Tid) -> bool {
+        matches!(self.tasks.get(&tid), Some(State::Stopped(_)))
+    }
+
+    fn seize_new(&mut self) -> Result<usize, TargetError> {
+        let entries = fs::read_dir(format!("/proc/{}/task", self.pid))
+            .map_err(|_| TargetError::NoSuchProcess { pid: self.pid })?;
+        let mut seized = 0;
+        for entry in entries.flatten() {
+            let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Tid) else {
+                continue;
+            };
+            if self.tasks.contains_key(&tid) {
+                continue;
+            }
+            match ptrace::seize(tid.0) {
+                Ok(running) => {
+                    self.tasks.insert(tid, State::Running(running));
+                    seized += 1;
+                }
+                // EPERM for a thread whose maker is traced already: the kernel attached it before we looked.
+                Err(_) if !self.tasks.is_empty() => {}
+                Err(error) => return Err(permission::explain(self.pid, &error)),
+            }
+        }
+        Ok(seized)
+    }
+
+    fn adopt(&mut self, tid: Tid) {
+        self.tasks.entry(tid).or_insert_with(|| State::Running(Running::auto_attached(tid.0)));
+    }
+
+    fn forget(&mut self, tid: Tid) {
+        self.tasks.remove(&tid);
+    }
+
+    fn wait(&mut self, tid: Tid, deadline: Instant) -> Result<Option<Event>, TargetError> {
+        if let Some(wait) = self.early.remove(&tid) {
+            return Ok(Some(self.note(tid, wait)));
+        }
+        loop {
+            match ptrace::try_wait(tid.0) {
+                Ok(Some((_, wait))) => return Ok(Some(self.note(tid, wait))),
+                Ok(None) => {
+                    if !poll::wait_for_child(deadline) && Instant::now() >= deadline {
+                        return Ok(None);
+                    }
+                }
+                Err(_) => {
+                    self.tasks.remove(&tid);
+                    return Err(TargetError::Gone { tid });
+                }
+            }
+        }
+    }
+
+    fn interrupt(&mut self, tid: Tid) -> Result<(), TargetError> {
+        match self.tasks.get(&tid) {
+            Some(State::Running(running)) => running.interrupt(),
+            Some(State::Stopped(stopped)) => stopped.interrupt(),
+            _ => return Err(TargetError::Gone { tid }),
+        }
+        .map_err(|_| TargetError::Gone { tid })
+    }
+
+    fn resume(&mut self, tid: Tid, how: Resume) -> Result<(), TargetError> {
+        self.transition(tid, |stopped| match how {
+            Resume::Run(signal) => stopped.cont(signal),
+            Resume::Listen => stopped.listen(),
+        })
+    }
+
+    fn detach(&mut self, tid: Tid, signal: i32) -> Result<(), TargetError> {
+        match self.tasks.remove(&tid) {
+            Some(State::Stopped(stopped)) => stopped.detach(signal).map_err(|_| TargetError::Gone { tid }),
+            _ => Err(TargetError::Gone { tid }),
+        }
+    }
+
+    fn registers(&self, tid: Tid) -> Result<Registers, TargetError> {
+        let bytes = self.stopped(tid)?.registers().map_err(|_| TargetError::Gone { tid })?;
+        let len = bytes.len();
+        Registers::new(bytes).ok_or_else(|| TargetError::Unsupported {
+            pid: self.pid,
+            why: format!("its threads have a register set of {len} bytes, not a 64-bit x86 one"),
+        })
+    }
+
+    fn set_registers(&mut self, tid: Tid, registers: &Registers) -> Result<(), TargetError> {
+        self.stopped(tid)?.set_registers(registers.bytes()).map_err(|_| TargetError::Gone { tid })
+    }
+
+    fn set_siginfo(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
+        self.stopped(tid)?.set_siginfo(info).map_err(|_| TargetError::Gone { tid })
+    }
+
+    fn pending(&self, tid: Tid) -> Result<Vec<SigInfo>, TargetError> {
+        self.stopped(tid)?.pending().map_err(|_| TargetError::Gone { tid })
+    }
+
+    fn signal_mask(&self, tid: Tid) -> Result<u64, TargetError> {
+        self.stopped(tid)?.signal_mask().map_err(|_| TargetError::Gone { tid })
+    }
+
+    fn set_signal_mask(&mut self, tid: Tid, mask: u64) -> Result<(), TargetError> {
+        self.stopped(tid)?.set_signal_mask(mask).map_err(|_| TargetError::Gone { tid })
+    }
+
+    fn signal_fields(&self, tid: Tid) -> Result<SignalFields, TargetError> {
+        let text =
+            fs::read_to_string(format!("/proc/{tid}/status")).map_err(|_| TargetError::Gone { tid })?;
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name))
+                .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
+                .unwrap_or(0)
+        };
+        Ok(SignalFields { blocked: field("SigBlk:"), ignored: field("SigIgn:"), caught: field("SigCgt:") })
+    }
+
+    fn blocked_at(&self, tid: Tid) -> Option<Address> {
+        // "nr args... sp pc", "running", or "-1 sp pc" (Documentation/filesystems/proc.rst).
+        let text = fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
+        let pc = text.split_whitespace().last()?.strip_prefix("0x")?;
+        u64::from_str_radix(pc, 16).ok().map(Address)
+    }
+
+    fn state(&self, tid: Tid) -> char {
+        fs::read_to_string(format!("/proc/{tid}/stat"))
+            .ok()
+            .and_then(|text| text.rsplit_once(')').and_then(|(_, rest)| rest.trim().chars().next()))
+            .unwrap_or('X')
+    }
+
+    fn read(&self, address: Address, buffer: &mut [u8]) -> Result<(), TargetError> {
+        let len = buffer.len();
+        self.memory.read_exact_at(buffer, address.0).map_err(|error| TargetError::Memory {
+            verb: "read".to_owned(),
+            address,
+            len,
+            source: error.into(),
+        })
+    }
+
+    fn write(&mut self, address: Address, bytes: &[u8]) -> Result<(), TargetError> {
+        let direct = if self.poke {
+            Err(io::Error::from_raw_os_error(libc::EACCES))
+        } else {
+            self.memory.write_all_at(bytes, address.0)
+        };
+        direct.or_else(|_| self.poke_text(address, bytes)).map_err(|error| TargetError::Memory {
+            verb: "write".to_owned(),
+            address,
+            len: bytes.len(),
+            source: error.into(),
+        })
+    }
+
+    fn mappings(&self) -> Result<Vec<Mapping>, TargetError> {
+        let text = fs::read(format!("/proc/{}/maps", self.pid)).map_err(system("reading /proc/PID/maps"))?;
+        Ok(symbols::maps::parse(&text))
+    }
+
+    fn call(&mut self, tid: Tid, calls: &[Call]) -> Result<Vec<i64>, TargetError> {
+        inject::run(self, tid, calls)
+    }
+
+    fn group(&self) -> i32 {
+        self.pid
+    }
+
+    fn is_thread(&self, tid: Tid) -> bool {
+        fs::metadata(format!("/proc/{}/task/{tid}", self.pid)).is_ok()
+    }
+
+    fn shares_memory(&self, tid: Tid) -> bool {
+        process::same_address_space(self.pid, tid.0).unwrap_or(false)
+    }
+
+    fn child(&mut self, tid: Tid) -> Result<Self, TargetError> {
+        let mut child = Self::auto_attached(tid.0)?;
+        if let Some(wait) = self.early.remove(&tid) {
+            child.early.insert(tid, wait);
+        }
+        Ok(child)
+    }
+
+    fn exec_done(&mut self) -> Result<(), TargetError> {
+        self.tasks.retain(|tid, _| tid.0 == self.pid);
+        self.memory = permission::open_memory(self.pid)?;
+        self.gate = None;
+        Ok(())
+    }
+
+    fn take_file(&mut self, fd: i32) -> Result<File, TargetError> {
+        let pidfd = process::pidfd_open(self.pid).map_err(system("pidfd_open"))?;
+        process::pidfd_getfd(&pidfd, fd).map_err(system("pidfd_getfd"))
+    }
+}
+
+/// Looks at an untraced process: its mappings, and a way to read its memory.
+///
+/// # Errors
+/// No such process, or not permitted.
+pub fn peek<R>(
+    pid: i32,
+    look: impl FnOnce(&[Mapping], &mut dyn FnMut(Address, &mut [u8]) -> bool) -> R,
+) -> Result<R, TargetError> {
+    let text = fs::read(format!("/proc/{pid}/maps")).map_err(|error| permission::explain(pid, &error))?;
+    let memory = File::open(format!("/proc/{pid}/mem")).map_err(|error| permission::explain(pid, &error))?;
+    let mappings = symbols::maps::parse(&text);
+    Ok(look(&mappings, &mut |at, buffer| memory.read_exact_at(buffer, at.0).is_ok()))
+}
+
+/// Opens /proc/PID/mem for reading and writing.
+fn open_rw(pid: i32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"))
+}

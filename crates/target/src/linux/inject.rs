@@ -1,0 +1,125 @@
+//! System calls made by a stopped thread of the target on our behalf.
+//!
+//! Driven by system-call stops, never by single steps: a step's SIGTRAP destroys the program's own SIGTRAP action
+//! where the thread blocks or ignores it (kernel/signal.c, `force_sig_info_to_task`).
+
+use std::time::Instant;
+
+use insn::Address;
+
+use super::{Process, TRANSITION};
+use crate::error::TargetError;
+use crate::registers::Registers;
+use crate::seam::{Call, Event, Resume, Target, Tid};
+
+/// A thread on loan: its registers and mask come back when this is finished.
+struct Loan<'a> {
+    process: &'a mut Process,
+    tid: Tid,
+    registers: Registers,
+    mask: u64,
+}
+
+/// See [`Target::call`].
+pub(super) fn run(process: &mut Process, tid: Tid, calls: &[Call]) -> Result<Vec<i64>, TargetError> {
+    let gate = process.find_gate()?;
+    let mut loan = Loan::take(process, tid)?;
+    let results: Result<Vec<_>, _> = calls.iter().map(|call| loan.call(gate, call)).collect();
+    loan.give_back()?;
+    results
+}
+
+impl<'a> Loan<'a> {
+    fn take(process: &'a mut Process, tid: Tid) -> Result<Self, TargetError> {
+        let registers = process.registers(tid)?;
+        let mask = process.signal_mask(tid)?;
+        // No signal may come between: its handler would run with the registers of our call.
+        process.set_signal_mask(tid, u64::MAX)?;
+        Ok(Self { process, tid, registers, mask })
+    }
+
+    fn call(&mut self, gate: Address, call: &Call) -> Result<i64, TargetError> {
+        let abi = &self.registers.isa().abi().syscall;
+        let mut registers = self.registers.clone();
+        registers.set_pc(gate);
+        registers.set(abi.number, call.number);
+        for (slot, argument) in abi.arguments.iter().zip(call.arguments) {
+            registers.set(*slot, argument);
+        }
+        if let Some(original) = abi.original_number {
+            registers.set(original, u64::MAX);
+        }
+        self.process.set_registers(self.tid, &registers)?;
+        self.to_syscall_stop()?;
+        self.to_syscall_stop()?;
+        let result = self.process.registers(self.tid)?.get(abi.result);
+        Ok(result.cast_signed())
+    }
+
+    /// On to the next entry or exit of a system call.
+    fn to_syscall_stop(&mut self) -> Result<(), TargetError> {
+        loop {
+            self.process.transition(self.tid, super::Stopped::cont_to_syscall)?;
+            match self.wait()? {
+                Event::Syscall => return Ok(()),
+                Event::Exited(_) | Event::Killed(_) => return Err(TargetError::Gone { tid: self.tid }),
+                _ => {}
+            }
+        }
+    }
+
+    fn wait(&mut self) -> Result<Event, TargetError> {
+        let gone = TargetError::Gone { tid: self.tid };
+        self.process.wait(self.tid, Instant::now() + TRANSITION)?.ok_or(gone)
+    }
+
+    /// Restores mask and registers, and brings the thread to an interrupt stop: behind a system-call stop the kernel
+    /// would not look at a restored "restart this call" (-516 in rax), behind `get_signal` it does
+    /// (arch/x86/kernel/signal.c, `arch_do_signal_or_restart`).
+    fn give_back(self) -> Result<(), TargetError> {
+        let Self { process, tid, registers, mask } = self;
+        process.set_registers(tid, &registers)?;
+        process.set_signal_mask(tid, mask)?;
+        loop {
+            process.interrupt(tid)?;
+            process.resume(tid, Resume::Run(0))?;
+            let event = process.wait(tid, Instant::now() + TRANSITION)?;
+            match event {
+                Some(Event::Interrupted | Event::GroupStop(_)) => return Ok(()),
+                Some(Event::Exited(_) | Event::Killed(_)) | None => return Err(TargetError::Gone { tid }),
+                // The interrupt trap is served before signals are dequeued, so nothing else is expected here; a stop
+                // that is one all the same swallowed the interrupt: ask again.
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+impl Process {
+    /// A system-call instruction of the target: the vDSO's, else any in its text.
+    fn find_gate(&mut self) -> Result<Address, TargetError> {
+        if let Some(gate) = self.gate {
+            return Ok(gate);
+        }
+        let needle = self.isa.abi().syscall.instruction;
+        let mut mappings = self.mappings()?;
+        mappings.retain(|mapping| mapping.executable && mapping.readable);
+        mappings.sort_by_key(|mapping| mapping.path.as_deref() != Some("[vdso]"));
+        for mapping in &mappings {
+            let len = usize::try_from(mapping.range.end - mapping.range.start).unwrap_or(0).min(64 << 20);
+            let mut text = vec![0; len];
+            if self.read(mapping.range.start, &mut text).is_err() {
+                continue;
+            }
+            if let Some(at) = text.windows(needle.len()).position(|window| window == needle) {
+                let gate = mapping.range.start + at as u64;
+                self.gate = Some(gate);
+                return Ok(gate);
+            }
+        }
+        Err(TargetError::Unsupported {
+            pid: self.pid,
+            why: "no system-call instruction was found in its text".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,38 @@
+//! Taking out what a killed xol left in a process: by `xol detach`, and by the front when its holder dies.
+
+use coherence::Architecture;
+use insn::Address;
+
+use crate::area::{self, Description};
+use crate::engine::{Engine, Left};
+use crate::error::TargetError;
+use crate::linux::{self, Process};
+use crate::sys::{poll, process};
+
+/// Seizes the process, restores its text by the area's description of itself, unmaps the area and lets go.
+/// Gives the number of patches found, and what was left.
+///
+/// # Errors
+/// Not permitted, traced by another, or it did not stop.
+pub fn recover(pid: i32) -> Result<(usize, Left), TargetError> {
+    poll::block_child_signal();
+    let target = Process::attach(pid)?;
+    let mut engine = Engine::new(target, coherence::description(Architecture::X86), process::identity());
+    let found = engine.adopt_leftovers()?;
+    let left = engine.leave()?;
+    Ok((found, left))
+}
+
+/// The areas that a xol left (or has) in a process: where their descriptions are, and what they say.
+///
+/// # Errors
+/// No such process, or not permitted.
+pub fn find(pid: i32) -> Result<Vec<(Address, Description)>, TargetError> {
+    linux::peek(pid, area::find)
+}
+
+/// Whether the process that a description names as its owner still lives.
+#[must_use]
+pub fn is_owner_alive(description: &Description) -> bool {
+    process::start_time(description.owner) == Some(description.owner_start)
+}

@@ -1,0 +1,228 @@
+//! The seam: everything above `sys` speaks to a process through [`Target`].
+//!
+//! Three implementations: ptrace ([`crate::linux`]), memory only for tests ([`crate::fake`]), and later the GDB remote
+//! protocol. Methods that need a stopped thread fail with [`TargetError::Gone`] or `System` when it runs or is gone.
+
+use std::fmt;
+use std::time::Instant;
+
+use insn::{Address, Isa};
+use serde::{Deserialize, Serialize};
+use symbols::maps::Mapping;
+
+use crate::error::TargetError;
+use crate::registers::Registers;
+use crate::sys::ptrace::SigInfo;
+
+/// A thread, by the kernel's number for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Tid(pub i32);
+
+impl fmt::Debug for Tid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Tid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happened to a thread. It stands still until resumed, but for the last two.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// Stopped because we asked, or a new thread's first stop.
+    Interrupted,
+    /// The whole process is stopped by job control.
+    GroupStop(i32),
+    /// About to receive this signal.
+    Signal(SigInfo),
+    /// At a system call's entry or exit.
+    Syscall,
+    /// Made a new task that shares the address space as a thread.
+    Clone(Tid),
+    /// Made a new process.
+    Fork(Tid),
+    /// Made a new process and waits for its exec or end.
+    Vfork(Tid),
+    /// Replaced the address space; the thread had this number before.
+    Exec(Tid),
+    /// Ended with this status.
+    Exited(i32),
+    /// Ended by this signal.
+    Killed(i32),
+}
+
+/// How a stopped thread goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// Run; deliver the signal unless 0.
+    Run(i32),
+    /// Stay in the group-stop, but report its end.
+    Listen,
+}
+
+/// What a kind of target can do: asked for, not assumed.
+#[derive(Clone, Copy, Debug)]
+pub struct Capabilities {
+    /// Threads are reported and controlled one by one.
+    pub threads: bool,
+    /// The tracer can share memory with the target.
+    pub shared_memory: bool,
+    /// Signals are seen before they are delivered.
+    pub signals: bool,
+    /// Text can be written while the threads run.
+    pub write_running: bool,
+}
+
+/// The signal fields of /proc/PID/status: bit n-1 for signal n.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalFields {
+    /// Blocked in this thread.
+    pub blocked: u64,
+    /// Ignored by the process.
+    pub ignored: u64,
+    /// Caught by handlers of the process.
+    pub caught: u64,
+}
+
+/// A system call to be made by a stopped thread of the target.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// For messages.
+    pub name: &'static str,
+    /// Its number.
+    pub number: u64,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+}
+
+/// One traced address space with its threads.
+pub trait Target {
+    /// The ISA of its tasks.
+    fn isa(&self) -> Isa;
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The tasks known to share the address space.
+    fn tasks(&self) -> Vec<Tid>;
+    /// Whether the task stands still.
+    fn is_stopped(&self, tid: Tid) -> bool;
+    /// Begins tracing threads that appeared unseen; how many.
+    ///
+    /// # Errors
+    /// What prevents it.
+    fn seize_new(&mut self) -> Result<usize, TargetError>;
+    /// Adds a task that the kernel attached for us.
+    fn adopt(&mut self, tid: Tid);
+    /// Drops a task that is gone or no longer ours.
+    fn forget(&mut self, tid: Tid);
+
+    /// Waits for a thread's next event; `None` at the deadline.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`] when there is nothing to wait for.
+    fn wait(&mut self, tid: Tid, deadline: Instant) -> Result<Option<Event>, TargetError>;
+    /// Asks a thread to stop.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`].
+    fn interrupt(&mut self, tid: Tid) -> Result<(), TargetError>;
+    /// Lets a stopped thread go on.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`].
+    fn resume(&mut self, tid: Tid, how: Resume) -> Result<(), TargetError>;
+    /// Lets go of a stopped thread.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`].
+    fn detach(&mut self, tid: Tid, signal: i32) -> Result<(), TargetError>;
+
+    /// Registers of a stopped thread.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`].
+    fn registers(&self, tid: Tid) -> Result<Registers, TargetError>;
+    /// Sets the registers of a stopped thread.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`].
+    fn set_registers(&mut self, tid: Tid, registers: &Registers) -> Result<(), TargetError>;
+    /// Replaces the siginfo that a thread is about to receive.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`].
+    fn set_siginfo(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError>;
+    /// Signals queued to a stopped thread.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`].
+    fn pending(&self, tid: Tid) -> Result<Vec<SigInfo>, TargetError>;
+    /// The signal mask of a stopped thread.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`].
+    fn signal_mask(&self, tid: Tid) -> Result<u64, TargetError>;
+    /// Sets the signal mask of a stopped thread.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`].
+    fn set_signal_mask(&mut self, tid: Tid, mask: u64) -> Result<(), TargetError>;
+    /// Masks and dispositions as the kernel tells them.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`].
+    fn signal_fields(&self, tid: Tid) -> Result<SignalFields, TargetError>;
+    /// Where a thread that does not answer will go on in user mode, if it is blocked in the kernel.
+    fn blocked_at(&self, tid: Tid) -> Option<Address>;
+    /// The state letter of a thread (`R`, `S`, `D`, `Z`, ...).
+    fn state(&self, tid: Tid) -> char;
+
+    /// Fills `buffer` from target memory.
+    ///
+    /// # Errors
+    /// [`TargetError::Memory`].
+    fn read(&self, address: Address, buffer: &mut [u8]) -> Result<(), TargetError>;
+    /// Writes target memory, text included.
+    ///
+    /// # Errors
+    /// [`TargetError::Memory`].
+    fn write(&mut self, address: Address, bytes: &[u8]) -> Result<(), TargetError>;
+    /// What is mapped.
+    ///
+    /// # Errors
+    /// What prevents reading it.
+    fn mappings(&self) -> Result<Vec<Mapping>, TargetError>;
+    /// Makes a stopped thread carry out system calls; it stands afterwards as before, its own interrupted call to be
+    /// restarted. One result per call: the kernel's raw answer.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`].
+    fn call(&mut self, tid: Tid, calls: &[Call]) -> Result<Vec<i64>, TargetError>;
+    /// The process's number (thread group).
+    fn group(&self) -> i32;
+    /// Whether the task is a thread of the process (not another process that shares its memory).
+    fn is_thread(&self, tid: Tid) -> bool;
+    /// Whether the process `tid`, just made by the target, shares its memory.
+    fn shares_memory(&self, tid: Tid) -> bool;
+    /// The process `tid`, just made by the target, as a target of its own: it has yet to report its first stop.
+    ///
+    /// # Errors
+    /// [`TargetError::NoSuchProcess`] when it is gone.
+    fn child(&mut self, tid: Tid) -> Result<Self, TargetError>
+    where
+        Self: Sized;
+    /// The process replaced its address space: only its leader is left.
+    ///
+    /// # Errors
+    /// What prevents reaching the new one.
+    fn exec_done(&mut self) -> Result<(), TargetError>;
+    /// Opens the target's file descriptor `fd` for ourselves.
+    ///
+    /// # Errors
+    /// What prevents it.
+    fn take_file(&mut self, fd: i32) -> Result<std::fs::File, TargetError>;
+}

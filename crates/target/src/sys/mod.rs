@@ -1,0 +1,7 @@
+//! System calls: the trusted base. Each module that allows `unsafe` opens with a `# Safety` chapter.
+
+pub mod clock;
+pub mod poll;
+pub mod process;
+pub mod ptrace;
+pub mod shared;

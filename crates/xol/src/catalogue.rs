@@ -1,0 +1,225 @@
+//! What can be probed: the places a PROBE means, in files and in what a process has mapped.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use symbols::demangle::demangle;
+use symbols::frames::frames;
+use symbols::path::{self, Files, PathError};
+use symbols::resolve::{Match, ResolveError, resolve};
+use symbols::spec::{Kind, SpecError};
+use symbols::{ElfError, FileAddress, Image, Spec, Symbols};
+use thiserror::Error;
+
+use crate::files::System;
+
+/// Something that can be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its canonical name, ready to be given to `stat`.
+    pub probe: String,
+    /// Its virtual address as `nm` prints it.
+    pub file_address: FileAddress,
+    /// Bytes of the symbol; 0 if not known.
+    pub size: u64,
+    /// Its symbol as the programmer wrote it, where that is mangled in the file.
+    pub demangled: Option<String>,
+}
+
+/// Why a PROBE means nothing.
+#[derive(Debug, Error)]
+pub enum LookupError {
+    /// It is badly written.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A kind of probe that is not built yet.
+    #[error("{0} probes are not available yet")]
+    Kind(Kind),
+    /// Its PATH means no file.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The process cannot be looked at.
+    #[error("cannot look at process {pid}: {source}")]
+    Process {
+        /// Its number.
+        pid: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is no program or library.
+    #[error("{}: {source}", path.display())]
+    Elf {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ElfError,
+    },
+    /// The NAME means nothing in the file.
+    #[error("{}: {source}", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ResolveError,
+    },
+}
+
+impl LookupError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Spec(error) => Some(format!("it goes wrong here:\n{}", error.pointed())),
+            Self::Process { source, pid } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(format!("`xol doctor -p {pid}` says what would permit it"))
+            }
+            Self::Name { source: ResolveError::NotFound { .. }, path } => {
+                Some(format!("`xol list '{}:*'` shows what is there", path.display()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the command was used wrongly, rather than well and in vain.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Spec(_) | Self::Kind(_))
+    }
+}
+
+/// The system as seen by `pid`, or by xol itself.
+///
+/// # Errors
+/// [`LookupError::Process`].
+pub fn system(pid: Option<u32>) -> Result<System, LookupError> {
+    pid.map_or(Ok(System::here()), |pid| {
+        System::of_process(pid).map_err(|source| LookupError::Process { pid, source })
+    })
+}
+
+/// Reads the text of a PROBE of a kind that exists.
+///
+/// # Errors
+/// [`LookupError::Spec`], [`LookupError::Kind`].
+pub fn parse(text: &str) -> Result<Spec, LookupError> {
+    let spec = Spec::parse(text)?;
+    match spec.kind {
+        Kind::Uprobe => Ok(spec),
+        kind => Err(LookupError::Kind(kind)),
+    }
+}
+
+/// The bytes of a program or library, by its path without links.
+#[derive(Clone, Debug)]
+pub struct Binary {
+    /// As the target sees it.
+    pub path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Binary {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`LookupError::Read`].
+    pub fn read(system: &System, path: &Path) -> Result<Self, LookupError> {
+        let read = || Ok(Self { path: system.real_path(path)?, bytes: system.read(path)? });
+        read().map_err(|source| LookupError::Read { path: path.to_owned(), source })
+    }
+
+    /// What is in it.
+    ///
+    /// # Errors
+    /// [`LookupError::Elf`].
+    pub fn image(&self) -> Result<Image<'_>, LookupError> {
+        let image = Image::parse(&self.bytes);
+        let checked = image.and_then(|image| image.isa().map(|_| image));
+        checked.map_err(|source| LookupError::Elf { path: self.path.clone(), source })
+    }
+
+    /// The canonical name of a place in it.
+    #[must_use]
+    pub fn probe(&self, place: &Match) -> String {
+        Spec::canonical(Kind::Uprobe, &self.path.to_string_lossy(), place.name()).text
+    }
+}
+
+/// The files that a PROBE's PATH means.
+///
+/// # Errors
+/// [`LookupError`]: it means none, or one cannot be read.
+pub fn binaries(system: &System, spec: &Spec) -> Result<Vec<Binary>, LookupError> {
+    let found = path::find(system, &spec.path)?;
+    found.files.iter().map(|path| Binary::read(system, path)).collect()
+}
+
+/// Everything that `spec` means. Of several files one must have the name; others may lack it, and `*` passes over
+/// mapped files that cannot be read as programs.
+///
+/// # Errors
+/// [`LookupError`].
+pub fn list(system: &System, spec: &Spec) -> Result<Vec<Entry>, LookupError> {
+    let mut entries = Vec::new();
+    let mut missed = None;
+    for path in path::find(system, &spec.path)?.files {
+        match entries_of(system, &path, spec) {
+            Ok(more) => entries.extend(more),
+            Err(error) => missed = missed.or(Some(error)),
+        }
+    }
+    match missed {
+        Some(error) if entries.is_empty() => Err(error),
+        _ => Ok(entries),
+    }
+}
+
+fn entries_of(system: &System, path: &Path, spec: &Spec) -> Result<Vec<Entry>, LookupError> {
+    let binary = Binary::read(system, path)?;
+    let entry = |place: &Match| Entry {
+        probe: binary.probe(place),
+        file_address: place.file_address,
+        size: place.size,
+        demangled: place.symbol.as_deref().and_then(demangle).map(|name| name.full),
+    };
+    Ok(places(&binary, spec)?.iter().map(entry).collect())
+}
+
+/// The places that `spec`'s NAME means in one file.
+///
+/// # Errors
+/// [`LookupError`].
+pub fn places(binary: &Binary, spec: &Spec) -> Result<Vec<Match>, LookupError> {
+    let image = binary.image()?;
+    let symbols = Symbols::read(&image, &frames(&image));
+    resolve(&image, &symbols, &spec.name)
+        .map_err(|source| LookupError::Name { path: binary.path.clone(), source })
+}
+
+/// The files with code that a process has mapped, and how many functions each names.
+///
+/// # Errors
+/// Per file: [`LookupError`]; others are not affected.
+pub fn mapped(system: &System) -> Vec<(PathBuf, Result<u64, LookupError>)> {
+    let count = |path: &Path| {
+        let binary = Binary::read(system, path)?;
+        let image = binary.image()?;
+        Ok(Symbols::read(&image, &frames(&image)).functions().count() as u64)
+    };
+    system
+        .mapped()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|file| {
+            let counted = count(&file.path);
+            (file.path, counted)
+        })
+        .collect()
+}

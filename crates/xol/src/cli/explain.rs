@@ -1,0 +1,69 @@
+//! `xol explain`: how a site would be probed, and why.
+
+use xol::catalogue;
+use xol::explain::{Explanation, Instruction, explain};
+
+use super::args::ExplainArgs;
+use super::failure::Failure;
+use crate::show::explain::{lines, mechanism, name};
+use crate::show::json::{self, Hex, HexBytes, Line};
+use crate::show::output::Output;
+
+pub(crate) fn run(args: &ExplainArgs) -> Result<u8, Failure> {
+    let spec = catalogue::parse(&args.probe)?;
+    let system = catalogue::system(args.pid)?;
+    let mut output = Output::open(args.output.output.as_deref())?;
+    for (number, explanation) in explain(&system, &spec)?.iter().enumerate() {
+        if args.output.json {
+            output.json(&Line::Explain(to_json(explanation)))?;
+            continue;
+        }
+        if number > 0 {
+            output.line("")?;
+        }
+        output.lines(&lines(explanation, output.colours()))?;
+    }
+    output.flush()?;
+    Ok(0)
+}
+
+fn to_json(explanation: &Explanation) -> json::Explain<'_> {
+    let placed = explanation.placed.as_ref();
+    let interior = placed.map(|placed| placed.interior.as_slice()).unwrap_or_default();
+    let rejected = explanation.rejected.iter();
+    json::Explain {
+        probe: &explanation.probe,
+        address: Hex(explanation.address.0),
+        file_address: Hex(explanation.file_address.0),
+        assumed: explanation.is_assumed,
+        mechanism: mechanism(explanation),
+        reason: explanation.refused.as_deref(),
+        displaced: listing(&explanation.displaced),
+        written: HexBytes(placed.map(|placed| placed.written.as_slice()).unwrap_or_default()),
+        stub: listing(placed.map(|placed| placed.stub.as_slice()).unwrap_or_default()),
+        interior: interior
+            .iter()
+            .map(|byte| json::Interior { address: Hex(byte.address.0), byte: Hex(byte.byte.into()) })
+            .collect(),
+        coherence: explanation
+            .coherence
+            .iter()
+            .map(|step| format!("{}: {}, because {}", step.situation, step.text, step.why))
+            .collect(),
+        rejected: rejected
+            .map(|(mechanism, reason)| json::Rejected { mechanism: name(*mechanism), reason })
+            .collect(),
+        notes: &explanation.notes,
+    }
+}
+
+fn listing(instructions: &[Instruction]) -> Vec<json::Instruction<'_>> {
+    instructions
+        .iter()
+        .map(|Instruction { address, bytes, text }| json::Instruction {
+            address: Hex(address.0),
+            bytes: HexBytes(bytes),
+            text,
+        })
+        .collect()
+}

@@ -1,0 +1,59 @@
+//! `xol list`: what can be probed.
+
+use xol::catalogue::{self, LookupError};
+use xol::files::System;
+
+use super::args::ListArgs;
+use super::failure::Failure;
+use crate::show::json::{Hex, Line};
+use crate::show::name::printable;
+use crate::show::number::thousands;
+use crate::show::output::{Notes, Output};
+
+pub(crate) fn run(args: &ListArgs) -> Result<u8, Failure> {
+    // A badly written pattern is wrong usage, whatever the process is.
+    let spec = args.pattern.as_deref().map(catalogue::parse).transpose()?;
+    let system = catalogue::system(args.pid)?;
+    let mut output = Output::open(args.output.output.as_deref())?;
+    match spec {
+        Some(spec) => {
+            for entry in catalogue::list(&system, &spec)? {
+                print_entry(&entry, args.output.json, &mut output)?;
+            }
+        }
+        None => print_files(&system, args, &mut output)?,
+    }
+    output.flush()?;
+    Ok(0)
+}
+
+/// One PROBE a line, ready to be given to `stat`.
+fn print_entry(entry: &catalogue::Entry, json: bool, output: &mut Output) -> Result<(), Failure> {
+    match json {
+        true => output.json(&Line::List {
+            probe: &entry.probe,
+            file_address: Hex(entry.file_address.0),
+            size: entry.size,
+            demangled: entry.demangled.as_deref(),
+        }),
+        false => output.line(&printable(&entry.probe)),
+    }
+}
+
+/// The mapped files, with how many functions each names.
+fn print_files(system: &System, args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
+    let mut notes = Notes::new(args.output.quiet);
+    for (path, counted) in catalogue::mapped(system) {
+        let path = path.to_string_lossy();
+        match counted {
+            Ok(functions) if args.output.json => output.json(&Line::File { path: &path, functions })?,
+            Ok(functions) => output.line(&format!("{:>9}  {}", thousands(functions), printable(&path)))?,
+            Err(error) => notes.note(&unreadable(&error)),
+        }
+    }
+    Ok(())
+}
+
+fn unreadable(error: &LookupError) -> String {
+    printable(&format!("left out: {error}")).into_owned()
+}

@@ -1,0 +1,340 @@
+//! How a site would be probed, and why: the same analysis, plan, placement and stub as for a session, and nothing
+//! written.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use coherence::{Architecture, Requirement, Situation, Writer};
+use insn::code::{Code, Outline};
+use insn::place::{Demand, Room, patch_bytes};
+use insn::plan::{Mechanism, Patch, Plan};
+use insn::set::Analysis;
+use insn::{Address, Isa, disassemble};
+use program::layout::{Layout, Sizing};
+use program::stub::{Action, Environment, Routines, ShardBy, Stub, ThreadBy};
+use symbols::frames::frames;
+use symbols::resolve::{Match, resolve};
+use symbols::symbols::Kind;
+use symbols::{Bias, FileAddress, Image, Spec, Symbols};
+
+use crate::catalogue::{Binary, LookupError, binaries};
+use crate::files::System;
+use crate::room::free_ranges;
+
+/// Where the loader usually puts a position-independent program and libraries, without randomisation.
+const PROGRAM_BASE: u64 = 0x5555_5555_4000;
+const LIBRARY_BASE: u64 = 0x7fff_f7c0_0000;
+
+/// Bytes shown of a site that is refused.
+const SHOWN: u64 = 16;
+
+/// An instruction for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// Where it is.
+    pub address: Address,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Its text in the ISA's usual syntax.
+    pub text: String,
+}
+
+/// A byte inside the jump at which an old instruction began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interior {
+    /// Where it is.
+    pub address: Address,
+    /// What stands there now: an opcode that traps.
+    pub byte: u8,
+}
+
+/// A stub in its place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// The stub.
+    pub stub: Vec<Instruction>,
+    /// What is written over the program's text.
+    pub written: Vec<u8>,
+    /// Old instruction boundaries inside what is written.
+    pub interior: Vec<Interior>,
+}
+
+/// A step of the procedure that makes written code visible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What code it is about.
+    pub situation: Situation,
+    /// Who does what.
+    pub text: String,
+    /// What goes wrong without it.
+    pub why: &'static str,
+}
+
+/// What is to be said of one site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Its canonical name.
+    pub probe: String,
+    /// Its address as `nm` prints it.
+    pub file_address: FileAddress,
+    /// Its run-time address.
+    pub address: Address,
+    /// The run-time address is a guess: no process was given.
+    pub is_assumed: bool,
+    /// How it would be probed; `None`: it is refused.
+    pub mechanism: Option<Mechanism>,
+    /// Why it is refused.
+    pub refused: Option<String>,
+    /// Mechanisms that come first but do not fit, and why.
+    pub rejected: Vec<(Mechanism, String)>,
+    /// The instructions that are displaced; of a refused site those that are there.
+    pub displaced: Vec<Instruction>,
+    /// The stub and the patch; `None` where there is none, or no room for it.
+    pub placed: Option<Placed>,
+    /// What makes stub and patch visible to every CPU, in this order.
+    pub coherence: Vec<Step>,
+    /// What else should be known.
+    pub notes: Vec<String>,
+}
+
+/// Explains every site that `spec` means, for the process of `system` or, without one, for the usual load address.
+///
+/// # Errors
+/// [`LookupError`]: it means nothing.
+pub fn explain(system: &System, spec: &Spec) -> Result<Vec<Explanation>, LookupError> {
+    let mut explanations = Vec::new();
+    let mut missed = None;
+    for binary in binaries(system, spec)? {
+        match explain_in(system, &binary, spec) {
+            Ok(more) => explanations.extend(more),
+            Err(error) => missed = missed.or(Some(error)),
+        }
+    }
+    match missed {
+        Some(error) if explanations.is_empty() => Err(error),
+        _ => Ok(explanations),
+    }
+}
+
+fn explain_in(system: &System, binary: &Binary, spec: &Spec) -> Result<Vec<Explanation>, LookupError> {
+    let image = binary.image()?;
+    let frames = frames(&image);
+    let symbols = Symbols::read(&image, &frames);
+    let places = resolve(&image, &symbols, &spec.name)
+        .map_err(|source| LookupError::Name { path: binary.path.clone(), source })?;
+    let outline = symbols::functions::Outline::read(&image, &frames, &symbols);
+    let live = bias_in(system, &binary.path, &image);
+    let bias = live.unwrap_or_else(|| usual_bias(&image));
+    let module = Module::new(system, &image, &outline, bias, live.is_none());
+    Ok(places.iter().map(|place| module.explain(binary, place)).collect())
+}
+
+/// Where the process has the file.
+fn bias_in(system: &System, path: &Path, image: &Image<'_>) -> Option<Bias> {
+    let path = path.to_str()?;
+    let mut mappings = system.mappings().iter().filter(|mapping| mapping.path.as_deref() == Some(path));
+    mappings.find_map(|mapping| image.bias_of(mapping.range.start, mapping.offset, mapping.executable))
+}
+
+fn usual_bias(image: &Image<'_>) -> Bias {
+    match (image.is_pie(), image.is_shared()) {
+        (true, _) => Bias(PROGRAM_BASE),
+        (_, true) => Bias(LIBRARY_BASE),
+        _ => Bias(0),
+    }
+}
+
+/// A file at its addresses, ready for planning.
+struct Module<'a> {
+    isa: Isa,
+    bias: Bias,
+    is_assumed: bool,
+    membarrier: bool,
+    code: Vec<Code<'a>>,
+    analysis: Analysis<'a>,
+    room: Room,
+}
+
+impl<'a> Module<'a> {
+    fn new(
+        system: &System,
+        image: &Image<'a>,
+        outline: &symbols::functions::Outline,
+        bias: Bias,
+        is_assumed: bool,
+    ) -> Self {
+        // `Binary::image` has seen to it that the ISA is one we know.
+        let isa = image.isa().unwrap_or(Isa::X86_64);
+        let at_run_time = |(address, bytes)| Code { start: bias.run_time(address), bytes };
+        let code: Vec<Code<'a>> = image.code().into_iter().map(at_run_time).collect();
+        let outline = Outline {
+            functions: outline.functions_at(bias),
+            pointed_at: outline.pointed_at_at(bias),
+            data: image.rodata().into_iter().map(at_run_time).collect(),
+            refused: outline.refused_at(bias),
+        };
+        let status = system.status();
+        let analysis = Analysis::new(isa, &code, &outline, status.shadow_stack, &mut |_| {});
+        let room = Room { free: free_room(system, image, bias), areas: Vec::new() };
+        Self {
+            isa,
+            bias,
+            is_assumed,
+            membarrier: status.seccomp.is_none_or(|mode| mode == 0),
+            code,
+            analysis,
+            room,
+        }
+    }
+
+    fn explain(&self, binary: &Binary, place: &Match) -> Explanation {
+        let address = self.bias.run_time(place.file_address);
+        let plan = self.analysis.plan(&[address], &HashMap::new());
+        let mut explanation = Explanation {
+            probe: binary.probe(place),
+            file_address: place.file_address,
+            address,
+            is_assumed: self.is_assumed,
+            mechanism: None,
+            refused: None,
+            rejected: plan
+                .rejected
+                .iter()
+                .map(|(_, rejected)| (rejected.mechanism, rejected.reason.to_string()))
+                .collect(),
+            displaced: Vec::new(),
+            placed: None,
+            coherence: Vec::new(),
+            notes: notes(place, &plan),
+        };
+        match plan.patches.first() {
+            Some(patch) => self.describe(patch, &mut explanation),
+            None => {
+                let refusal = plan.refused.first();
+                explanation.refused = refusal.map(|refusal| refusal.reason.to_string());
+                explanation.displaced = self.instructions_at(address);
+            }
+        }
+        explanation
+    }
+
+    fn describe(&self, patch: &Patch, explanation: &mut Explanation) {
+        explanation.mechanism = Some(patch.mechanism);
+        let displaced = patch.displaced.iter();
+        explanation.displaced =
+            displaced.flat_map(|insn| instructions(self.isa, insn.address, &insn.bytes)).collect();
+        match self.place(patch) {
+            Ok(placed) => explanation.placed = Some(placed),
+            Err(reason) => explanation.notes.push(format!("no stub: {reason}")),
+        }
+        explanation.coherence = coherence_steps(self.isa, self.membarrier);
+    }
+
+    /// Makes the stub once to learn its size, and again for where it fits.
+    fn place(&self, patch: &Patch) -> Result<Placed, String> {
+        let draft = self.stub(patch, patch.end()).map_err(|reason| reason.to_string())?;
+        let size = u32::try_from(draft.bytes.len()).map_err(|_| "it is too large".to_string())?;
+        let mut room = self.room.clone();
+        let places = room.place(self.isa, &[Demand { patch, size }]);
+        let at = places.first().copied().flatten().ok_or("no free address for it within reach")?;
+        let stub = self.stub(patch, at).map_err(|reason| reason.to_string())?;
+        let written = patch_bytes(self.isa, patch, at).ok_or("it is out of reach")?;
+        let interior = patch.interior().into_iter().filter_map(|offset| {
+            let byte = *written.get(usize::from(offset))?;
+            Some(Interior { address: patch.start + u64::from(offset), byte })
+        });
+        Ok(Placed { interior: interior.collect(), stub: instructions(self.isa, at, &stub.bytes), written })
+    }
+
+    /// The stub that counts. Where its counters are is made up: only the operands depend on it.
+    fn stub(&self, patch: &Patch, at: Address) -> Result<Stub, insn::plan::Reason> {
+        let sizing = Sizing { probes: 1, shards: 16, threads: 16, rings: 0, records: 0 };
+        let environment = Environment {
+            isa: self.isa,
+            layout: Layout::new(sizing),
+            state: Address(LIBRARY_BASE),
+            shard_by: ShardBy::ThreadPointer,
+            thread_by: ThreadBy::ThreadPointer,
+        };
+        let routines = Routines::assemble(&environment, at);
+        let count = |insn| match patch.sites().any(|site| site == insn) {
+            true => vec![Action::Count { probe: 0 }],
+            false => Vec::new(),
+        };
+        Stub::assemble(&environment, &routines, patch, &count, at)
+    }
+
+    fn instructions_at(&self, address: Address) -> Vec<Instruction> {
+        let bytes = self.code.iter().find_map(|code| {
+            let offset = usize::try_from(address.0.checked_sub(code.start.0)?).ok()?;
+            code.bytes.get(offset..)
+        });
+        let bytes = bytes.unwrap_or_default();
+        let shown = bytes.len().min(usize::try_from(SHOWN).unwrap_or(usize::MAX));
+        instructions(self.isa, address, &bytes[..shown])
+    }
+}
+
+/// Gaps of the process; without one, everything but the file's own place.
+fn free_room(system: &System, image: &Image<'_>, bias: Bias) -> Vec<std::ops::Range<Address>> {
+    if !system.mappings().is_empty() {
+        return free_ranges(system.mappings(), system.start_of_heap().map(|start| start.0));
+    }
+    let mapping = |segment: &symbols::elf::Segment| symbols::maps::Mapping {
+        range: bias.run_time(segment.range().start)..bias.run_time(segment.range().end),
+        readable: segment.readable,
+        writable: segment.writable,
+        executable: segment.executable,
+        shared: false,
+        offset: segment.offset,
+        device: (0, 0),
+        inode: 0,
+        path: None,
+        deleted: false,
+    };
+    let mappings: Vec<_> = image.segments().iter().map(mapping).collect();
+    free_ranges(&mappings, None)
+}
+
+fn notes(place: &Match, plan: &Plan) -> Vec<String> {
+    let mut notes = Vec::new();
+    if place.kind == Kind::Ifunc {
+        notes.push(
+            "this is the resolver of an ifunc, which runs once; in a process the implementation that it chose is probed"
+                .into(),
+        );
+    }
+    let moved = plan.moved.iter();
+    notes.extend(moved.map(|(site, at)| {
+        format!("the landing pad at {site} stays where it is: the patch begins behind it, at {at}")
+    }));
+    notes
+}
+
+fn instructions(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Instruction> {
+    let lines = disassemble(isa, at, bytes).into_iter();
+    lines.map(|(address, bytes, text)| Instruction { address, bytes, text }).collect()
+}
+
+/// What a session does when it writes the stub, and then the patch. `membarrier`: whether the target may call it.
+fn coherence_steps(isa: Isa, membarrier: bool) -> Vec<Step> {
+    let Some(architecture) = architecture(isa) else { return Vec::new() };
+    let description = coherence::description(architecture);
+    let available = |requirement| membarrier && requirement == Requirement::MembarrierSyncCore;
+    let mut all = Vec::new();
+    for situation in [Situation::FreshCode, Situation::LiveTextStopped] {
+        let procedure = description.procedure(Writer::DebuggerWrite, situation).ok();
+        let way = procedure.and_then(|procedure| procedure.way(available));
+        let steps = way.iter().flat_map(|way| way.steps);
+        all.extend(steps.map(|step| Step { situation, text: step.to_string(), why: step.why }));
+    }
+    all
+}
+
+/// Whose caches a task of an ISA runs on.
+fn architecture(isa: Isa) -> Option<Architecture> {
+    match isa {
+        Isa::X86_64 => Some(Architecture::X86),
+        _ => None,
+    }
+}

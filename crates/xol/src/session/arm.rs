@@ -1,0 +1,477 @@
+//! Arming: what is wanted against what is mapped, as one change of the target.
+
+use std::collections::{BTreeMap, HashMap};
+
+use insn::place::Demand;
+use insn::plan::{Mechanism, Patch, Plan};
+use insn::{Address, Isa};
+use program::layout::Layout;
+use program::ring::Reader;
+use program::stub::{Action as Body, Environment, Routines};
+use target::TargetError;
+use target::area::Description;
+use target::engine::Change;
+use target::holder::{Reply, Request};
+use target::sys::shared::SharedMap;
+
+use super::install::{self, Draft, Installed, differs, unfit_mapping};
+use super::modules::{ModuleKey, View};
+use super::rows::{Standing, Wanted};
+use super::start::Session;
+use super::types::{Action, Error, Progress};
+use crate::room::free_ranges;
+
+/// How often a change is planned anew because the program mapped something into the room meanwhile.
+const ATTEMPTS: usize = 5;
+/// How often sites are planned anew because a stub found no place: each time some become traps.
+const REPLANS: usize = 4;
+
+/// Everything a change consists of, while it is put together.
+#[derive(Default)]
+struct Drafts {
+    drafts: Vec<(ModuleKey, Draft)>,
+    /// Starts of installed patches that are to go.
+    remove: Vec<Address>,
+}
+
+impl Session {
+    /// Brings the target in line with what is wanted and mapped. `first`: a refusal of an exact name is an error.
+    pub(super) fn arm(&mut self, first: bool, progress: &mut dyn Progress) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS {
+            let view = View::of(self.pid)?;
+            self.rows.refresh(&self.wanted, &view, &mut self.modules)?;
+            if first {
+                self.note_plan(progress);
+            }
+            let drafts = self.draft(&view, progress)?;
+            if first {
+                self.refuse_exact()?;
+                if progress.cancelled() {
+                    return Err(Error::Cancelled);
+                }
+            }
+            match self.install(&view, drafts) {
+                Err(Error::Target(TargetError::Taken { .. })) => {}
+                other => return other,
+            }
+        }
+        Err(Error::NoRoom { pid: self.pid, len: insn::place::AREA_LEN })
+    }
+
+    fn note_plan(&self, progress: &mut dyn Progress) {
+        let is_pattern = |index: usize| self.wanted.get(index).is_some_and(|wanted| !wanted.is_exact());
+        let rows = self.rows.all.iter().filter(|row| is_pattern(row.wanted));
+        let mut files: Vec<_> = rows.clone().map(|row| &row.path).collect();
+        let sites = files.len();
+        files.sort();
+        files.dedup();
+        if sites > 0 {
+            let plural = |count: usize| if count == 1 { "" } else { "s" };
+            let count = files.len();
+            progress.note(&format!("{sites} site{} in {count} file{}", plural(sites), plural(count)));
+        }
+    }
+
+    fn refuse_exact(&self) -> Result<(), Error> {
+        for row in &self.rows.all {
+            if let Standing::Refused(reason) = &row.standing
+                && self.wanted.get(row.wanted).is_some_and(Wanted::is_exact)
+            {
+                return Err(Error::Refused { probe: row.probe.clone(), reason: reason.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans every module that has rows, and the loader's breakpoint.
+    fn draft(&mut self, view: &View, progress: &mut dyn Progress) -> Result<Drafts, Error> {
+        self.prepare_environment(view)?;
+        let loader = self.loader_site(view);
+        let mut drafts = Drafts::default();
+        let mut starts: Vec<Address> = Vec::new();
+        let keys: Vec<ModuleKey> = self.modules.iter().map(|module| module.key).collect();
+        for key in keys {
+            let notify = loader.filter(|(module, _)| *module == key).map(|(_, at)| at);
+            for draft in self.draft_module(key, notify, view, progress)? {
+                starts.push(draft.patch.start);
+                let known = self.installed.get(&draft.patch.start);
+                if !known.is_some_and(|installed| draft.is(installed)) {
+                    drafts.drafts.push((key, draft));
+                }
+            }
+        }
+        starts.sort_unstable();
+        drafts.remove =
+            self.installed.keys().filter(|start| starts.binary_search(start).is_err()).copied().collect();
+        Ok(drafts)
+    }
+
+    /// The patches that one module should have.
+    fn draft_module(
+        &mut self,
+        key: ModuleKey,
+        notify: Option<Address>,
+        view: &View,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Draft>, Error> {
+        let mut wanted = self.bodies_of(key, view);
+        if let Some(at) = notify {
+            wanted.entry(at).or_default();
+        }
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut force: HashMap<Address, Mechanism> =
+            notify.map(|at| (at, Mechanism::Trap)).into_iter().collect();
+        for _ in 0..REPLANS {
+            let sites: Vec<Address> = wanted.keys().copied().collect();
+            let shadow_stack = self.shadow_stack;
+            let Some(module) = self.modules.iter_mut().find(|module| module.key == key) else { break };
+            let plan = module.analysis(shadow_stack, progress).plan(&sites, &force);
+            self.note_refused(key, &plan);
+            let before = force.len();
+            let drafts = self.drafts_of(key, &plan, &wanted, notify, view, &mut force);
+            if force.len() == before {
+                self.note_armed(key, &plan, &drafts);
+                return Ok(drafts);
+            }
+            wanted.retain(|address, _| !self.is_refused(key, *address));
+        }
+        Ok(Vec::new())
+    }
+
+    /// The bodies of each address of a module, of rows whose mapping allows it.
+    fn bodies_of(&mut self, key: ModuleKey, view: &View) -> BTreeMap<Address, Vec<Body>> {
+        let limit = self.environment.as_ref().map_or(0, |environment| environment.layout.sizing.probes);
+        let action = self.action;
+        let mut bodies: BTreeMap<Address, Vec<Body>> = BTreeMap::new();
+        for row in &mut self.rows.all {
+            let (Some(address), true) = (row.address, row.module == Some(key)) else { continue };
+            if matches!(row.standing, Standing::Refused(_)) {
+                continue;
+            }
+            if self.wanted.get(row.wanted).is_none_or(|wanted| wanted.dropped) {
+                row.standing = Standing::Waiting("removed".to_owned());
+                continue;
+            }
+            if let Some(why) = unfit_mapping(view, address) {
+                row.standing = Standing::Refused(format!("{address}: {why}"));
+                continue;
+            }
+            if row.counter >= limit {
+                row.standing = Standing::Refused(format!("the session has only {limit} counters"));
+                continue;
+            }
+            bodies.entry(address).or_default().push(match action {
+                Action::Count => Body::Count { probe: row.counter },
+                Action::Trace => Body::Event { probe: row.counter },
+            });
+        }
+        bodies
+    }
+
+    fn is_refused(&self, key: ModuleKey, address: Address) -> bool {
+        let mut rows =
+            self.rows.all.iter().filter(|row| row.module == Some(key) && row.address == Some(address));
+        rows.any(|row| matches!(row.standing, Standing::Refused(_)))
+    }
+
+    fn note_refused(&mut self, key: ModuleKey, plan: &Plan) {
+        for refusal in &plan.refused {
+            self.refuse(key, refusal.address, &refusal.to_string());
+        }
+    }
+
+    fn refuse(&mut self, key: ModuleKey, address: Address, reason: &str) {
+        for row in &mut self.rows.all {
+            if row.module == Some(key) && row.address == Some(address) {
+                row.standing = Standing::Refused(reason.to_owned());
+            }
+        }
+    }
+
+    fn note_armed(&mut self, key: ModuleKey, plan: &Plan, drafts: &[Draft]) {
+        let mut served: HashMap<Address, Mechanism> = HashMap::new();
+        for draft in drafts {
+            served.extend(draft.patch.sites().map(|site| (site, draft.patch.mechanism)));
+        }
+        for (site, at) in &plan.moved {
+            if let Some(mechanism) = served.get(at).copied() {
+                served.insert(*site, mechanism);
+            }
+        }
+        for row in self.rows.all.iter_mut().filter(|row| row.module == Some(key)) {
+            if let Some(mechanism) = row.address.and_then(|address| served.get(&address)) {
+                row.standing = Standing::Armed(*mechanism);
+            }
+        }
+    }
+
+    /// Drafts of a plan's patches. Those whose bytes are not the file's are refused; those whose code cannot be made are
+    /// forced to be traps, and what is a trap already is refused: then `force` has grown.
+    fn drafts_of(
+        &mut self,
+        key: ModuleKey,
+        plan: &Plan,
+        wanted: &BTreeMap<Address, Vec<Body>>,
+        notify: Option<Address>,
+        view: &View,
+        force: &mut HashMap<Address, Mechanism>,
+    ) -> Vec<Draft> {
+        let Some(environment) = self.environment.clone() else { return Vec::new() };
+        let Some(first) = plan.patches.first() else { return Vec::new() };
+        // Lengths do not depend on addresses, so any near address gives the size.
+        let routines = Routines::assemble(&environment, first.start);
+        let mut drafts = Vec::new();
+        for patch in &plan.patches {
+            if let Some(why) = differs(view, patch, &self.installed) {
+                for site in served_sites(plan, patch) {
+                    self.refuse(key, site, &why);
+                }
+                continue;
+            }
+            let mut draft = Draft {
+                bodies: bodies_at(plan, patch, wanted),
+                notify: notify == Some(patch.start),
+                patch: patch.clone(),
+                size: 0,
+            };
+            match draft.assemble(&environment, &routines, patch.start) {
+                Ok(stub) => {
+                    draft.size = u32::try_from(stub.bytes.len()).unwrap_or(u32::MAX);
+                    drafts.push(draft);
+                }
+                Err(reason) => {
+                    for site in served_sites(plan, patch) {
+                        if patch.mechanism == Mechanism::Trap {
+                            self.refuse(key, site, &format!("{site}: {reason}"));
+                        }
+                        force.insert(site, Mechanism::Trap);
+                    }
+                }
+            }
+        }
+        drafts
+    }
+
+    /// The shared state's place and the kind of its code, at the first arming.
+    fn prepare_environment(&mut self, view: &View) -> Result<(), Error> {
+        self.room.free = free_ranges(&view.mappings, view.start_brk());
+        // Areas that are mapped by now split the free ranges; their unused parts stay ours by `room.areas`.
+        if self.shared.is_some() {
+            return Ok(());
+        }
+        let layout = Layout::new(install::sizing(self.rows.all.len(), self.action));
+        let state = self.take_room(layout.len as u64)?;
+        let is_static_go = self.is_static_go(view);
+        self.environment = Some(install::environment(layout, state, is_static_go));
+        Ok(())
+    }
+
+    fn is_static_go(&self, view: &View) -> bool {
+        let exe = std::fs::read_link(format!("/proc/{}/exe", view.pid)).unwrap_or_default();
+        let binary = super::binary::Binary::of_file(&view.system, &exe);
+        binary.is_ok_and(|binary| binary.image.is_static_go())
+    }
+
+    /// A place for a mapping that may be anywhere: the middle of the largest free range, out of everybody's way.
+    fn take_room(&mut self, len: u64) -> Result<Address, Error> {
+        let len = len.next_multiple_of(insn::place::AREA_LEN);
+        let error = Error::NoRoom { pid: self.pid, len };
+        let widest = self.room.free.iter().enumerate().max_by_key(|(_, range)| range.end - range.start);
+        let (index, range) = widest.map(|(index, range)| (index, range.clone())).ok_or(error)?;
+        let size = range.end - range.start;
+        if size < len + 4 * insn::place::AREA_LEN {
+            return Err(Error::NoRoom { pid: self.pid, len });
+        }
+        let middle = range.start.0 + (size - len) / 2;
+        let at = Address(middle / insn::place::AREA_LEN * insn::place::AREA_LEN);
+        let guard = insn::place::AREA_LEN;
+        let parts = [range.start..Address(at.0 - guard), at + len + guard..range.end];
+        self.room.free.splice(index..=index, parts);
+        Ok(at)
+    }
+
+    /// The loader's function that is called at each change of what is loaded.
+    fn loader_site(&mut self, view: &View) -> Option<(ModuleKey, Address)> {
+        let base = view.loader()?;
+        let file = view.mapping(base)?.clone();
+        let mapping = view.mappings.iter().find(|mapping| {
+            mapping.executable && (mapping.device, mapping.inode) == (file.device, file.inode)
+        })?;
+        let key = view.module(mapping, &mut self.modules).ok()??;
+        let module = self.modules.iter().find(|module| module.key == key)?;
+        let at = symbols::loader::loader_break(&module.binary.symbols)?;
+        Some((key, module.bias.run_time(at)))
+    }
+
+    /// Places the drafts, sends the change and keeps the books.
+    fn install(&mut self, view: &View, drafts: Drafts) -> Result<(), Error> {
+        let Some(environment) = self.environment.clone() else { return Ok(()) };
+        if drafts.drafts.is_empty() && drafts.remove.is_empty() {
+            return Ok(());
+        }
+        let room = self.room.clone();
+        let result = self.change_for(view, &environment, drafts).and_then(|(change, installed)| {
+            let reply = self.client.request(&Request::Change(Box::new(change.clone())))?;
+            Ok((change, installed, reply))
+        });
+        match result {
+            Ok((change, installed, Reply::Changed(_, fd))) => {
+                self.open_state(&environment, fd)?;
+                for start in change.remove {
+                    self.installed.remove(&start);
+                }
+                self.installed.extend(installed.into_iter().map(|one| (one.patch.start, one)));
+                for area in &mut self.room.areas {
+                    area.is_new = false;
+                }
+                Ok(())
+            }
+            Ok(_) => Err(TargetError::Line("a strange answer".to_owned()).into()),
+            Err(error) => {
+                self.room = room;
+                Err(error)
+            }
+        }
+    }
+
+    fn change_for(
+        &mut self,
+        view: &View,
+        environment: &Environment,
+        drafts: Drafts,
+    ) -> Result<(Change, Vec<Installed>), Error> {
+        let mut change = Change { remove: drafts.remove.clone(), ..Change::default() };
+        if self.shared.is_none() {
+            change.state = Some((environment.layout, environment.state));
+            let len = Description::len_for(drafts.drafts.len());
+            change.description = Some((self.take_room(len)?, len));
+        }
+        self.place_routines(environment, &drafts, &mut change)?;
+        let demands: Vec<Demand<'_>> = drafts.drafts.iter().map(|(_, draft)| draft.demand()).collect();
+        let places = self.room.place(Isa::X86_64, &demands);
+        let mut installed = Vec::new();
+        for ((key, draft), place) in drafts.drafts.iter().zip(places) {
+            let done = place.and_then(|at| self.finish_draft(*key, draft, at, view, environment));
+            match done {
+                Some((stub, one, patched)) => {
+                    change.stubs.push(stub);
+                    change.apply.push(patched);
+                    installed.push(one);
+                }
+                None => self.refuse_draft(*key, draft),
+            }
+        }
+        change.map = self
+            .room
+            .areas
+            .iter()
+            .filter(|area| area.is_new)
+            .map(|area| (area.start, insn::place::AREA_LEN))
+            .collect();
+        Ok((change, installed))
+    }
+
+    fn refuse_draft(&mut self, key: ModuleKey, draft: &Draft) {
+        let reason = insn::plan::Reason::NoRoom;
+        for site in draft.patch.sites().collect::<Vec<_>>() {
+            self.refuse(key, site, &format!("{site}: {reason}"));
+        }
+    }
+
+    fn finish_draft(
+        &self,
+        key: ModuleKey,
+        draft: &Draft,
+        at: Address,
+        view: &View,
+        environment: &Environment,
+    ) -> Option<(program::stub::Stub, Installed, target::engine::Patched)> {
+        let stub = draft.assemble(environment, self.routines.get(&key)?, at).ok()?;
+        let patched = draft.patched(at, view)?;
+        let installed = Installed {
+            patch: draft.patch.clone(),
+            bodies: draft.bodies.clone(),
+            notify: draft.notify,
+            patched: patched.entry.patched.clone(),
+            stub: at,
+            stub_len: stub.bytes.len() as u64,
+        };
+        Some((stub, installed, patched))
+    }
+
+    /// Each module has the shared routines near its stubs.
+    fn place_routines(
+        &mut self,
+        environment: &Environment,
+        drafts: &Drafts,
+        change: &mut Change,
+    ) -> Result<(), Error> {
+        for (key, draft) in &drafts.drafts {
+            if self.routines.contains_key(key) {
+                continue;
+            }
+            let near = draft.patch.start;
+            let size = u32::try_from(Routines::assemble(environment, near).bytes.len()).unwrap_or(u32::MAX);
+            // A patch that covers nothing has no constraint but to be near.
+            let nothing = Patch {
+                start: near,
+                mechanism: Mechanism::Trap,
+                overwritten: Vec::new(),
+                displaced: Vec::new(),
+            };
+            let at = self.room.place(Isa::X86_64, &[Demand { patch: &nothing, size: size.max(1) }]);
+            let Some(Some(at)) = at.first().copied() else {
+                return Err(Error::NoRoom { pid: self.pid, len: u64::from(size) });
+            };
+            let routines = Routines::assemble(environment, at);
+            change.routines.push(routines.clone());
+            self.routines.insert(*key, routines);
+        }
+        Ok(())
+    }
+
+    fn open_state(&mut self, environment: &Environment, fd: Option<i32>) -> Result<(), Error> {
+        if self.shared.is_some() {
+            return Ok(());
+        }
+        let Some(fd) = fd else { return Ok(()) };
+        let file = self.client.open_state(fd)?;
+        let map = SharedMap::new(&file, environment.layout.len).map_err(|source| TargetError::System {
+            what: "mapping the shared state".to_owned(),
+            source: source.into(),
+        })?;
+        if self.action == Action::Trace {
+            self.reader = Some(Reader::new(environment.layout));
+            self.sample_clock();
+        }
+        self.shared = Some(map);
+        self.state_file = Some(file);
+        Ok(())
+    }
+}
+
+/// The bodies that a patch runs, by the address that serves them.
+fn bodies_at(plan: &Plan, patch: &Patch, wanted: &BTreeMap<Address, Vec<Body>>) -> Vec<(Address, Vec<Body>)> {
+    patch
+        .sites()
+        .map(|served| {
+            let moved = plan.moved.iter().filter(|(_, at)| *at == served).map(|(site, _)| *site);
+            let bodies =
+                moved.chain([served]).filter_map(|site| wanted.get(&site)).flatten().copied().collect();
+            (served, bodies)
+        })
+        .collect()
+}
+
+/// The wanted sites that a patch serves, those that moved to it included.
+fn served_sites(plan: &Plan, patch: &Patch) -> Vec<Address> {
+    patch
+        .sites()
+        .flat_map(|served| {
+            let moved = plan.moved.iter().filter(move |(_, at)| *at == served).map(|(site, _)| *site);
+            moved.chain([served])
+        })
+        .collect()
+}

@@ -1,0 +1,73 @@
+//! Programs and libraries, read once: an interned binary lives as long as the process, one copy for each version of a file.
+//!
+//! Analyses borrow their bytes from here for as long as any session lives, and a second session on the same file (or the
+//! next library event) finds the work done.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use symbols::frames::{Frame, frames};
+use symbols::functions::Outline;
+use symbols::{Bias, Image, Symbols};
+
+use crate::catalogue::LookupError;
+use crate::files::{Identity, System};
+
+/// A program or library, with its symbols.
+#[derive(Debug)]
+pub(super) struct Binary {
+    /// Its path without links, as the target sees it.
+    pub(super) path: PathBuf,
+    pub(super) image: Image<'static>,
+    pub(super) symbols: Symbols<'static>,
+    frames: Vec<Frame>,
+    outline: OnceLock<Outline>,
+}
+
+/// All binaries read so far.
+static INTERNED: OnceLock<Mutex<HashMap<(PathBuf, Identity), &'static Binary>>> = OnceLock::new();
+
+impl Binary {
+    /// The binary at `path`.
+    pub(super) fn of_file(system: &System, path: &Path) -> Result<&'static Self, LookupError> {
+        let read = |source| LookupError::Read { path: path.to_owned(), source };
+        let real = system.real_path(path).map_err(read)?;
+        let identity = system.identity(&real).map_err(read)?;
+        let interned = INTERNED.get_or_init(Mutex::default);
+        let key = (real.clone(), identity);
+        if let Some(binary) = interned.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(binary);
+        }
+        let bytes = system.read(&real).map_err(read)?;
+        let binary = Self::parse(real, bytes, None)?;
+        interned.lock().unwrap_or_else(PoisonError::into_inner).insert(key, binary);
+        Ok(binary)
+    }
+
+    /// A binary whose file is gone, put together from a process's memory: `bytes` at their file offsets.
+    pub(super) fn of_memory(path: PathBuf, bytes: Vec<u8>, bias: Bias) -> Result<&'static Self, LookupError> {
+        Self::parse(path, bytes, Some(bias))
+    }
+
+    fn parse(path: PathBuf, bytes: Vec<u8>, loaded: Option<Bias>) -> Result<&'static Self, LookupError> {
+        let bytes: &'static [u8] = Vec::leak(bytes);
+        let image = loaded.map_or_else(|| Image::parse(bytes), |bias| Image::parse_loaded(bytes, bias));
+        let image = image
+            .and_then(|image| image.isa().map(|_| image))
+            .map_err(|source| LookupError::Elf { path: path.clone(), source })?;
+        let frames = frames(&image);
+        let symbols = Symbols::read(&image, &frames);
+        Ok(Box::leak(Box::new(Self { path, image, symbols, frames, outline: OnceLock::new() })))
+    }
+
+    /// What planning must know of it, in file addresses.
+    pub(super) fn outline(&self) -> &Outline {
+        self.outline.get_or_init(|| Outline::read(&self.image, &self.frames, &self.symbols))
+    }
+
+    /// What identifies this copy: interned binaries are never moved or dropped.
+    pub(super) fn key(&'static self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}

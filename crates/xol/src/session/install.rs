@@ -1,0 +1,182 @@
+//! From a plan to a change: stubs assembled and placed, bytes checked against the live ones.
+
+use std::collections::HashSet;
+use std::fs;
+
+use insn::place::{Demand, patch_bytes};
+use insn::plan::{Mechanism, Patch, hex};
+use insn::{Address, Isa};
+use program::layout::{Layout, Sizing};
+use program::stub::{Action as Body, Environment, Routines, ShardBy, Stub, ThreadBy};
+use target::area::Entry;
+use target::engine::{Backing, Patched};
+
+use super::modules::View;
+use super::rows::Standing;
+use super::types;
+
+/// What is in the text at a place, and what it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Installed {
+    pub(super) patch: Patch,
+    /// The bodies of each served address, in order.
+    pub(super) bodies: Vec<(Address, Vec<Body>)>,
+    pub(super) notify: bool,
+    /// The bytes in the text now.
+    pub(super) patched: Vec<u8>,
+    pub(super) stub: Address,
+    pub(super) stub_len: u64,
+}
+
+/// A patch still to be placed.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    pub(super) patch: Patch,
+    pub(super) bodies: Vec<(Address, Vec<Body>)>,
+    pub(super) notify: bool,
+    pub(super) size: u32,
+}
+
+impl Draft {
+    /// Whether this is what is installed already.
+    pub(super) fn is(&self, installed: &Installed) -> bool {
+        self.patch == installed.patch && self.bodies == installed.bodies && self.notify == installed.notify
+    }
+
+    /// Its stub, for an address.
+    pub(super) fn assemble(
+        &self,
+        environment: &Environment,
+        routines: &Routines,
+        at: Address,
+    ) -> Result<Stub, insn::plan::Reason> {
+        let bodies = |address: Address| {
+            let of = self.bodies.iter().find(|(site, _)| *site == address);
+            of.map(|(_, bodies)| bodies.clone()).unwrap_or_default()
+        };
+        Stub::assemble(environment, routines, &self.patch, &bodies, at)
+    }
+
+    /// What the placement is asked for.
+    pub(super) fn demand(&self) -> Demand<'_> {
+        Demand { patch: &self.patch, size: self.size }
+    }
+
+    /// The change of the text that leads to `stub`; `None` if it cannot be reached from here.
+    pub(super) fn patched(&self, stub: Address, view: &View) -> Option<Patched> {
+        let start = self.patch.start;
+        let bytes = patch_bytes(Isa::X86_64, &self.patch, stub)?;
+        let entry = Entry { start, original: self.patch.overwritten.clone(), patched: bytes, stub };
+        let backing = Backing::at(&view.mappings, start)?;
+        Some(Patched { entry, interior: self.patch.interior(), backing, notify: self.notify })
+    }
+}
+
+/// Why the text at an address may not be patched, by what is mapped there.
+pub(super) fn unfit_mapping(view: &View, address: Address) -> Option<String> {
+    let Some(mapping) = view.mapping(address) else { return Some("nothing is mapped there".to_owned()) };
+    let name = mapping.path.as_deref().unwrap_or("anonymous memory");
+    let why = if !mapping.executable {
+        "is not executable"
+    } else if mapping.shared {
+        "is mapped shared: a patch would change the file for everybody"
+    } else if mapping.writable {
+        "is writable: the program may change its code at any time"
+    } else if name.starts_with("/anon_hugepage") || name.starts_with("/dev/hugepages") {
+        "is in huge pages, which cannot be patched page by page"
+    } else if mapping.special().is_some() {
+        "belongs to the kernel"
+    } else if !mapping.is_file() {
+        "is no file's: what stands there cannot be checked"
+    } else {
+        return None;
+    };
+    Some(format!("the mapping ({name}) {why}"))
+}
+
+/// Where the live bytes of a patch differ from what the file (and our own patches) say: why it must not be touched.
+pub(super) fn differs(
+    view: &View,
+    patch: &Patch,
+    installed: &std::collections::BTreeMap<Address, Installed>,
+) -> Option<String> {
+    let end = patch.resume().max(patch.end());
+    let len = usize::try_from(end - patch.start).unwrap_or(0);
+    let mut expected = patch.overwritten.clone();
+    expected.truncate(len);
+    for insn in &patch.displaced {
+        let offset = usize::try_from(insn.address - patch.start).unwrap_or(0);
+        expected.resize(expected.len().max(offset), 0);
+        let tail = (expected.len() - offset).min(insn.bytes.len());
+        expected.extend(insn.bytes.get(tail..).unwrap_or_default());
+    }
+    let mut live = vec![0; expected.len()];
+    if !view.read(patch.start, &mut live) {
+        return Some(format!("{}: the memory cannot be read", patch.start));
+    }
+    let from = Address(patch.start.0.saturating_sub(16));
+    for (start, ours) in installed.range(from..end) {
+        for (index, byte) in ours.patched.iter().enumerate() {
+            let address = *start + index as u64;
+            let Some(offset) = address.0.checked_sub(patch.start.0) else { continue };
+            let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+            if let Some(slot) = live.get_mut(offset).filter(|live| **live == *byte) {
+                *slot = ours.patch.overwritten.get(index).copied().unwrap_or(*slot);
+            }
+        }
+    }
+    (live != expected).then(|| {
+        format!(
+            "{}: live bytes differ from the file: {} instead of {} (another tracer, or the program patched itself)",
+            patch.start,
+            hex(&live),
+            hex(&expected)
+        )
+    })
+}
+
+/// What a row's standing is called in results, and why.
+pub(super) fn shown(standing: &Standing) -> (types::Mechanism, Option<String>) {
+    match standing {
+        Standing::Armed(Mechanism::Jump) => (types::Mechanism::Jump, None),
+        Standing::Armed(_) => (types::Mechanism::Trap, None),
+        Standing::Refused(reason) => (types::Mechanism::Refused, Some(reason.clone())),
+        Standing::Waiting(reason) => (types::Mechanism::Waiting, Some(reason.clone())),
+        Standing::Mapped => (types::Mechanism::Waiting, None),
+    }
+}
+
+/// How big the shared state is to be.
+pub(super) fn sizing(rows: usize, action: types::Action) -> Sizing {
+    let cpus = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let cpus = u32::try_from(cpus.next_power_of_two()).unwrap_or(1);
+    let probes = u32::try_from((2 * rows).next_power_of_two()).unwrap_or(u32::MAX).max(1024);
+    let traces = action == types::Action::Trace;
+    Sizing {
+        probes,
+        shards: (2 * cpus).clamp(2, 64),
+        threads: 4096,
+        rings: if traces { cpus.clamp(1, 32) } else { 0 },
+        records: if traces { 1 << 15 } else { 0 },
+    }
+}
+
+/// How stubs find shard and slot in this kind of program.
+pub(super) fn environment(layout: Layout, state: Address, is_static_go: bool) -> Environment {
+    let flags = cpu_flags();
+    let (shard_by, thread_by) = match (is_static_go, flags.contains("rdpid")) {
+        (false, _) => (ShardBy::ThreadPointer, ThreadBy::ThreadPointer),
+        (true, true) => (ShardBy::Cpu, ThreadBy::Base),
+        (true, false) => (ShardBy::Shared, ThreadBy::Base),
+    };
+    Environment { isa: Isa::X86_64, layout, state, shard_by, thread_by }
+}
+
+/// The features of the CPU, as the kernel names them.
+pub(super) fn cpu_flags() -> HashSet<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("flags")?.split_once(':'))
+        .map(|(_, flags)| flags.split_whitespace().map(str::to_owned).collect())
+        .unwrap_or_default()
+}

@@ -1,0 +1,20 @@
+//! Sessions: from probe specifications and a target to counts and events, and back to the original text.
+//!
+//! [`Session::start`] resolves what was asked and touches nothing until that is known to mean something; then the holder
+//! attaches, `arm` plans and installs, `events` reads, `finish` takes everything out. Whenever the program's mappings
+//! change (the loader's breakpoint tells) `arm` runs again with what is mapped then.
+
+mod arm;
+mod binary;
+mod events;
+mod finish;
+mod install;
+mod modules;
+mod rows;
+mod start;
+mod types;
+
+pub use start::Session;
+pub use types::{
+    Action, Error, Hit, LostBy, Mechanism, Options, Progress, SiteStatus, State, Summary, Target,
+};

@@ -1,0 +1,254 @@
+//! One row for each probe at each place: what the results are given by.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use insn::Address;
+use symbols::path::{self, PathError};
+use symbols::resolve::{Match, ResolveError, resolve};
+use symbols::spec::{Kind, NamePattern, PathPattern};
+use symbols::symbols::Kind as SymbolKind;
+use symbols::{FileAddress, Spec};
+
+use super::binary::Binary;
+use super::modules::{Module, ModuleKey, View};
+use crate::catalogue::{self, LookupError};
+use crate::files::System;
+
+/// A probe as asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) spec: Spec,
+    /// No longer wanted: its rows stay with their counts, its sites go.
+    pub(super) dropped: bool,
+}
+
+impl Wanted {
+    /// Reads a PROBE.
+    pub(super) fn parse(text: &str) -> Result<Self, LookupError> {
+        Ok(Self { spec: catalogue::parse(text)?, dropped: false })
+    }
+
+    /// Names one place, whose refusal is an error; not a pattern, of which others may do.
+    pub(super) fn is_exact(&self) -> bool {
+        !matches!(self.spec.name, NamePattern::Glob(_)) && self.spec.path != PathPattern::Every
+    }
+}
+
+/// How a row stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Its file is not mapped (any more), or its function is not chosen yet.
+    Waiting(String),
+    /// To be planned.
+    Mapped,
+    /// Armed by this mechanism.
+    Armed(insn::plan::Mechanism),
+    /// It cannot be probed.
+    Refused(String),
+}
+
+/// A probe at a place.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// Index of what asked for it.
+    pub(super) wanted: usize,
+    /// Canonical name.
+    pub(super) probe: String,
+    pub(super) path: PathBuf,
+    pub(super) file_address: FileAddress,
+    pub(super) module: Option<ModuleKey>,
+    pub(super) address: Option<Address>,
+    /// Its counter, and the number in its records.
+    pub(super) counter: u32,
+    pub(super) standing: Standing,
+}
+
+/// All rows; they are only ever added at the end.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) all: Vec<Row>,
+    /// What each wanted probe means in each binary.
+    meanings: HashMap<(usize, usize), Result<Vec<Match>, ResolveError>>,
+    /// Where each row is in `all`.
+    index: HashMap<RowKey, usize>,
+}
+
+/// What tells rows apart: what asked for it, its name, its place in the file, and where that is mapped.
+type RowKey = (usize, String, FileAddress, Option<ModuleKey>);
+
+impl Rows {
+    /// Makes rows for what `wanted` means in files that are not mapped, and says so if it means nothing anywhere.
+    /// Touches no process.
+    pub(super) fn expect(
+        &mut self,
+        index: usize,
+        wanted: &Wanted,
+        system: &System,
+    ) -> Result<(), LookupError> {
+        let found = match path::find(system, &wanted.spec.path) {
+            // Of a command that is still to be started nothing is mapped yet: everything is to come.
+            Err(PathError::NoProcess) => return Ok(()),
+            other => other?,
+        };
+        let mut missed = None;
+        let mut any = false;
+        for file in &found.files {
+            match self.expect_in(index, wanted, system, file) {
+                Ok(count) => any |= count > 0,
+                Err(error) => missed = missed.or(Some(error)),
+            }
+        }
+        match missed {
+            Some(error) if !any => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn expect_in(
+        &mut self,
+        index: usize,
+        wanted: &Wanted,
+        system: &System,
+        file: &Path,
+    ) -> Result<usize, LookupError> {
+        let binary = Binary::of_file(system, file)?;
+        let matches = self.meaning(index, wanted, binary)?;
+        for found in &matches {
+            self.row(index, binary, found, None, "its file is not mapped");
+        }
+        Ok(matches.len())
+    }
+
+    /// What a wanted probe means in a binary.
+    fn meaning(
+        &mut self,
+        index: usize,
+        wanted: &Wanted,
+        binary: &'static Binary,
+    ) -> Result<Vec<Match>, LookupError> {
+        let resolve = || resolve(&binary.image, &binary.symbols, &wanted.spec.name);
+        let meaning = self.meanings.entry((index, binary.key())).or_insert_with(resolve);
+        meaning.clone().map_err(|source| LookupError::Name { path: binary.path.clone(), source })
+    }
+
+    /// The row of a match in a module (or in none yet): an old one that waits for this, or a new one.
+    fn row(
+        &mut self,
+        wanted: usize,
+        binary: &Binary,
+        found: &Match,
+        module: Option<ModuleKey>,
+        why: &str,
+    ) -> usize {
+        let probe = Spec::canonical(Kind::Uprobe, &binary.path.to_string_lossy(), found.name()).text;
+        let key = |module| (wanted, probe.clone(), found.file_address, module);
+        if let Some(&known) = self.index.get(&key(module)).or_else(|| self.index.get(&key(None))) {
+            return known;
+        }
+        self.index.insert(key(None), self.all.len());
+        let counter = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        self.all.push(Row {
+            wanted,
+            probe,
+            path: binary.path.clone(),
+            file_address: found.file_address,
+            module: None,
+            address: None,
+            counter,
+            standing: Standing::Waiting(why.to_owned()),
+        });
+        self.all.len() - 1
+    }
+
+    /// Brings all rows in line with what is mapped now.
+    pub(super) fn refresh(
+        &mut self,
+        wanted: &[Wanted],
+        view: &View,
+        modules: &mut Vec<Module>,
+    ) -> Result<(), LookupError> {
+        self.unmap_gone(view, modules);
+        for (index, wanted) in wanted.iter().enumerate().filter(|(_, wanted)| !wanted.dropped) {
+            // What was found before the process was touched may have vanished since: then nothing is mapped of it.
+            let Ok(found) = path::find(&view.system, &wanted.spec.path) else { continue };
+            for file in found.files {
+                let real = view.system.real_path(&file).unwrap_or(file);
+                for key in view.modules_of(&real, modules).unwrap_or_default() {
+                    self.map(index, wanted, key, view, modules);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unmap_gone(&mut self, view: &View, modules: &mut Vec<Module>) {
+        modules.retain(|module| {
+            view.mappings.iter().any(|mapping| {
+                mapping.executable
+                    && (mapping.device, mapping.inode) == (module.key.device, module.key.inode)
+                    && module.binary.image.bias_of(mapping.range.start, mapping.offset, true)
+                        == Some(module.bias)
+            })
+        });
+        for row in &mut self.all {
+            if row.module.is_some_and(|key| !modules.iter().any(|module| module.key == key)) {
+                let (probe, place) = (row.probe.clone(), row.file_address);
+                if let Some(number) = self.index.remove(&(row.wanted, probe.clone(), place, row.module)) {
+                    self.index.insert((row.wanted, probe, place, None), number);
+                }
+                row.module = None;
+                row.address = None;
+                row.standing = Standing::Waiting("its file was unmapped".to_owned());
+            }
+        }
+    }
+
+    fn map(&mut self, index: usize, wanted: &Wanted, key: ModuleKey, view: &View, modules: &[Module]) {
+        let Some(module) = modules.iter().find(|module| module.key == key) else { return };
+        let Ok(matches) = self.meaning(index, wanted, module.binary) else { return };
+        for found in &matches {
+            let number = self.row(index, module.binary, found, Some(key), "");
+            let place = match found.kind {
+                SymbolKind::Ifunc if found.offset == 0 => chosen(module, found, view, modules),
+                _ => Some(module.bias.run_time(found.file_address)),
+            };
+            let row = &mut self.all[number];
+            match place {
+                Some(address) if row.address != Some(address) => {
+                    let (probe, place) = (row.probe.clone(), row.file_address);
+                    self.index.remove(&(row.wanted, probe.clone(), place, row.module));
+                    self.index.insert((row.wanted, probe, place, Some(key)), number);
+                    row.module = Some(key);
+                    row.address = Some(address);
+                    row.standing = Standing::Mapped;
+                }
+                Some(_) => {}
+                None => {
+                    row.standing =
+                        Standing::Waiting("the loader has not chosen an implementation yet".to_owned());
+                }
+            }
+        }
+    }
+}
+
+/// The implementation that an ifunc's resolver chose, read from a slot through which it is called.
+fn chosen(module: &Module, found: &Match, view: &View, modules: &[Module]) -> Option<Address> {
+    let own = symbols::relocations::ifunc_slots(&module.binary.image, found.file_address);
+    let own = own.into_iter().map(|slot| module.bias.run_time(slot));
+    let name = found.symbol.as_deref()?.split('@').next()?;
+    let others = modules.iter().flat_map(|other| {
+        symbols::relocations::import_slots(&other.binary.image, name)
+            .into_iter()
+            .map(|slot| other.bias.run_time(slot))
+    });
+    let resolver = module.bias.run_time(found.file_address);
+    own.chain(others).find_map(|slot| {
+        let to = Address(view.word(slot)?);
+        // Not yet bound, a slot points back into its own module's PLT, or at the resolver.
+        let inside = module.binary.image.is_code(module.bias.file(to));
+        let is_function = module.binary.symbols.function_of(module.bias.file(to)).is_some();
+        (to != resolver && inside && is_function).then_some(to)
+    })
+}

@@ -1,0 +1,85 @@
+//! The end of a session in a sentence.
+
+use xol::session::Summary;
+
+use super::number::{counted, microseconds, thousands};
+
+/// What was counted, what it cost the target, and whether it is as before.
+pub(crate) fn sentence(summary: &Summary) -> String {
+    let sites = [("jump", summary.jump), ("trap", summary.trap)];
+    let how: Vec<String> = sites
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{} {name}", thousands(*count)))
+        .collect();
+    let armed = summary.jump + summary.trap;
+    let mut text = format!("{} at {}", counted(summary.hits, "hit"), counted(armed, "site"));
+    if !how.is_empty() {
+        text.push_str(&format!(" ({})", how.join(", ")));
+    }
+    for (count, what) in
+        [(summary.refused, "refused"), (summary.waiting, "never mapped"), (summary.lost, "hits lost")]
+    {
+        if count > 0 {
+            text.push_str(&format!(", {} {what}", thousands(count)));
+        }
+    }
+    text.push_str(&format!(
+        "; {}, stopped {} in all, {} at most",
+        counted(summary.threads, "thread"),
+        microseconds(summary.stopped_us),
+        microseconds(summary.longest_stop_us),
+    ));
+    if summary.text_restored {
+        text.push_str("; text restored");
+    }
+    text
+}
+
+/// What remains, and what else must be known.
+pub(crate) fn warnings(summary: &Summary) -> Vec<String> {
+    let mut lines: Vec<String> =
+        summary.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    if summary.left_mapped > 0 {
+        lines.push(format!(
+            "warning: {} of stubs left behind, since a thread or a stack may still reach them",
+            counted(summary.left_mapped, "mapping")
+        ));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence() {
+        let summary = Summary {
+            jump: 3,
+            trap: 1,
+            refused: 2,
+            hits: 1_000,
+            threads: 1,
+            stopped_us: 1_500,
+            longest_stop_us: 400,
+            text_restored: true,
+            ..Summary::default()
+        };
+        assert_eq!(
+            sentence(&summary),
+            "1,000 hits at 4 sites (3 jump, 1 trap), 2 refused; 1 thread, stopped 1.5 ms in all, 400 us at most; \
+             text restored"
+        );
+    }
+
+    #[test]
+    fn what_remains_is_named() {
+        let summary =
+            Summary { left_mapped: 2, warnings: vec!["a holder died".into()], ..Summary::default() };
+        let lines = warnings(&summary);
+        assert_eq!(lines[0], "warning: a holder died");
+        assert!(lines[1].starts_with("warning: 2 mappings of stubs left behind"));
+        assert!(warnings(&Summary::default()).is_empty());
+    }
+}

@@ -1,0 +1,302 @@
+//! The command as its users run it: arguments in, output and status out. Nothing is probed here.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn xol(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xol")).args(arguments).env("NO_COLOR", "1").output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Status 0; standard output.
+fn succeeds(arguments: &[&str]) -> String {
+    let output = xol(arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+    stdout(&output)
+}
+
+/// The status; standard error. Nothing on standard output.
+fn fails(arguments: &[&str]) -> (i32, String) {
+    let output = xol(arguments);
+    assert_eq!(stdout(&output), "", "{arguments:?}");
+    (output.status.code().unwrap(), stderr(&output))
+}
+
+/// Compiles C into `folder`; `None`, with a word, where there is no compiler.
+fn compile(folder: &Path, source: &str, flags: &[&str]) -> Option<String> {
+    let program = folder.join("program");
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-x", "c", "-", "-O1", "-o"]).arg(&program).args(flags).stdin(Stdio::piped());
+    let Ok(mut child) = gcc.spawn() else {
+        println!("skipped: no gcc");
+        return None;
+    };
+    child.stdin.take().unwrap().write_all(source.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    Some(program.to_str().unwrap().into())
+}
+
+const PROGRAM: &str = "
+    int variable = 7;
+    __attribute__((noinline)) int work_one(int x) { return x * variable; }
+    __attribute__((noinline)) int work_two(int x) { return x + variable; }
+    int main(void) { return work_one(1) - work_two(0); }
+";
+
+/// Address and name as `nm` has them.
+fn nm(program: &str, symbol: &str) -> u64 {
+    let output = Command::new("nm").arg(program).output().unwrap();
+    let text = stdout(&output);
+    let line = text.lines().find(|line| line.split_whitespace().last() == Some(symbol)).unwrap();
+    u64::from_str_radix(line.split_whitespace().next().unwrap(), 16).unwrap()
+}
+
+#[test]
+fn list_of_a_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(program) = compile(folder.path(), PROGRAM, &[]) else { return };
+    let real = fs::canonicalize(&program).unwrap();
+    let listed = succeeds(&["list", &format!("{program}:work_*")]);
+    let mut lines: Vec<&str> = listed.lines().collect();
+    lines.sort_unstable();
+    let expected = ["one", "two"].map(|name| format!("uprobe:{}:work_{name}", real.display()));
+    assert_eq!(lines, expected);
+    // What is printed can be given back, and means the same.
+    for line in lines {
+        assert_eq!(succeeds(&["list", line]).trim_end(), line);
+    }
+}
+
+#[test]
+fn list_agrees_with_nm() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, flags) in [&["-pie"][..], &["-no-pie"], &["-static"]].iter().enumerate() {
+        let folder = folder.path().join(number.to_string());
+        fs::create_dir(&folder).unwrap();
+        let Some(program) = compile(&folder, PROGRAM, flags) else { return };
+        let line: Value =
+            serde_json::from_str(&succeeds(&["list", "--json", &format!("{program}:work_two")])).unwrap();
+        let address = nm(&program, "work_two");
+        assert_eq!(line["type"], "list");
+        assert_eq!(line["file_address"], format!("{address:#x}"));
+        assert!(line["size"].as_u64().unwrap() > 0);
+        let by_address = succeeds(&["list", &format!("{program}:{address:#x}")]);
+        assert_eq!(by_address.trim_end(), line["probe"]);
+    }
+}
+
+#[test]
+fn list_of_a_library_by_its_short_name() {
+    let listed = succeeds(&["list", "libc:mall*"]);
+    let malloc = listed.lines().find(|line| line.ends_with(":malloc")).expect("malloc");
+    assert!(malloc.starts_with("uprobe:/"), "{malloc}");
+    assert_eq!(succeeds(&["list", "libc:malloc"]).trim_end(), malloc);
+    assert_eq!(succeeds(&["list", "libc.so.6:malloc"]).trim_end(), malloc);
+}
+
+#[test]
+fn names_that_mean_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(program) = compile(folder.path(), PROGRAM, &[]) else { return };
+    let (status, text) = fails(&["list", &format!("{program}:work_tow")]);
+    assert_eq!(status, 1);
+    assert!(text.contains("work_two"), "no near match: {text}");
+    let (status, text) = fails(&["list", &format!("{program}:variable")]);
+    assert!(status == 1 && text.contains("data"), "{text}");
+    let (status, text) = fails(&["list", &format!("{program}:0x7fffffff0000")]);
+    assert!(status == 1 && text.contains("outside"), "{text}");
+    let (status, text) = fails(&["list", "/no/such/file:f"]);
+    assert!(status == 1 && text.contains("/no/such/file"), "{text}");
+    let (status, text) = fails(&["list", "no_such_library_anywhere:f"]);
+    assert!(status == 1 && text.contains("no_such_library_anywhere"), "{text}");
+}
+
+#[test]
+fn files_that_are_no_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let own = fs::read(env!("CARGO_BIN_EXE_xol")).unwrap();
+    for bytes in [&b""[..], b"#!/bin/sh\n", &own[..40], &own[..64], &own[..4096]] {
+        fs::write(&path, bytes).unwrap();
+        let (status, text) = fails(&["list", &format!("{}:main", path.display())]);
+        assert_eq!(status, 1);
+        assert!(text.starts_with("error: ") && !text.contains("panicked"), "{text}");
+    }
+}
+
+#[test]
+fn badly_written_probes_are_wrong_usage() {
+    for probe in ["malloc", "libc:", ":malloc", "libc:malloc+x", "libc:0xzz", "\"libc:malloc"] {
+        let (status, text) = fails(&["list", probe]);
+        assert_eq!(status, 2, "{probe}");
+        assert!(text.contains('^'), "does not point at the place: {text}");
+    }
+}
+
+#[test]
+fn explain_shows_every_part() {
+    let text = succeeds(&["explain", "libc:malloc"]);
+    for part in [
+        "uprobe:/",
+        "address 0x",
+        "assumed",
+        "mechanism: ",
+        "displaced:",
+        "written over it:",
+        "stub:",
+        "lock",
+        "coherence:",
+    ] {
+        assert!(text.contains(part), "no `{part}` in:\n{text}");
+    }
+    assert_eq!(
+        text.matches("lock inc").count() + text.matches("lock add").count(),
+        1,
+        "one count for one site:\n{text}"
+    );
+}
+
+#[test]
+fn explain_of_this_process() {
+    let pid = std::process::id().to_string();
+    let line: Value =
+        serde_json::from_str(&succeeds(&["explain", "libc:getpid", "-p", &pid, "--json"])).unwrap();
+    assert_eq!((&line["type"], &line["assumed"]), (&"explain".into(), &false.into()));
+    let address =
+        u64::from_str_radix(line["address"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let holds = |line: &&str| {
+        let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+        let number = |text| u64::from_str_radix(text, 16).unwrap();
+        (number(start)..number(end)).contains(&address)
+    };
+    let mapping = maps.lines().find(holds).expect("the address is mapped");
+    assert!(mapping.contains("r-xp") && mapping.contains("libc"), "{mapping}");
+    assert!(
+        !line["stub"].as_array().unwrap().is_empty() && !line["coherence"].as_array().unwrap().is_empty()
+    );
+    // Where the stub would lie, nothing is mapped now.
+    let stub = line["stub"][0]["address"].as_str().unwrap().trim_start_matches("0x").to_string();
+    let stub = u64::from_str_radix(&stub, 16).unwrap();
+    let free = |line: &str| {
+        let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+        let number = |text| u64::from_str_radix(text, 16).unwrap();
+        !(number(start)..number(end)).contains(&stub)
+    };
+    assert!(maps.lines().all(free), "{stub:#x} is taken:\n{maps}");
+}
+
+#[test]
+fn explain_refuses_the_middle_of_an_instruction() {
+    let line: Value = serde_json::from_str(&succeeds(&["explain", "--json", "libc:getpid"])).unwrap();
+    let first = line["displaced"][0]["bytes"].as_str().unwrap().split(' ').count();
+    assert!(first > 1, "{line}");
+    let text = succeeds(&["explain", "libc:getpid+1"]);
+    assert!(text.contains("mechanism: refused") && text.contains("inside the instruction"), "{text}");
+}
+
+#[test]
+fn list_of_a_process() {
+    let pid = std::process::id().to_string();
+    let own = std::env::current_exe().unwrap();
+    let listed = succeeds(&["list", "-p", &pid]);
+    let line = listed.lines().find(|line| line.ends_with(own.to_str().unwrap())).expect("own executable");
+    let count: u64 = line.split_whitespace().next().unwrap().replace(',', "").parse().unwrap();
+    assert!(count > 100, "{line}");
+    let json = succeeds(&["list", "-p", &pid, "--json"]);
+    let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["path"] == own.to_str().unwrap() && line["functions"] == count));
+    let everywhere = succeeds(&["list", "-p", &pid, "*:malloc"]);
+    assert!(everywhere.lines().any(|line| line.ends_with(":malloc")), "{everywhere}");
+}
+
+#[test]
+fn processes_that_are_not_there() {
+    for command in [&["list", "-p", "4194304"][..], &["doctor", "-p", "4194304"]] {
+        let (status, text) = fails(command);
+        assert_eq!(status, 1);
+        assert!(text.contains("4194304"), "{text}");
+    }
+}
+
+#[test]
+fn results_go_to_the_file_that_was_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out");
+    assert_eq!(succeeds(&["list", "libc:malloc", "-o", file.to_str().unwrap()]), "");
+    assert!(fs::read_to_string(&file).unwrap().trim_end().ends_with(":malloc"));
+    let (status, text) = fails(&["list", "libc:malloc", "-o", "/dev/full"]);
+    assert!(status == 1 && text.contains("/dev/full"), "{text}");
+    let (status, text) = fails(&["list", "libc:malloc", "-o", "/no/such/folder/out"]);
+    assert!(status == 1 && text.contains("/no/such/folder/out"), "{text}");
+}
+
+#[test]
+fn a_closed_pipe_is_a_quiet_end() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xol"));
+    let mut child =
+        command.args(["list", "libc:*"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+}
+
+#[test]
+fn wrong_usage() {
+    let (status, text) = fails(&["stat", "libc:malloc"]);
+    assert_eq!((status, text.trim_end().lines().count()), (2, 1), "{text}");
+    assert!(text.contains("-p PID[,PID...]") && text.contains("-- CMD ARG..."), "{text}");
+    let (status, text) = fails(&["stat", "libc:malloc", "-p", "1", "--", "ls"]);
+    assert_eq!((status, text.trim_end().lines().count()), (2, 1), "{text}");
+    for arguments in [&["list"][..], &[], &["what"], &["stat", "libc:malloc", "-p", "me"]] {
+        assert_eq!(fails(arguments).0, 2, "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_is_not_built_yet_says_so() {
+    for arguments in [
+        &["lat", "libc:malloc", "-p", "1"][..],
+        &["tree", "libc:malloc"],
+        &["run", "-e", "BEGIN{}"],
+        &["coherence", "alpha"],
+        &["stat", "-f", "libc:malloc", "-p", "1"],
+        &["trace", "uretprobe:libc:malloc", "-p", "1"],
+        &["list", "usdt:libc:*"],
+    ] {
+        let (status, text) = fails(arguments);
+        assert_eq!(status, 2, "{arguments:?}");
+        assert!(text.contains("not available yet"), "{text}");
+    }
+}
+
+#[test]
+fn doctor_ends_with_a_sentence() {
+    let text = succeeds(&["doctor", "-p", &std::process::id().to_string()]);
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("You can") && last.ends_with('.'), "{last}");
+    for line in succeeds(&["doctor", "--json"]).lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["type"], "doctor");
+        assert!(line["check"].is_string() && line["ok"].is_boolean() && line["detail"].is_string());
+        assert_eq!(line["ok"].as_bool().unwrap(), line["fix"].is_null());
+    }
+}
+
+#[test]
+fn version_names_kernel_and_cpu() {
+    let text = succeeds(&["--version"]);
+    assert!(text.starts_with(concat!("xol ", env!("CARGO_PKG_VERSION"), "\n")), "{text}");
+    assert!(text.contains("\nkernel: ") && text.contains("\nfeatures: "), "{text}");
+}
