@@ -546,20 +546,20 @@ impl<T: Target> Engine<T> {
         mappings: &[Mapping],
     ) -> Vec<bool> {
         let mut page = PageCache::default();
-        let mut is_ours = |patched: &Patched| {
+        let is_ours = |patched: &'p Patched| {
             let entry = &patched.entry;
             Backing::at(mappings, entry.start) == Some(patched.backing)
                 && page.holds(&self.target, entry.start, &entry.patched)
         };
-        patches.map(|patched| is_ours(patched)).collect()
+        patches.map(is_ours).collect()
     }
 
     /// Per patch, whether every byte is the original.
     pub(super) fn original_again<'p>(&self, patches: impl Iterator<Item = &'p Patched>) -> Vec<bool> {
         let mut page = PageCache::default();
-        let mut is_original =
-            |patched: &Patched| page.holds(&self.target, patched.entry.start, &patched.entry.original);
-        patches.map(|patched| is_original(patched)).collect()
+        let is_original =
+            |patched: &'p Patched| page.holds(&self.target, patched.entry.start, &patched.entry.original);
+        patches.map(is_original).collect()
     }
 
     /// Marks the boundaries of a patch that leaves the text as retired.

@@ -50,14 +50,14 @@ impl<'a> Loan<'a> {
             registers.set(original, u64::MAX);
         }
         self.process.set_registers(self.tid, &registers)?;
-        self.to_syscall_stop()?;
-        self.to_syscall_stop()?;
+        self.run_to_syscall_stop()?;
+        self.run_to_syscall_stop()?;
         let result = self.process.registers(self.tid)?.get(abi.result);
         Ok(result.cast_signed())
     }
 
     /// On to the next entry or exit of a system call.
-    fn to_syscall_stop(&mut self) -> Result<(), TargetError> {
+    fn run_to_syscall_stop(&mut self) -> Result<(), TargetError> {
         loop {
             self.process.transition(self.tid, super::Stopped::cont_to_syscall)?;
             match self.wait()? {

@@ -65,11 +65,12 @@ impl SigInfo {
     /// Replaces `si_addr`.
     pub fn set_address(&mut self, address: u64) {
         let bytes = address.to_ne_bytes();
+        let info = ptr::addr_of_mut!(self.0).cast::<u8>();
         // SAFETY: the union starts at byte 16 of the 128-byte siginfo (include/uapi/asm-generic/siginfo.h,
-        // __SI_FIELDS after three ints, 8-aligned on 64-bit); 8 bytes there lie inside the object.
-        unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), ptr::addr_of_mut!(self.0).cast::<u8>().add(16), 8)
-        };
+        // __SI_FIELDS after three ints, 8-aligned on 64-bit), so this is inside the object.
+        let field = unsafe { info.add(16) };
+        // SAFETY: 8 bytes at `field` lie inside the object too, and `bytes` is not part of it.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), field, 8) };
     }
 
     /// The raw bytes, for an injected `rt_tgsigqueueinfo`.
