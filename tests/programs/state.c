@@ -48,7 +48,10 @@ static void randomize(struct state *state, word *seed, int wide)
             state->vector[i][j] = (unsigned char)next_random(seed);
 }
 
-static const char *difference(const struct state *in, const struct state *out)
+/*
+ * A callee's red zone ends eight bytes below its caller's: what the caller left there before the call, nobody keeps.
+ */
+static const char *difference(const struct state *in, const struct state *out, size_t unkept)
 {
     if (memcmp(in->general, out->general, sizeof in->general))
         return "general";
@@ -56,7 +59,7 @@ static const char *difference(const struct state *in, const struct state *out)
         return "flags";
     if (out->stack)
         return "stack";
-    if (memcmp(in->red, out->red, sizeof in->red))
+    if (memcmp(in->red + unkept, out->red + unkept, sizeof in->red - unkept))
         return "red";
     return memcmp(in->vector, out->vector, sizeof in->vector) ? "vector" : NULL;
 }
@@ -80,7 +83,7 @@ int main(void)
                 randomize(&in, &seed, table[row].wide);
                 memset(&out, 0, sizeof out);
                 table[row].run(&in, &out);
-                const char *field = difference(&in, &out);
+                const char *field = difference(&in, &out, strncmp(table[row].name, "call", 4) ? 0 : 8);
                 if (field) {
                     bad++;
                     snprintf(wrong, sizeof wrong, "%s.%s", table[row].name, field);

@@ -211,13 +211,18 @@ impl Drop for Process {
 ///
 /// # Panics
 /// There is none within [`PATIENCE`].
-pub fn wait_for<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_for<T>(what: &str, answer: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, answer).unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain for {what}"))
+}
+
+/// Asks again and again until there is an answer or the time is over.
+pub(crate) fn wait_within<T>(patience: Duration, mut answer: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + patience;
     loop {
-        if let Some(answer) = answer() {
-            return answer;
+        let now = answer();
+        if now.is_some() || Instant::now() >= deadline {
+            return now;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }

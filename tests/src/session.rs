@@ -9,8 +9,9 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::PATIENCE;
 use crate::compile::profile_dir;
-use crate::process::{Process, wait_for};
+use crate::process::{Process, wait_within};
 use crate::snapshot::Watch;
 use crate::sys::{Signal, send};
 
@@ -97,12 +98,15 @@ impl Session {
     /// # Panics
     /// xol ends before, or it takes too long.
     pub fn wait_armed(&mut self, watch: &Watch) {
-        let ended = wait_for("armed probes", || {
+        let ended = wait_within(PATIENCE, || {
             let ended = self.process.ended();
             (ended.is_some() || watch.is_armed()).then_some(ended)
         });
-        if let Some(status) = ended {
-            panic!("xol ended with {status:?} before the probes were armed:\n{}", self.errors());
+        let errors = self.errors();
+        match ended {
+            Some(None) => {}
+            Some(Some(status)) => panic!("xol ended with {status:?} before the probes were armed:\n{errors}"),
+            None => panic!("no probes at {:x?} after {PATIENCE:?}; xol says:\n{errors}", watch.unarmed()),
         }
     }
 

@@ -141,7 +141,7 @@ fn masks_of(pid: u32, tid: u32) -> Option<Masks> {
 }
 
 /// What a session must leave as it found it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Snapshot {
     /// Mappings, without xol's own.
     pub maps: Vec<Region>,
@@ -175,6 +175,22 @@ impl Snapshot {
             changes: text_changes(pid),
             tracer: tracer_of(pid),
         }
+    }
+
+    /// Asserts that a process is as it was, and tells only what differs.
+    ///
+    /// # Panics
+    /// Something differs.
+    pub fn assert_unchanged(&self, pid: u32) {
+        let now = Self::of(pid);
+        let gone = self.maps.iter().filter(|region| !now.maps.contains(region));
+        let new = now.maps.iter().filter(|region| !self.maps.contains(region));
+        let (gone, new): (Vec<_>, Vec<_>) = (gone.collect(), new.collect());
+        assert!(gone.is_empty() && new.is_empty(), "mappings: gone {gone:x?}, new {new:x?}");
+        assert_eq!(now.masks, self.masks, "blocked, ignored and caught signals");
+        assert_eq!(now.descriptors, self.descriptors, "open descriptors");
+        assert_eq!(now.changes, self.changes, "text that differs from its file");
+        assert_eq!(now.tracer, self.tracer, "the tracer");
     }
 }
 
@@ -212,10 +228,16 @@ impl Watch {
         read_memory(self.pid, *address, original.len()).is_ok_and(|live| live != *original)
     }
 
+    /// The places where no probe is.
+    #[must_use]
+    pub fn unarmed(&self) -> Vec<u64> {
+        self.places.iter().filter(|place| !self.is_changed(place)).map(|(address, _)| *address).collect()
+    }
+
     /// Whether a probe is at every place.
     #[must_use]
     pub fn is_armed(&self) -> bool {
-        self.places.iter().all(|place| self.is_changed(place))
+        self.unarmed().is_empty()
     }
 
     /// Whether no probe is at any place.

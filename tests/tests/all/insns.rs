@@ -1,0 +1,172 @@
+//! Each kind of instruction, displaced: short ones right before a branch target, where only a breakpoint fits, and
+//! longer ones by a jump. The program compares results, registers, flags and addresses itself.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use tests::{Process, Program, Report, Session, Snapshot, Watch, need, rounds};
+
+use crate::probes::{borrowed, probe, probe_at};
+
+/// The names that the program lists in its first line.
+fn names(target: &Process) -> Vec<String> {
+    target.ready.fields.keys().filter_map(|key| key.strip_prefix("site_")).map(str::to_owned).collect()
+}
+
+fn address(target: &Process, name: &str) -> u64 {
+    target.address(&format!("site_{name}"))
+}
+
+/// Probes every listed instruction, runs all, and compares every count.
+fn check_all(verb: &str, flags: &[&str], spell: impl Fn(&Process, &Path, &str) -> String) {
+    let mut program = Program::new("insns.c").source("insns.S");
+    for flag in flags {
+        program = program.flag(*flag);
+    }
+    let program = need!(program.build());
+    let mut target = Process::start(&program, &[]);
+    let before = Snapshot::of(target.pid());
+    let names = names(&target);
+    let places: Vec<_> = names.iter().map(|name| address(&target, name)).collect();
+    let watch = Watch::at(target.pid(), &places);
+    let probes: Vec<_> = names.iter().map(|name| spell(&target, &program, name)).collect();
+    let pid = target.pid().to_string();
+    let mut session = Session::start([&[verb], &borrowed(&probes)[..], &["-p", &pid]].concat());
+    session.wait_armed(&watch);
+    let calls = rounds(200, 5_000);
+    let answer = target.ask(&format!("go {calls}"));
+    let report = session.end();
+    assert_eq!(answer.number("bad"), 0, "{answer:?}");
+    report.assert_clean();
+    let canonical = canonical(&probes, &pid);
+    for ((name, probe), canonical) in names.iter().zip(&probes).zip(&canonical) {
+        let wanted = calls * target.ready.number(&format!("per_{name}"));
+        let hits = if verb == "stat" { counted(&report, probe) } else { traced_or_lost(&report, canonical) };
+        assert_eq!(hits, wanted, "{name}, {probe}: {:?}", report.summary());
+    }
+    before.assert_unchanged(target.pid());
+    assert_eq!(target.ask("go 100").number("bad"), 0);
+    target.finish();
+    if verb == "stat" {
+        assert_mechanisms(&report, &names, &probes);
+    }
+}
+
+/// The canonical names of probes, which trace uses.
+fn canonical(probes: &[String], pid: &str) -> Vec<String> {
+    let report =
+        Session::start([&["stat", "--duration", "1ms"], &borrowed(probes)[..], &["-p", pid]].concat()).wait();
+    let name = |probe: &String| {
+        let line = report.of_type("stat").find(|line| line["spec"] == probe.as_str());
+        let line = line.unwrap_or_else(|| panic!("no line of {probe}: {report:?}"));
+        line["probe"].as_str().expect("a name").to_owned()
+    };
+    probes.iter().map(name).collect()
+}
+
+fn counted(report: &Report, probe: &str) -> u64 {
+    assert_eq!(report.lost(probe), 0, "{report:?}");
+    report.hits(probe)
+}
+
+fn traced_or_lost(report: &Report, canonical: &str) -> u64 {
+    let lines = report.of_type("hit").filter(|line| line["probe"] == canonical).count() as u64;
+    let lost = report.of_type("lost").filter(|line| line["probe"] == canonical);
+    lines + lost.map(|line| line["count"].as_u64().expect("a count")).sum::<u64>()
+}
+
+/// The point of the program is that both mechanisms are used: breakpoints where a branch target is right behind.
+fn assert_mechanisms(report: &Report, names: &[String], probes: &[String]) {
+    let by = |wanted: &str| -> BTreeSet<_> {
+        let used = names.iter().zip(probes).filter(|(_, probe)| report.mechanism(probe) == wanted);
+        used.map(|(name, _)| name.as_str()).collect()
+    };
+    let traps = by("trap");
+    for name in
+        ["loop", "jrcxz", "rep_movs", "pushf", "popf", "syscall", "ret", "call_reg", "jcc", "push_rsp"]
+    {
+        assert!(traps.contains(name), "{name} was to be a breakpoint: {traps:?}");
+    }
+    let jumps = by("jump");
+    for name in ["call_rel", "call_rip", "jmp_rip", "jcc_near", "rip_load", "rip_add", "fs", "lock"] {
+        assert!(jumps.contains(name), "{name} was to be a jump: {jumps:?}");
+    }
+    assert_eq!(traps.len() + jumps.len(), names.len(), "{report:?}");
+}
+
+fn by_symbol(target: &Process, program: &Path, name: &str) -> String {
+    if name == "ret_imm" {
+        return probe_at(target, program, address(target, name)); // inside a local function
+    }
+    let offset = address(target, name) - target.address(&format!("fn_{name}"));
+    probe(program, &format!("insn_{name}+{offset:#x}"))
+}
+
+#[test]
+fn counted_by_symbol() {
+    check_all("stat", &[], by_symbol);
+}
+
+#[test]
+fn counted_by_address() {
+    check_all("stat", &[], |target, program, name| probe_at(target, program, address(target, name)));
+}
+
+#[test]
+fn counted_at_a_fixed_position() {
+    check_all("stat", &["-no-pie"], |target, program, name| {
+        probe(program, &format!("{:#x}", address(target, name)))
+    });
+}
+
+#[test]
+fn traced() {
+    check_all("trace", &[], |target, program, name| probe_at(target, program, address(target, name)));
+}
+
+/// Every instruction of every function of the program at once.
+#[test]
+fn every_instruction() {
+    let program = need!(Program::new("insns.c").source("insns.S").build());
+    let mut target = Process::start(&program, &[]);
+    let before = Snapshot::of(target.pid());
+    let probes: Vec<_> = names(&target)
+        .iter()
+        .flat_map(|name| instructions(&program, &format!("insn_{name}")))
+        .map(|at| probe(&program, &format!("{at:#x}")))
+        .collect();
+    assert!(probes.len() > 200, "{} instructions", probes.len());
+    let entries: Vec<_> = names(&target).iter().map(|name| target.address(&format!("fn_{name}"))).collect();
+    let watch = Watch::at(target.pid(), &entries);
+    let mut session = Session::stat(&borrowed(&probes), target.pid());
+    session.wait_armed(&watch);
+    let answer = target.ask("go 50");
+    let report = session.end();
+    assert_eq!(answer.number("bad"), 0, "{answer:?}");
+    report.assert_clean();
+    for name in names(&target) {
+        let entry = probe_at(&target, &program, target.address(&format!("fn_{name}")));
+        let times = if target.address(&format!("fn_{name}")) == address(&target, &name) {
+            target.ready.number(&format!("per_{name}"))
+        } else {
+            1
+        };
+        assert_eq!(report.hits(&entry), 50 * times, "{name}: {report:?}");
+    }
+    before.assert_unchanged(target.pid());
+    target.finish();
+}
+
+/// File addresses of the instructions of one function, by objdump.
+fn instructions(program: &Path, function: &str) -> Vec<u64> {
+    let mut objdump = std::process::Command::new("objdump");
+    let listing = objdump
+        .arg("-d")
+        .arg(format!("--disassemble={function}"))
+        .arg(program)
+        .output()
+        .expect("objdump runs");
+    let text = String::from_utf8_lossy(&listing.stdout).into_owned();
+    let lines = text.lines().filter(|line| line.split('\t').count() == 3);
+    lines.filter_map(|line| u64::from_str_radix(line.split(':').next()?.trim(), 16).ok()).collect()
+}

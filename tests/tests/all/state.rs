@@ -1,0 +1,83 @@
+//! A probe changes nothing that the program can see: registers, flags, vector registers, red zone, stack pointer.
+
+use tests::{Process, Program, Session, Snapshot, Watch, need, rounds};
+
+use crate::probes::{borrowed, probe, probe_at};
+
+/// The places of state.S, those with 256-bit registers only where the processor has them.
+fn places(target: &Process) -> Vec<(String, u64)> {
+    let wide = target.ready.number("wide") != 0;
+    let keys = target.ready.fields.keys();
+    let sites = keys.filter(|key| key.starts_with("site_") || key.starts_with("leaf"));
+    let used = sites.filter(|key| wide || !key.ends_with("_wide"));
+    used.map(|key| (key.clone(), target.address(key))).collect()
+}
+
+fn unchanged(verb: &str, calls: u64) {
+    let program = need!(Program::new("state.c").source("state.S").build());
+    let mut target = Process::start(&program, &[]);
+    let before = Snapshot::of(target.pid());
+    assert_eq!(target.ask("go 20").number("bad"), 0, "the program is right unprobed");
+    let places = places(&target);
+    let addresses: Vec<_> = places.iter().map(|(_, at)| *at).collect();
+    let watch = Watch::at(target.pid(), &addresses);
+    let probes: Vec<_> = addresses.iter().map(|&at| probe_at(&target, &program, at)).collect();
+    let pid = target.pid().to_string();
+    let mut session = Session::start([&[verb], &borrowed(&probes)[..], &["-p", &pid]].concat());
+    session.wait_armed(&watch);
+    let answer = target.ask(&format!("go {calls}"));
+    let report = session.end();
+    assert_eq!(answer.number("bad"), 0, "{answer:?}");
+    report.assert_clean();
+    if verb == "stat" {
+        for ((place, _), probe) in places.iter().zip(&probes) {
+            assert_eq!((report.hits(probe), report.lost(probe)), (calls, 0), "{place}: {report:?}");
+            let mechanism = if place.starts_with("site_trap") { "trap" } else { "jump" };
+            assert_eq!(report.mechanism(probe), mechanism, "{place}: {report:?}");
+        }
+    } else {
+        let lost: u64 = report.of_type("lost").filter_map(|line| line["count"].as_u64()).sum();
+        assert_eq!(
+            report.traced().len() as u64 + lost,
+            calls * probes.len() as u64,
+            "{:?}",
+            report.summary()
+        );
+    }
+    before.assert_unchanged(target.pid());
+    target.finish();
+}
+
+#[test]
+fn of_a_count() {
+    unchanged("stat", rounds(2_000, 100_000));
+}
+
+#[test]
+fn of_an_event() {
+    unchanged("trace", rounds(500, 20_000));
+}
+
+/// Function entries too: the whole functions around the places, entered by a call.
+#[test]
+fn of_counts_at_entries() {
+    let program = need!(Program::new("state.c").source("state.S").build());
+    let mut target = Process::start(&program, &[]);
+    let watch = Watch::on(&target, &["leaf"]);
+    let probes = [probe(&program, "state_*"), probe(&program, "leaf*")];
+    let mut session = Session::stat(&borrowed(&probes), target.pid());
+    session.wait_armed(&watch);
+    let calls = 500;
+    let answer = target.ask(&format!("go {calls}"));
+    let report = session.end();
+    report.assert_clean();
+    assert_eq!(answer.number("bad"), 0, "{answer:?}");
+    let variants = if target.ready.number("wide") != 0 { 10 } else { 5 };
+    let hits = |spec: &String| -> u64 {
+        let lines = report.of_type("stat").filter(|line| line["spec"] == spec.as_str());
+        lines.filter_map(|line| line["hits"].as_u64()).sum()
+    };
+    assert_eq!(hits(&probes[0]), variants * calls, "{report:?}");
+    assert_eq!(hits(&probes[1]), variants / 5 * calls, "{report:?}");
+    target.finish();
+}
