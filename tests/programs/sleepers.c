@@ -9,6 +9,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
 
@@ -18,6 +19,7 @@ enum sleeper { NANOSLEEP, POLL, FUTEX, READ, EPOLL, WORK, KINDS };
 
 static atomic_ulong rounds_of[KINDS], eintr, epoll_eintr, too_short, bad;
 static int pipe_ends[2];
+static atomic_int alive;
 
 static int nap(enum sleeper kind, int epoll)
 {
@@ -44,6 +46,7 @@ static void *sleeper(void *argument)
 {
     enum sleeper kind = (enum sleeper)(long)argument;
     int epoll = epoll_create1(0);
+    alive++;
     for (long i = 0;; i++) {
         if (kind == WORK) {
             bad += work(i, i) != expect_work(i, i);
@@ -82,6 +85,8 @@ int main(void)
     for (long kind = 0; kind < KINDS; kind++)
         pthread_create(&thread, NULL, sleeper, (void *)kind);
     pthread_create(&thread, NULL, writer, NULL);
+    while (alive < KINDS)
+        sched_yield();
     say("ready pid=%d work=%p", getpid(), (void *)work);
     struct command command;
     while (hear(&command))

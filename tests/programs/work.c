@@ -12,6 +12,7 @@
  */
 #include "work.h"
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 
@@ -31,7 +32,7 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static enum job job;
 static word goal, round_number;
 static int busy;
-static atomic_int paused = 1;
+static atomic_int paused = 1, alive;
 static _Thread_local struct thread *self;
 
 static void bump(_Atomic word *counter)
@@ -71,6 +72,7 @@ static void *serve(void *argument)
 {
     self = argument;
     word seen = 0;
+    alive++;
     for (;;) {
         pthread_mutex_lock(&lock);
         while (round_number == seen)
@@ -190,6 +192,8 @@ int main(int argc, char **argv)
     for (int i = 0; i < count; i++)
         if (pthread_create(&threads[i].id, NULL, alarms ? serve_with_alarm : serve, &threads[i]))
             return 3;
+    while (alive < count) /* a thread that is not there yet still has the mask of pthread_create */
+        sched_yield();
     say("ready pid=%d work=%p neighbour=%p tiny=%p trapped=%p trapped_site=%p", getpid(), (void *)work,
         (void *)neighbour, (void *)tiny, (void *)trapped, (const void *)trapped_site);
     struct command command;
