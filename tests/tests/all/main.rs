@@ -1,8 +1,16 @@
 //! Real processes under xol. One binary, one module for each part of what must hold.
 
+mod bad_input;
+mod children;
+mod churn;
+mod death;
 mod exact;
 mod insns;
 mod kinds;
 mod languages;
+mod libraries;
 mod probes;
+mod real_programs;
+mod signals;
 mod state;
+mod trace;

@@ -1,0 +1,169 @@
+//! Probes that come and go in one session while the program runs, and sessions that come and go.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tests::{Process, Program, need, rounds};
+use xol::session::{Action, Hit, Options, Progress, Session, SiteStatus, Summary, Target};
+
+use crate::probes::probe;
+
+/// Offsets of the instructions of `work` (programs/work.S).
+const INSTRUCTIONS: [u64; 8] = [0, 1, 4, 11, 15, 18, 22, 23];
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn phase(&mut self, _: &str, _: u64) {}
+    fn advance(&mut self, _: u64) {}
+    fn note(&mut self, _: &str) {}
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+fn open(target: &Process, specs: &[String]) -> Session {
+    let target = Target::Attach(vec![target.pid()]);
+    let options = Options { target, specs: specs.to_vec(), action: Action::Count };
+    Session::start(options, &mut Quiet).expect("a session")
+}
+
+fn end(mut session: Session) -> (Vec<SiteStatus>, Summary) {
+    let ended = session.remove(&mut |_: Hit| {}).expect("the probes are removed");
+    session.wait().expect("the holder ends");
+    assert!(ended.1.text_restored, "{:?}", ended.1);
+    ended
+}
+
+/// News of the target are looked at while probes stay armed.
+fn look(session: &mut Session) {
+    session.poll(Duration::from_millis(1), &mut |_| {}).expect("the session goes on");
+}
+
+fn counters(target: &mut Process) -> (u64, u64) {
+    let line = target.ask("counters");
+    (line.number("begun"), line.number("ended"))
+}
+
+/// A probe on a neighbour and one inside the span of `work`'s own jump come and go: every call of `work` is counted.
+#[test]
+fn neighbours_come_and_go() {
+    let program = need!(Program::work().build());
+    let mut target = Process::start(&program, &["4"]);
+    let mut session = open(&target, &[probe(&program, "work")]);
+    target.ask("run");
+    for _ in 0..rounds(25, 100) {
+        for name in ["neighbour", "work+4", "work+1"] {
+            let sites = session.add(&probe(&program, name), &mut Quiet).expect("added");
+            look(&mut session);
+            session.drop_probe(sites[0], &mut Quiet).expect("dropped");
+        }
+    }
+    let stopped = target.ask("stop");
+    let (sites, _) = end(session);
+    assert_eq!(stopped.number("bad"), 0, "{stopped:?}");
+    assert_eq!((sites[0].hits, sites[0].lost), (stopped.number("ended"), 0));
+    target.finish();
+}
+
+/// A probe that is armed now: its site, and the program's counters just outside and just inside its arming.
+struct Armed {
+    offset: u64,
+    site: usize,
+    before: (u64, u64),
+    inside: (u64, u64),
+}
+
+/// What the hits of a site must lie between.
+struct Bounds {
+    site: usize,
+    least: u64,
+    most: u64,
+}
+
+/// Every instruction of `work`, added and removed in random order while four threads run it.
+#[test]
+fn every_instruction_in_random_order() {
+    let program = need!(Program::work().build());
+    let mut target = Process::start(&program, &["4"]);
+    let mut session = open(&target, &[probe(&program, "work")]);
+    target.ask("run");
+    let mut armed: Vec<Armed> = Vec::new();
+    let mut bounds = Vec::new();
+    let mut random = 12_345_u64;
+    for _ in 0..rounds(60, 400) {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let offset = INSTRUCTIONS[usize::try_from(random >> 33).unwrap() % INSTRUCTIONS.len()];
+        match armed.iter().position(|one| one.offset == offset) {
+            Some(at) => bounds.push(disarm(&mut session, &mut target, &armed.remove(at))),
+            None => armed.push(arm(&mut session, &mut target, &program, offset)),
+        }
+        look(&mut session);
+    }
+    for one in &armed {
+        bounds.push(disarm(&mut session, &mut target, one));
+    }
+    let stopped = target.ask("stop");
+    let (sites, _) = end(session);
+    assert_eq!(stopped.number("bad"), 0, "{stopped:?}");
+    assert_eq!((sites[0].hits, sites[0].lost), (stopped.number("ended"), 0), "armed throughout");
+    for Bounds { site, least, most } in bounds {
+        let hits = sites[site].hits;
+        assert!((least..=most).contains(&hits), "{}: {hits} not in {least}..={most}", sites[site].probe);
+    }
+    target.finish();
+}
+
+fn arm(session: &mut Session, target: &mut Process, program: &Path, offset: u64) -> Armed {
+    let before = counters(target);
+    let name = if offset == 0 { "work".to_owned() } else { format!("work+{offset}") };
+    let site = session.add(&probe(program, &name), &mut Quiet).expect("added")[0];
+    Armed { offset, site, before, inside: counters(target) }
+}
+
+fn disarm(session: &mut Session, target: &mut Process, one: &Armed) -> Bounds {
+    let inside = counters(target);
+    session.drop_probe(one.site, &mut Quiet).expect("dropped");
+    let after = counters(target);
+    Bounds { site: one.site, least: inside.1.saturating_sub(one.inside.0), most: after.0 - one.before.1 }
+}
+
+/// Whole sessions attach and detach: their hits together lie between the program's own counters outside and inside.
+#[test]
+fn sessions_come_and_go() {
+    let program = need!(Program::work().build());
+    let mut target = Process::start(&program, &["4"]);
+    target.ask("run");
+    let (mut hits, mut least, mut most) = (0, 0, 0);
+    for _ in 0..rounds(20, 100) {
+        let before = counters(&mut target);
+        let mut session = open(&target, &[probe(&program, "work"), probe(&program, "neighbour")]);
+        let first = counters(&mut target);
+        look(&mut session);
+        let last = counters(&mut target);
+        hits += end(session).0[0].hits;
+        let after = counters(&mut target);
+        least += last.1.saturating_sub(first.0);
+        most += after.0 - before.1;
+    }
+    assert!((least..=most).contains(&hits), "{hits} not in {least}..={most}");
+    assert_eq!(target.ask("stop").number("bad"), 0);
+    target.finish();
+}
+
+/// Handlers sleep while probes come and go: saved PCs in signal frames lie inside spans at both ends.
+#[test]
+fn handlers_sleep_meanwhile() {
+    let program = need!(Program::work().build());
+    let mut target = Process::start(&program, &["4", "alarm"]);
+    target.ask("run");
+    for _ in 0..rounds(100, 1000) {
+        let mut session = open(&target, &[probe(&program, "work")]);
+        session.poll(Duration::from_millis(8), &mut |_| {}).expect("the session goes on");
+        end(session);
+    }
+    let stopped = target.ask("stop");
+    assert_eq!(stopped.number("bad"), 0, "{stopped:?}");
+    assert!(stopped.number("signals") > 0, "no handler ever ran");
+    target.finish();
+}

@@ -1,0 +1,75 @@
+//! The tracer dies, the program lives.
+
+use tests::{Process, Program, Report, Session, Signal, Watch, children_of, send, xol};
+
+use crate::probes::probe;
+
+fn kill(pid: u32) {
+    assert!(send(pid, Signal::Kill), "{pid} was there");
+}
+
+fn armed() -> Option<(Process, Session, Watch, u32)> {
+    let program = match Program::work().build() {
+        Ok(program) => program,
+        Err(why) => {
+            println!("skipped: {why}");
+            return None;
+        }
+    };
+    let mut target = Process::start(&program, &["2"]);
+    let watch = Watch::on(&target, &["work"]);
+    let mut session = Session::stat(&[&probe(&program, "work")], target.pid());
+    session.wait_armed(&watch);
+    target.ask("run");
+    let holder = *children_of(session.process.child_id()).first().expect("the holder");
+    Some((target, session, watch, holder))
+}
+
+fn lives(mut target: Process, watch: &Watch) {
+    watch.wait_restored();
+    assert_eq!(target.ask("stop").number("bad"), 0);
+    assert_eq!(target.ask("calls 1000").number("bad"), 0);
+    target.finish();
+}
+
+#[test]
+fn of_the_front() {
+    let Some((target, session, watch, _)) = armed() else { return };
+    kill(session.process.child_id());
+    lives(target, &watch);
+}
+
+#[test]
+fn of_the_holder() {
+    let Some((target, session, watch, holder)) = armed() else { return };
+    kill(holder);
+    watch.wait_restored();
+    let report = session.wait();
+    assert!(report.errors.contains("holder"), "{report:?}");
+    assert_eq!(report.summary()["text_restored"], true, "{report:?}");
+    assert!(report.hits("work") > 0, "{report:?}");
+    lives(target, &watch);
+}
+
+/// Both at once: jumps go on counting for nobody, and another xol finds the area, says so and restores the text.
+#[test]
+fn of_both() {
+    let Some((mut target, session, watch, holder)) = armed() else { return };
+    let front = session.process.child_id();
+    assert!(send(front, Signal::Stop));
+    kill(holder);
+    kill(front);
+    drop(session);
+    tests::wait_for("the end of the holder", || tests::tracer_of(target.pid()).is_none().then_some(()));
+    assert!(watch.is_armed(), "nobody was there to remove it");
+    let before = target.ask("counters");
+    tests::wait_for("more calls", || {
+        (target.ask("counters").number("ended") > before.number("ended") + 1000).then_some(())
+    });
+    let pid = target.pid().to_string();
+    let refused = Report::of(&mut xol(["stat", "libc:malloc", "-p", &pid]));
+    refused.assert_error(1, &["detach"]);
+    let detached = Report::of(&mut xol(["detach", "-p", &pid]));
+    assert!(detached.status.success(), "{detached:?}");
+    lives(target, &watch);
+}

@@ -1,0 +1,239 @@
+//! Programs that people run, against what they know of themselves or what another tool counts.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tests::{Report, Session, Watch, base_of, skip, which, xol};
+
+fn run(command: &mut Command) -> Output {
+    let output = command.stdin(Stdio::null()).output().expect("it starts");
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    output
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The sum of `calls=` in `INFO commandstats`; the INFO itself is not in it yet.
+fn calls(socket: &Path) -> u64 {
+    let info = text(&run(Command::new("redis-cli").arg("-s").arg(socket).args(["info", "commandstats"])));
+    info.lines().filter_map(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok()).sum()
+}
+
+/// Where a function of a mapped file is now.
+fn address_of(pid: u32, file: &Path, name: &str) -> u64 {
+    let probe = format!("{}:{name}", file.display());
+    let report = Report::of(&mut xol(["list", "--json", &probe]));
+    let line = report.of_type("list").next().unwrap_or_else(|| panic!("{report:?}"));
+    let offset = line["file_address"].as_str().unwrap().trim_start_matches("0x");
+    base_of(pid, &file.to_string_lossy()).expect("mapped") + u64::from_str_radix(offset, 16).unwrap()
+}
+
+struct Redis {
+    server: std::process::Child,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+impl Redis {
+    fn start(server: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("redis.sock");
+        let server = Command::new(server)
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
+            .arg(&socket)
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis starts");
+        tests::wait_for("redis to answer", || {
+            let ping = Command::new("redis-cli").arg("-s").arg(&socket).arg("ping").output().ok()?;
+            text(&ping).contains("PONG").then_some(())
+        });
+        Self { server, folder }
+    }
+}
+
+/// `call` runs every command: its hits are what redis counts itself.
+#[test]
+fn redis_under_load() {
+    let (Some(server), Some(_), Some(_)) =
+        (which("redis-server"), which("redis-cli"), which("redis-benchmark"))
+    else {
+        skip!("redis is not installed")
+    };
+    let server = fs::canonicalize(server).unwrap();
+    let redis = Redis::start(&server);
+    let (pid, socket) = (redis.server.id(), redis.folder.path().join("redis.sock"));
+    let probe = |name: &str| format!("{}:{name}", server.display());
+    let probes = [probe("call"), probe("lookupKey*"), probe("dictFind")];
+    let watch = Watch::at(pid, &[address_of(pid, &server, "call")]);
+    let mut session = Session::stat(&[&probes[0], &probes[1], &probes[2]], pid);
+    session.wait_armed(&watch);
+    let first = calls(&socket);
+    let load = run(Command::new("redis-benchmark").arg("-s").arg(&socket).args([
+        "-n",
+        "20000",
+        "-c",
+        "10",
+        "-P",
+        "4",
+        "-t",
+        "set,get,incr,lpush",
+        "-q",
+    ]));
+    assert!(!text(&load).contains("ERR"), "{load:?}");
+    let last = calls(&socket);
+    let report = session.end();
+    report.assert_clean();
+    // From arming to removal: the first INFO, the load, the last INFO; the difference lacks the last.
+    assert_eq!(report.hits(&probes[0]), last - first + 1, "{report:?}");
+    assert!(report.hits(&probes[2]) > 20_000, "{report:?}");
+    assert!(watch.is_restored());
+    let load =
+        run(Command::new("redis-benchmark").arg("-s").arg(&socket).args(["-n", "2000", "-q", "-t", "get"]));
+    assert!(!text(&load).contains("ERR"), "the server goes on: {load:?}");
+}
+
+const SQL: &str = "create table t(a integer, b text); \
+    with recursive n(i) as (select 1 union all select i+1 from n where i<500) insert into t select i, hex(i) from n; \
+    select count(*), sum(a) from t where b like '3%'; \
+    select a, b from t order by b limit 40; delete from t where a % 3 = 0; select count(*) from t;";
+
+/// `sqlite3_step`, counted by xol and by gdb on the same input.
+#[test]
+fn sqlite_steps_as_gdb_counts_them() {
+    let (Some(sqlite), Some(_)) = (which("sqlite3"), which("gdb")) else {
+        skip!("sqlite3 or gdb is not installed")
+    };
+    let linked = text(&run(Command::new("ldd").arg(&sqlite)));
+    let probe =
+        if linked.contains("libsqlite3") { "libsqlite3:sqlite3_step" } else { "sqlite3:sqlite3_step" };
+    let program = sqlite.to_string_lossy().into_owned();
+    let report = Session::start(["stat", probe, "--", &program, ":memory:", SQL]).wait();
+    report.assert_clean();
+    let gdb = run(Command::new("gdb").args(["-batch", "-nx", "-ex", "set breakpoint pending on"]).args([
+        "-ex",
+        "set debuginfod enabled off",
+        "-ex",
+        "break sqlite3_step",
+        "-ex",
+        "ignore 1 1000000",
+        "-ex",
+        "run",
+        "-ex",
+        "info breakpoints",
+        "--args",
+        &program,
+        ":memory:",
+        SQL,
+    ]));
+    let out = text(&gdb);
+    let Some(counted) = out
+        .lines()
+        .find_map(|line| line.split_once("already hit ")?.1.split(' ').next()?.parse::<u64>().ok())
+    else {
+        skip!("gdb cannot count here: {out}")
+    };
+    assert!(counted > 10, "{out}");
+    assert_eq!(report.summary()["hits"].as_u64(), Some(counted), "{report:?}");
+}
+
+/// The interpreter's own functions; one more call for each more that the script makes.
+#[test]
+fn python_calls() {
+    let Some(python) =
+        ["/usr/bin/python3", "/usr/local/bin/python3"].into_iter().find(|path| Path::new(path).exists())
+    else {
+        skip!("there is no system python3")
+    };
+    let real = fs::canonicalize(python).unwrap();
+    let linked = text(&run(Command::new("ldd").arg(&real)));
+    let file =
+        if linked.contains("libpython") { "libpython*".to_owned() } else { real.display().to_string() };
+    if file.contains('*') {
+        skip!("python is linked with a libpython of unknown name")
+    }
+    let probe = |name: &str| format!("{file}:{name}");
+    let probes = [probe("PyObject_Repr"), probe("PyObject_Malloc"), probe("_PyEval_EvalFrameDefault")];
+    let hits = |calls: u64| {
+        let script = format!("for i in range({calls}): repr(i)\nprint(sum(range(1000)))");
+        let report = Session::start([
+            "stat",
+            &probes[0],
+            &probes[1],
+            &probes[2],
+            "--",
+            &real.to_string_lossy(),
+            "-S",
+            "-E",
+            "-c",
+            &script,
+        ])
+        .wait();
+        report.assert_clean();
+        assert!(report.hits(&probes[1]) > 1000 && report.hits(&probes[2]) > 10, "{report:?}");
+        report.hits(&probes[0])
+    };
+    assert_eq!(hits(3000) - hits(1000), 2000);
+}
+
+/// All functions of a large library at once: armed, exact, removed.
+#[test]
+fn ten_thousand_sites() {
+    let count = 10_000_u64;
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("many.c");
+    let mut code = String::from("#include <stdio.h>\n#include <stdlib.h>\n");
+    for n in 0..count {
+        code += &format!(
+            "__attribute__((noinline)) long many_{n}(long a) {{ return a * {} + {n}; }}\n",
+            n % 77 + 3
+        );
+    }
+    code += "static long (*const all[])(long) = {";
+    code += &(0..count).map(|n| format!("many_{n}")).collect::<Vec<_>>().join(",");
+    code += "};\nint main(int c, char **v) { long s = 0; for (int k = 0; k < atoi(v[1]); k++) \
+             for (int i = 0; i < 10000; i++) s += all[i](s + k); printf(\"%ld\\n\", s); return c - 2; }\n";
+    fs::write(&source, code).unwrap();
+    let program = folder.path().join("many");
+    let built = Command::new("gcc").args(["-O1", "-o"]).arg(&program).arg(&source).status();
+    if !built.is_ok_and(|status| status.success()) {
+        skip!("gcc is not installed")
+    }
+    let report = Session::start([
+        "stat",
+        &format!("{}:many_*", program.display()),
+        "--",
+        &program.to_string_lossy(),
+        "20",
+    ])
+    .wait();
+    report.assert_clean();
+    let stats: Vec<_> = report.of_type("stat").collect();
+    assert_eq!(stats.len() as u64, count);
+    assert!(stats.iter().all(|line| line["hits"] == 20), "every site counts every call");
+    println!("{}", report.summary());
+}
+
+/// A process's own library functions while it runs, and the process as it was afterwards.
+#[test]
+fn an_unprobed_program_stays_as_it_was() {
+    let Some(sleep) = which("sleep") else { skip!("there is no sleep") };
+    let mut target = Command::new(sleep).arg("600").spawn().unwrap();
+    let before = tests::Snapshot::of(target.id());
+    let report =
+        Session::start(["stat", "libc:*alloc*", "-p", &target.id().to_string(), "--duration", "50ms"]).wait();
+    report.assert_clean();
+    before.assert_unchanged(target.id());
+    target.kill().unwrap();
+    target.wait().unwrap();
+}
