@@ -239,8 +239,10 @@ impl Target for Process {
         Ok(seized)
     }
 
-    fn adopt(&mut self, tid: Tid) {
+    fn adopt(&mut self, tid: Tid) -> Option<Event> {
         self.tasks.entry(tid).or_insert_with(|| State::Running(Running::auto_attached(tid.0)));
+        let wait = self.early.remove(&tid)?;
+        Some(self.note(tid, wait))
     }
 
     fn forget(&mut self, tid: Tid) {

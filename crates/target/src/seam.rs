@@ -115,8 +115,9 @@ pub trait Target {
     /// # Errors
     /// What prevents it.
     fn seize_new(&mut self) -> Result<usize, TargetError>;
-    /// Adds a task that the kernel attached for us.
-    fn adopt(&mut self, tid: Tid);
+    /// Adds a task that the kernel attached for us. Gives its first stop if that was reported before its maker's event:
+    /// waitpid keeps no order between tasks.
+    fn adopt(&mut self, tid: Tid) -> Option<Event>;
     /// Drops a task that is gone or no longer ours.
     fn forget(&mut self, tid: Tid);
 

@@ -490,14 +490,27 @@ impl<T: Target> Engine<T> {
             if let Some(to) = self.moved_pc(&registers, change)? {
                 registers.set_pc(to);
                 self.target.set_registers(tid, &registers)?;
+                if !self.in_area(to) {
+                    self.end_drain(tid)?;
+                }
             }
         }
         Ok(())
     }
 
+    /// Whether a stub is still led to after the change: a thread at one of its entries may stay there.
+    fn stays(&self, stub: Address, change: &Change) -> bool {
+        let led_to = self.patches.values().find(|patched| patched.entry.stub == stub);
+        led_to.is_some_and(|patched| {
+            let start = patched.entry.start;
+            !change.remove.contains(&start) && !change.apply.iter().any(|new| new.entry.start == start)
+        })
+    }
+
     fn moved_pc(&self, registers: &Registers, change: &Change) -> Result<Option<Address>, TargetError> {
         let pc = registers.pc();
-        let original = self.stub_at(pc).and_then(|(stub, offset)| {
+        let inside = self.stub_at(pc).filter(|(stub, _)| !self.stays(stub.at, change));
+        let original = inside.and_then(|(stub, offset)| {
             stub.entries.iter().find(|(_, entry)| *entry == offset).map(|(original, _)| *original)
         });
         let at = original.unwrap_or(pc);

@@ -40,22 +40,28 @@ impl<T: Target> Engine<T> {
     }
 
     /// A new task by clone(2): a thread, or a process that shares the memory.
-    pub(super) fn on_clone(&mut self, parent: Tid, child: Tid) {
-        self.target.adopt(child);
+    pub(super) fn on_clone(&mut self, parent: Tid, child: Tid) -> Result<(), TargetError> {
+        let mask = self.dispositions.mask(parent);
+        self.dispositions.note_mask(child, mask);
         if !self.target.is_thread(child) {
             self.guests.insert(child);
         }
-        let mask = self.dispositions.mask(parent);
-        self.dispositions.note_mask(child, mask);
+        self.adopt_task(child)
+    }
+
+    fn adopt_task(&mut self, child: Tid) -> Result<(), TargetError> {
+        match self.target.adopt(child).map(|event| self.handle(child, event)) {
+            Some(Err(error)) if !matches!(error, TargetError::Gone { .. }) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// A new process. One that shares our memory (vfork, posix_spawn) becomes a guest; another got a copy of the
     /// patched text and is cleaned before its first instruction.
     pub(super) fn on_fork(&mut self, child: Tid) -> Result<(), TargetError> {
         if self.target.shares_memory(child) {
-            self.target.adopt(child);
             self.guests.insert(child);
-            return Ok(());
+            return self.adopt_task(child);
         }
         let mut other = self.target.child(child)?;
         match self.clean(&mut other, child) {

@@ -115,6 +115,24 @@ impl<T: Target> Engine<T> {
         Ok(Some(drain.info))
     }
 
+    /// The thread was taken out of its stub by other means while a signal was held back for it: it gets it now. The world is
+    /// stopped, and the thread stands at an interrupt stop again afterwards.
+    pub(super) fn end_drain(&mut self, tid: Tid) -> Result<(), TargetError> {
+        match self.abort_drain(tid)? {
+            Some(info) => self.requeue(tid, &info),
+            None => Ok(()),
+        }
+    }
+
+    /// A thread ended on its way to an exit: nobody waits for it there any more.
+    pub(super) fn forget_drain(&mut self, tid: Tid) {
+        let Some(drain) = self.draining.remove(&tid) else { return };
+        if !self.draining.values().any(|other| other.stub == drain.stub) {
+            // The address space may be gone with the thread.
+            let _ = self.arm_exits(drain.stub, false);
+        }
+    }
+
     /// Where an exit leads: the new `(pc, sp)`.
     fn behind_exit(&self, at: Address, registers: &Registers) -> Option<(Address, Address)> {
         let (stub, offset) = self.stub_at(at)?;

@@ -139,6 +139,7 @@ impl<T: Target> Engine<T> {
             let Some(place) = self.original_of(registers.pc()).filter(equal) else { continue };
             place.put(&mut registers);
             self.target.set_registers(tid, &registers)?;
+            self.end_drain(tid)?;
         }
         Ok(())
     }
@@ -206,6 +207,10 @@ impl<T: Target> Engine<T> {
 
     fn detach_all(&mut self) {
         self.held.clear();
+        for tid in self.draining.keys().copied().collect::<Vec<_>>() {
+            // Still in its stub after all our patience: its exits must be its own again before nobody watches them.
+            let _ = self.end_drain(tid);
+        }
         self.leaving = true;
         for tid in self.target.tasks() {
             if !self.target.is_stopped(tid) {

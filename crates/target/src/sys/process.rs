@@ -243,12 +243,15 @@ pub fn own_pid() -> pid_t {
     unsafe { libc::getpid() }
 }
 
-/// Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat): with the number, its identity.
+/// Start time of a living process in clock ticks since boot (field 22 of /proc/PID/stat): with the number, its identity. A
+/// zombie lives no more.
 #[must_use]
 pub fn start_time(pid: pid_t) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command's name may contain anything: fields are counted from the last parenthesis.
-    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
 /// This process's number and start time.
