@@ -118,7 +118,8 @@ static void run(const struct command *command)
         jobs[i].interiors = is(command, "interiors");
         pthread_create(&threads[i], NULL, perform, &jobs[i]);
     }
-    struct job sum = { .kept = (word)dispositions_kept() };
+    /* Asked for when the threads are done: until the tracer has put an action back another thread may see it reset. */
+    struct job sum = { .kept = 1 };
     for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
         sum.trapped += jobs[i].trapped;

@@ -46,8 +46,13 @@ fn of_the_holder() {
     watch.wait_restored();
     let report = session.wait();
     assert!(report.errors.contains("holder"), "{report:?}");
-    assert_eq!(report.summary()["text_restored"], true, "{report:?}");
-    assert!(report.hits("work") > 0, "{report:?}");
+    // The jump stands before the front knows of it: killed between the two, the session ends before it has begun.
+    if report.status.success() {
+        assert_eq!(report.summary()["text_restored"], true, "{report:?}");
+        assert!(report.hits("work") > 0, "{report:?}");
+    } else {
+        assert!(report.errors.contains("its text is restored"), "{report:?}");
+    }
     lives(target, &watch);
 }
 

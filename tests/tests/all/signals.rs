@@ -52,7 +52,7 @@ fn siglongjmp() {
         let pid = target.pid().to_string();
         let mut session = Session::start([verb, &work, "-p", &pid]);
         session.wait_armed(&tests::Watch::on(&target, &["work"]));
-        let storm = target.ask(&format!("storm {}", rounds(20_000, 100_000)));
+        let storm = target.ask(&format!("storm {}", rounds(4_000, 100_000)));
         let report = session.end();
         assert_eq!(storm.number("bad"), 0, "{storm:?}");
         assert_eq!(report.summary()["text_restored"], true, "{report:?}");

@@ -70,7 +70,9 @@ impl Session {
         if let Err(error) = session.begin(held, progress) {
             // Whatever was done is undone by the holder; the command of `-- CMD` goes on unprobed.
             let _ = session.take_out();
-            return Err(error);
+            let restored = session.recovered.as_ref().is_some_and(|left| left.verified);
+            let outcome = if restored { "its text is restored" } else { "its text may not be restored" };
+            return Err(if session.holder_died { Error::HolderDied { outcome } } else { error });
         }
         Ok(session)
     }

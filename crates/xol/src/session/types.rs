@@ -185,6 +185,12 @@ pub enum Error {
         /// How many.
         sites: usize,
     },
+    /// The holder was killed while the probes were being armed.
+    #[error("the holder process was killed before the probes were armed; {outcome}")]
+    HolderDied {
+        /// What became of the text.
+        outcome: &'static str,
+    },
     /// The user wanted out before anything was armed.
     #[error("interrupted before the probes were armed")]
     Cancelled,
