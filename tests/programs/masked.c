@@ -88,40 +88,55 @@ struct job {
     int interiors;
 };
 
-static void *perform(void *argument)
+static struct job jobs[THREADS];
+static pthread_barrier_t begin, end;
+
+/* The threads set their masks before anybody can attach. */
+static void *serve(void *argument)
 {
     struct job *job = argument;
     const char *inside = (const char *)work + 1;
     __asm__("" : "+r"(inside));
     set_mask();
-    for (word i = 0; i < job->times; i++) {
-        long a = (long)i;
-        if (job->interiors) {
-            job->bad += enter_work_inside(a, 5, inside) != expect_work(a, 5);
-            job->bad += work(a, 6) != expect_work(a, 6);
-            job->work++;
-        } else {
-            job->bad += trapped(a) != expect_trapped(a);
-            job->trapped++;
+    for (pthread_barrier_wait(&begin);; pthread_barrier_wait(&begin)) {
+        for (word i = 0; i < job->times; i++) {
+            long a = (long)i;
+            if (job->interiors) {
+                job->bad += enter_work_inside(a, 5, inside) != expect_work(a, 5);
+                job->bad += work(a, 6) != expect_work(a, 6);
+                job->work++;
+            } else {
+                job->bad += trapped(a) != expect_trapped(a);
+                job->trapped++;
+            }
         }
+        job->kept = (word)mask_kept();
+        pthread_barrier_wait(&end);
     }
-    job->kept = (word)mask_kept();
     return NULL;
+}
+
+static void start_threads(void)
+{
+    pthread_t thread;
+    pthread_barrier_init(&begin, NULL, THREADS + 1);
+    pthread_barrier_init(&end, NULL, THREADS + 1);
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&thread, NULL, serve, &jobs[i]);
+    /* One round of nothing: afterwards every thread has its mask. */
+    pthread_barrier_wait(&begin);
+    pthread_barrier_wait(&end);
 }
 
 static void run(const struct command *command)
 {
-    struct job jobs[THREADS] = { 0 };
-    pthread_t threads[THREADS];
-    for (int i = 0; i < THREADS; i++) {
-        jobs[i].times = command->number;
-        jobs[i].interiors = is(command, "interiors");
-        pthread_create(&threads[i], NULL, perform, &jobs[i]);
-    }
     /* Asked for when the threads are done: until the tracer has put an action back another thread may see it reset. */
     struct job sum = { .kept = 1 };
+    for (int i = 0; i < THREADS; i++)
+        jobs[i] = (struct job){ .times = command->number, .interiors = is(command, "interiors") };
+    pthread_barrier_wait(&begin);
+    pthread_barrier_wait(&end);
     for (int i = 0; i < THREADS; i++) {
-        pthread_join(threads[i], NULL);
         sum.trapped += jobs[i].trapped;
         sum.work += jobs[i].work;
         sum.bad += jobs[i].bad;
@@ -151,6 +166,7 @@ int main(int argc, char **argv)
     mode = argc > 1 ? argv[1] : "blocked";
     set_dispositions();
     set_mask();
+    start_threads();
     say("ready pid=%d work=%p trapped=%p trapped_site=%p", getpid(), (void *)work, (void *)trapped,
         (const void *)trapped_site);
     struct command command;

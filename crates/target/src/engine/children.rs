@@ -12,7 +12,6 @@ const FIRST_STOP: Duration = Duration::from_secs(10);
 impl<T: Target> Engine<T> {
     /// The first stop of a thread is when its thread pointer is known: give it its slot.
     pub(super) fn first_stop(&mut self, tid: Tid) {
-        self.dispositions.note_mask(tid, self.target.signal_mask(tid).unwrap_or(0));
         if let Some(key) = self.thread_key(tid) {
             self.assign_slot(tid, key);
         }
@@ -40,9 +39,7 @@ impl<T: Target> Engine<T> {
     }
 
     /// A new task by clone(2): a thread, or a process that shares the memory.
-    pub(super) fn on_clone(&mut self, parent: Tid, child: Tid) -> Result<(), TargetError> {
-        let mask = self.dispositions.mask(parent);
-        self.dispositions.note_mask(child, mask);
+    pub(super) fn on_clone(&mut self, child: Tid) -> Result<(), TargetError> {
         if !self.target.is_thread(child) {
             self.guests.insert(child);
         }

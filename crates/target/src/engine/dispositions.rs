@@ -4,7 +4,7 @@
 //! action to SIG_DFL and unblocks it before the tracer sees the stop (kernel/signal.c, `force_sig_info_to_task`). So
 //! actions are read while they are still right, and put back after a trap that cost one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use program::layout::SharedMemory;
 
@@ -25,7 +25,12 @@ const SIGSET_LEN: u64 = 8;
 pub(super) struct Dispositions {
     fields: Option<SignalFields>,
     actions: HashMap<i32, [u64; ACTION_WORDS]>,
+    /// Masks as seen in stops of the world and after repairs. A thread's first stop tells nothing: the C library starts
+    /// threads with everything blocked.
     masks: HashMap<Tid, u64>,
+    /// Threads that met a trap while another thread's had already cost the action: only the action could have told whether
+    /// they blocked the signal.
+    suspects: HashSet<(Tid, i32)>,
 }
 
 impl Dispositions {
@@ -116,22 +121,35 @@ impl<T: Target> Engine<T> {
         let bit = bit(signal);
         let blocked_before = self.dispositions.mask(tid) & bit != 0;
         if (known.caught | known.ignored) & bit == 0 && !blocked_before {
-            return Ok(false);
+            return Ok(false); // nothing that could have been lost
         }
         let now = self.target.signal_fields(tid)?;
         let handler_lost = known.caught & bit != 0 && now.caught & bit == 0;
         let ignore_lost = known.ignored & bit != 0 && now.ignored & bit == 0;
         let lost = handler_lost || ignore_lost;
-        // A handler is lost only where the signal was blocked; with SIG_DFL the mask is all there is to go by.
-        let mask_lost =
-            now.blocked & bit == 0 && (handler_lost || (blocked_before && known.caught & bit == 0));
+        let suspect = self.dispositions.suspects.remove(&(tid, signal));
+        // A handler is lost only where the signal was blocked; otherwise the mask seen last is all there is to go by.
+        let was_blocked = handler_lost
+            || (known.caught & bit != 0 && suspect)
+            || (known.caught & bit == 0 && blocked_before);
         if lost {
             self.write_action(tid, signal)?;
+            self.suspect_others(tid, signal);
         }
-        if mask_lost {
+        if was_blocked && now.blocked & bit == 0 {
             let mask = self.target.signal_mask(tid)? | bit;
             self.target.set_signal_mask(tid, mask)?;
+            self.dispositions.note_mask(tid, mask);
         }
         Ok(lost)
+    }
+
+    /// Whoever stands in a trap that has not been looked at yet met it while the action was lost.
+    fn suspect_others(&mut self, repaired: Tid, signal: i32) {
+        for tid in self.target.tasks() {
+            if tid != repaired && !self.target.is_stopped(tid) && self.target.state(tid) == 't' {
+                self.dispositions.suspects.insert((tid, signal));
+            }
+        }
     }
 }

@@ -196,7 +196,7 @@ impl<T: Target> Engine<T> {
             Event::Signal(info) => self.on_signal(tid, info),
             Event::Syscall => self.target.resume(tid, Resume::Run(0)),
             Event::Clone(child) => {
-                self.on_clone(tid, child)?;
+                self.on_clone(child)?;
                 self.target.resume(tid, Resume::Run(0))
             }
             Event::Fork(child) | Event::Vfork(child) => {
