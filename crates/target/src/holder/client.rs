@@ -15,6 +15,9 @@ use crate::sys::{poll, ptrace};
 /// How long the holder may take over a request: it gives up by itself long before.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a process that was killed, or told to end, may take to be gone.
+const BURIAL: Duration = Duration::from_secs(10);
+
 /// A holder process, and the line to it. Dropped: the holder notices and takes everything out.
 #[derive(Debug)]
 pub struct Client {
@@ -97,13 +100,19 @@ impl Client {
             .map_err(system("opening the shared state"))
     }
 
+    /// Waits for the end of a holder that no longer answers. The kernel closes a dying process's descriptors before it lets
+    /// go of its tracees (kernel/exit.c, `do_exit`): until it is a zombie nobody else can seize them.
+    pub fn bury(&self) {
+        let deadline = Instant::now() + BURIAL;
+        while Instant::now() < deadline && matches!(ptrace::try_wait(self.holder), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Ends the holder and collects it.
     pub fn quit(mut self) {
         if self.request(&Request::Quit).is_ok() {
-            let deadline = Instant::now() + PATIENCE;
-            while Instant::now() < deadline && matches!(ptrace::try_wait(self.holder), Ok(None)) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            self.bury();
         }
     }
 }

@@ -86,6 +86,7 @@ impl Session {
         }
         self.holder_died = true;
         self.removed = true;
+        self.client.bury();
         let recovered = recover::recover(self.pid);
         self.warnings.push(match &recovered {
             Ok((sites, _)) => {
