@@ -210,6 +210,15 @@ impl Report {
         self.sum(name, "lost")
     }
 
+    /// Lost hits of all probes, by the summary.
+    ///
+    /// # Panics
+    /// There is no summary.
+    #[must_use]
+    pub fn lost_in_all(&self) -> u64 {
+        number(self.summary(), "lost")
+    }
+
     /// How a probe was done.
     ///
     /// # Panics

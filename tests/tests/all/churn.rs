@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tests::{Process, Program, need, rounds};
-use xol::session::{Action, Hit, Options, Progress, Session, SiteStatus, Summary, Target};
+use target::TargetError;
+use tests::{Process, Program, need, rounds, wait_for};
+use xol::session::{Action, Error, Hit, Options, Progress, Session, SiteStatus, Summary, Target};
 
 use crate::probes::probe;
 
@@ -35,6 +36,23 @@ fn end(mut session: Session) -> (Vec<SiteStatus>, Summary) {
     ended
 }
 
+/// Changes something, again if a thread had no processor within the deadline of the stop: nothing was changed then.
+fn change<T>(what: &str, mut attempt: impl FnMut() -> Result<T, Error>) -> T {
+    wait_for(what, || match attempt() {
+        Ok(value) => Some(value),
+        Err(Error::Target(TargetError::DidNotStop { .. })) => None,
+        Err(error) => panic!("{what}: {error}"),
+    })
+}
+
+fn add(session: &mut Session, spec: &str) -> usize {
+    change("a new probe", || session.add(spec, &mut Quiet))[0]
+}
+
+fn drop_probe(session: &mut Session, site: usize) {
+    change("one probe less", || session.drop_probe(site, &mut Quiet));
+}
+
 /// News of the target are looked at while probes stay armed.
 fn look(session: &mut Session) {
     session.poll(Duration::from_millis(1), &mut |_| {}).expect("the session goes on");
@@ -54,9 +72,9 @@ fn neighbours_come_and_go() {
     target.ask("run");
     for _ in 0..rounds(25, 100) {
         for name in ["neighbour", "work+4", "work+1"] {
-            let sites = session.add(&probe(&program, name), &mut Quiet).expect("added");
+            let site = add(&mut session, &probe(&program, name));
             look(&mut session);
-            session.drop_probe(sites[0], &mut Quiet).expect("dropped");
+            drop_probe(&mut session, site);
         }
     }
     let stopped = target.ask("stop");
@@ -117,13 +135,13 @@ fn every_instruction_in_random_order() {
 fn arm(session: &mut Session, target: &mut Process, program: &Path, offset: u64) -> Armed {
     let before = counters(target);
     let name = if offset == 0 { "work".to_owned() } else { format!("work+{offset}") };
-    let site = session.add(&probe(program, &name), &mut Quiet).expect("added")[0];
+    let site = add(session, &probe(program, &name));
     Armed { offset, site, before, inside: counters(target) }
 }
 
 fn disarm(session: &mut Session, target: &mut Process, one: &Armed) -> Bounds {
     let inside = counters(target);
-    session.drop_probe(one.site, &mut Quiet).expect("dropped");
+    drop_probe(session, one.site);
     let after = counters(target);
     Bounds { site: one.site, least: inside.1.saturating_sub(one.inside.0), most: after.0 - one.before.1 }
 }

@@ -43,8 +43,10 @@ fn the_shared_state_is_scribbled_over() {
         assert_eq!(report.summary()["text_restored"], true, "{report:?}");
         assert!(watch.is_restored());
         if verb == "trace" {
-            let warnings = report.summary()["warnings"].to_string();
-            assert!(warnings.contains("corrupt"), "{warnings}");
+            // Junk in the thread's slot rather than in its ring shows as events that are lost, and counted as such.
+            let told =
+                report.summary()["warnings"].to_string().contains("corrupt") || report.lost_in_all() > 0;
+            assert!(told, "nothing is said of the junk: {}", report.summary());
         }
         target.finish();
     }
