@@ -298,7 +298,8 @@ impl Pass<'_> {
         if !given_up {
             return Verdict::Wait;
         }
-        // The writer has moved on; but it may have finished this record first, after we looked.
+        // The writer has ended; but it may have finished this record first, after we looked. (One that has only moved
+        // on finished it before it moved the head that we had read.)
         let again = self.copy(copied.index);
         match again.first().map(|again| (self.stage(again.state, again.index), again)) {
             Some((Stage::Done, again)) => self.finished(again, told),
