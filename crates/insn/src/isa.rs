@@ -49,6 +49,26 @@ pub struct SyscallNumbers {
     pub rt_tgsigqueueinfo: u64,
 }
 
+/// The frame that the kernel puts on the stack for a signal handler: where it keeps the interrupted PC, and what tells a
+/// frame from other words. Offsets are in bytes from the frame's start.
+#[derive(Debug)]
+pub struct SignalFrame {
+    /// Bytes of the frame that are looked at.
+    pub len: usize,
+    /// The interrupted program counter.
+    pub pc: usize,
+    /// Every frame starts at `alignment.1` modulo `alignment.0`.
+    pub alignment: (u64, u64),
+    /// Masked words that have one value in every frame: offset, mask, value.
+    pub fixed: &'static [(usize, u64, u64)],
+    /// The word at the frame's start points to one of these: the system call that ends the handler.
+    pub restorers: &'static [&'static [u8]],
+    /// Holds the address of the saved vector state, above the frame.
+    pub vector_state: usize,
+    /// Where in the vector state a 32-bit magic number stands, and which.
+    pub vector_magic: (u64, u32),
+}
+
 /// What is fixed for an ISA and its Linux ABI.
 #[derive(Debug)]
 pub struct Abi {
@@ -74,6 +94,8 @@ pub struct Abi {
     pub thread_base: RegisterSlot,
     /// Integer arguments of the C calling convention, first to sixth.
     pub arguments: [RegisterSlot; 6],
+    /// What a handler finds on its stack.
+    pub signal_frame: SignalFrame,
     /// How the kernel is called.
     pub syscall: SyscallAbi,
     /// Numbers of the calls that xol injects.

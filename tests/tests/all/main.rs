@@ -5,6 +5,7 @@ mod children;
 mod churn;
 mod death;
 mod exact;
+mod frames;
 mod hostile;
 mod insns;
 mod kinds;

@@ -1,6 +1,6 @@
 //! The System V x86-64 ABI on Linux.
 
-use crate::isa::{Abi, RegisterSlot, SyscallAbi, SyscallNumbers};
+use crate::isa::{Abi, RegisterSlot, SignalFrame, SyscallAbi, SyscallNumbers};
 
 // `struct user_regs_struct`, arch/x86/include/asm/user_64.h: 27 words.
 const R15: usize = 0;
@@ -45,6 +45,26 @@ pub(crate) static ABI: Abi = Abi {
     flags: slot(EFLAGS),
     thread_base: slot(FS_BASE),
     arguments: [slot(RDI), slot(RSI), slot(RDX), slot(RCX), slot(R8), slot(R9)],
+    // `struct rt_sigframe` (arch/x86/include/asm/sigframe.h): return address, ucontext, of which the sigcontext begins
+    // at byte 48 (arch/x86/include/uapi/asm/sigcontext.h). `get_sigframe` aligns it (arch/x86/kernel/signal.c).
+    signal_frame: SignalFrame {
+        len: 240,
+        pc: 176,
+        alignment: (16, 8),
+        fixed: &[
+            (8, !0x7, 0),                      // uc_flags: UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
+            (16, u64::MAX, 0),                 // uc_link
+            (184, 0xffff_ffff_ffc0_802a, 0x2), // flags: bit 1 is one, bits 3, 5, 15 and those from 22 on are zero
+            (192, 0xffff, 0x33),               // the 64-bit user code segment
+        ],
+        // `mov $15,%rax; syscall` in both its encodings: rt_sigreturn.
+        restorers: &[
+            &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05],
+            &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05],
+        ],
+        vector_state: 232,
+        vector_magic: (464, 0x4650_5853), // sw_reserved.magic1, FP_XSTATE_MAGIC1
+    },
     syscall: SyscallAbi {
         instruction: &[0x0f, 0x05],
         number: slot(RAX),

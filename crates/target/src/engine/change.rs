@@ -18,7 +18,6 @@ use symbols::maps::Mapping;
 use super::state::{Boundary, Engine};
 use crate::area::{self, Description, Entry};
 use crate::error::{TargetError, system};
-use crate::registers::Registers;
 use crate::seam::{Call, Target, Tid};
 use crate::sys::process;
 use crate::sys::shared::SharedMap;
@@ -34,6 +33,13 @@ pub struct Patched {
     pub backing: Backing,
     /// Whether the front wants to know of every hit: the thread waits for it.
     pub notify: bool,
+}
+
+impl Patched {
+    /// Whether `at` lies among the bytes changed (or right at their start).
+    fn covers(&self, at: Address) -> bool {
+        at >= self.entry.start && at - self.entry.start < self.entry.patched.len() as u64
+    }
 }
 
 /// The identity of a file mapping at an address.
@@ -74,7 +80,7 @@ pub struct Change {
     pub stubs: Vec<Stub>,
     /// Patches to take out of the text, by start.
     pub remove: Vec<Address>,
-    /// Patches to put in. One that replaces a live patch at the same start need not be in `remove`.
+    /// Patches to put in, sorted by start when carried out. One that replaces a live patch at the same start need not be in `remove`.
     pub apply: Vec<Patched>,
 }
 
@@ -93,7 +99,8 @@ impl<T: Target> Engine<T> {
     ///
     /// # Errors
     /// The world did not stop; an address is taken; live bytes are not the expected ones.
-    pub fn change(&mut self, change: Change) -> Result<ChangeReport, TargetError> {
+    pub fn change(&mut self, mut change: Change) -> Result<ChangeReport, TargetError> {
+        change.apply.sort_by_key(|patched| patched.entry.start);
         let before = self.statistics.stopped;
         if !self.membarrier && change.state.is_some() {
             self.register_membarrier()?;
@@ -111,7 +118,6 @@ impl<T: Target> Engine<T> {
             }
             engine.change_text(&change)
         });
-        let mut change = change;
         if result.is_err() {
             self.keep_what_was_done(&mut change)?;
         }
@@ -480,14 +486,15 @@ impl<T: Target> Engine<T> {
     }
 
     /// Moves every thread that stands inside bytes to be overwritten to its copy in the stub, and one that stands at
-    /// the entry of a stub about to retire back to the original.
+    /// the entry of a stub about to retire back to the original. The same for PCs saved in signal frames.
     fn empty_spans(&mut self, change: &Change) -> Result<(), TargetError> {
         for tid in self.target.tasks() {
             if !self.target.is_stopped(tid) {
                 continue;
             }
+            self.mend_frames(tid, change)?;
             let mut registers = self.target.registers(tid)?;
-            if let Some(to) = self.moved_pc(&registers, change)? {
+            if let Some(to) = self.moved(registers.pc(), change)? {
                 registers.set_pc(to);
                 self.target.set_registers(tid, &registers)?;
                 if !self.in_area(to) {
@@ -507,26 +514,24 @@ impl<T: Target> Engine<T> {
         })
     }
 
-    fn moved_pc(&self, registers: &Registers, change: &Change) -> Result<Option<Address>, TargetError> {
-        let pc = registers.pc();
-        let inside = self.stub_at(pc).filter(|(stub, _)| !self.stays(stub.at, change));
-        let original = inside.and_then(|(stub, offset)| {
-            stub.entries.iter().find(|(_, entry)| *entry == offset).map(|(original, _)| *original)
-        });
+    /// Where a PC goes that will not lead on after the change; `None` for one that will.
+    pub(super) fn moved(&self, pc: Address, change: &Change) -> Result<Option<Address>, TargetError> {
+        let original = self.in_area(pc).then(|| self.original_at_entry(pc, change)).flatten();
         let at = original.unwrap_or(pc);
-        for patched in &change.apply {
-            let start = patched.entry.start;
-            if at <= start || at - start >= patched.entry.patched.len() as u64 {
-                continue;
-            }
-            let inside = self.entry_in(patched.entry.stub, at);
-            return inside.map(Some).ok_or_else(|| TargetError::Changed {
-                address: at,
-                found: "a thread that stands there".to_owned(),
-                expected: "an instruction boundary of the plan".to_owned(),
-            });
-        }
-        Ok(original)
+        let behind = change.apply.partition_point(|patched| patched.entry.start < at);
+        let before = behind.checked_sub(1).and_then(|index| change.apply.get(index));
+        let Some(patched) = before.filter(|patched| patched.covers(at)) else { return Ok(original) };
+        self.entry_in(patched.entry.stub, at).map(Some).ok_or_else(|| TargetError::Changed {
+            address: at,
+            found: "a thread that stands there".to_owned(),
+            expected: "an instruction boundary of the plan".to_owned(),
+        })
+    }
+
+    /// The original address that `pc` stands for, if that is an entry of a stub to which nothing leads after the change.
+    fn original_at_entry(&self, pc: Address, change: &Change) -> Option<Address> {
+        let (stub, _) = self.stub_at(pc)?;
+        stub.entry_at(pc).filter(|_| !self.stays(stub.at, change))
     }
 
     /// Old patches out, new ones in, page by page: a write per site would take thirty times as long.

@@ -7,6 +7,7 @@ mod change;
 mod children;
 mod dispositions;
 mod drain;
+mod frames;
 mod leave;
 mod place;
 mod state;

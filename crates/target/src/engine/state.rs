@@ -46,6 +46,8 @@ pub struct Statistics {
     pub traps: u64,
     /// Signals that found a thread in the area.
     pub held_signals: u64,
+    /// Saved PCs in signal frames that were moved with the text.
+    pub frames: u64,
     /// Most threads seen at once.
     pub threads: usize,
 }

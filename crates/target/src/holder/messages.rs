@@ -85,14 +85,16 @@ pub struct Status {
     pub traps: u64,
     /// Signals that found a thread in the area.
     pub held_signals: u64,
+    /// Saved PCs in signal frames that were moved with the text.
+    pub frames: u64,
     /// Most threads seen at once.
     pub threads: usize,
 }
 
 impl From<Statistics> for Status {
     fn from(from: Statistics) -> Self {
-        let Statistics { stopped, longest_stop, strays, traps, held_signals, threads } = from;
-        Self { stopped, longest_stop, strays, traps, held_signals, threads }
+        let Statistics { stopped, longest_stop, strays, traps, held_signals, frames, threads } = from;
+        Self { stopped, longest_stop, strays, traps, held_signals, frames, threads }
     }
 }
 

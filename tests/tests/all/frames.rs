@@ -1,0 +1,56 @@
+//! Handlers that run while probes come and go: where they return to is moved with the text.
+
+use tests::{Process, Program, Report, Session, Signal, Watch, children_of, need, send, wait_for, xol};
+
+use crate::probes::probe;
+
+fn program() -> Result<std::path::PathBuf, String> {
+    Program::new("frames.c").source("frames.S").build()
+}
+
+/// The handler began before the probe came, and returns after both halves of xol were killed: nobody could help a thread
+/// that returned into the middle of the jump.
+#[test]
+fn nobody_is_needed_to_return() {
+    let program = need!(program());
+    for stack in ["stumble", "elsewhere"] {
+        let mut target = Process::start(&program, &[]);
+        let watch = Watch::on(&target, &["stumble"]);
+        let inside = target.ask(&format!("{stack} 7"));
+        assert_eq!(inside.number("pc"), target.address("stumble") + 1, "the fault is inside the span");
+        let mut session = Session::stat(&[&probe(&program, "stumble")], target.pid());
+        session.wait_armed(&watch);
+        // The thread makes a last call for xol once the jump is written; then it sleeps in its own again.
+        let sleeps = || tests::status_field(target.pid(), "State").filter(|state| state.starts_with('S'));
+        wait_for("the end of arming", sleeps);
+        let front = session.process.child_id();
+        let holder = *children_of(front).first().expect("the holder");
+        assert!(send(front, Signal::Stop) && send(holder, Signal::Kill) && send(front, Signal::Kill));
+        drop(session);
+        wait_for("the end of the holder", || tests::tracer_of(target.pid()).is_none().then_some(()));
+        let done = target.ask("go on");
+        assert_eq!((done.number("value"), done.number("bad")), (26, 0), "{stack}: {done:?}");
+        assert!(Report::of(&mut xol(["detach", "-p", &target.pid().to_string()])).status.success());
+        assert!(watch.is_restored());
+        target.finish();
+    }
+}
+
+/// The other way round: the probe goes while the handler runs, and so does all of the area.
+#[test]
+fn nothing_is_left_for_the_handler() {
+    let program = need!(program());
+    for stack in ["stumble", "elsewhere"] {
+        let mut target = Process::start(&program, &[]);
+        let watch = Watch::on(&target, &["stumble"]);
+        target.ask(&format!("{stack} 7"));
+        let mut session = Session::stat(&[&probe(&program, "stumble")], target.pid());
+        session.wait_armed(&watch);
+        let report = session.end();
+        report.assert_clean();
+        assert_eq!(report.summary()["left_mapped"], 0, "{report:?}");
+        let done = target.ask("go on");
+        assert_eq!((done.number("value"), done.number("bad")), (26, 0), "{stack}: {done:?}");
+        target.finish();
+    }
+}
