@@ -30,6 +30,9 @@ pub struct SyscallAbi {
     /// The kernel's copy of the number, by which it decides on restarting an interrupted call;
     /// -1 means "not in a system call".
     pub original_number: Option<RegisterSlot>,
+    /// Calls that the kernel ends with `EINTR` at any stop, though no signal is delivered (signal(7), "Interruption of system
+    /// calls by stop signals"), and that can be begun again: nothing has happened yet when they are interrupted.
+    pub ended_by_stops: &'static [u64],
     /// The register in which the instruction leaves the address behind itself (rcx of x86-64's `syscall`). Where a
     /// thread stands directly behind a moved system call ([`crate::relocate::Point::behind_syscall`]), the original
     /// address belongs there.

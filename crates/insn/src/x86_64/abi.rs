@@ -52,16 +52,13 @@ pub(crate) static ABI: Abi = Abi {
         pc: 176,
         alignment: (16, 8),
         fixed: &[
-            (8, !0x7, 0),                      // uc_flags: UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
-            (16, u64::MAX, 0),                 // uc_link
+            (8, !0x7, 0),      // uc_flags: UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
+            (16, u64::MAX, 0), // uc_link
             (184, 0xffff_ffff_ffc0_802a, 0x2), // flags: bit 1 is one, bits 3, 5, 15 and those from 22 on are zero
             (192, 0xffff, 0x33),               // the 64-bit user code segment
         ],
         // `mov $15,%rax; syscall` in both its encodings: rt_sigreturn.
-        restorers: &[
-            &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05],
-            &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05],
-        ],
+        restorers: &[&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05]],
         vector_state: 232,
         vector_magic: (464, 0x4650_5853), // sw_reserved.magic1, FP_XSTATE_MAGIC1
     },
@@ -71,6 +68,8 @@ pub(crate) static ABI: Abi = Abi {
         arguments: [slot(RDI), slot(RSI), slot(RDX), slot(R10), slot(R8), slot(R9)],
         result: slot(RAX),
         original_number: Some(slot(ORIG_RAX)),
+        // semop, rt_sigtimedwait, io_getevents, semtimedop, epoll_wait, epoll_pwait, io_pgetevents, epoll_pwait2
+        ended_by_stops: &[65, 128, 208, 220, 232, 281, 333, 441],
         leaves_pc: Some(slot(RCX)),
     },
     // arch/x86/entry/syscalls/syscall_64.tbl

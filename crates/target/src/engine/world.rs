@@ -84,6 +84,7 @@ impl<T: Target> Engine<T> {
                 }
                 Ok(Some(Event::Interrupted)) => {
                     self.first_stop(tid);
+                    self.restart_ended_call(tid);
                     return Ok(());
                 }
                 Ok(Some(Event::GroupStop(signal))) => {
@@ -102,6 +103,22 @@ impl<T: Target> Engine<T> {
                     let _ = self.target.interrupt(tid);
                 }
             }
+        }
+    }
+
+    /// A few system calls are ended by any stop, ours too, and the program would see an `EINTR` that no signal explains.
+    /// The thread stands before the kernel looks at what to do with an interrupted call: it is told to restart this one
+    /// unless a handler runs (`ERESTARTNOHAND`, arch/x86/kernel/signal.c, `arch_do_signal_or_restart`).
+    fn restart_ended_call(&mut self, tid: Tid) {
+        const RESTART_UNLESS_HANDLED: i64 = -514;
+        let abi = &self.target.isa().abi().syscall;
+        let Ok(mut registers) = self.target.registers(tid) else { return };
+        let is_one =
+            abi.original_number.is_some_and(|slot| abi.ended_by_stops.contains(&registers.get(slot)));
+        if is_one && registers.get(abi.result).cast_signed() == -i64::from(libc::EINTR) {
+            registers.set(abi.result, RESTART_UNLESS_HANDLED.cast_unsigned());
+            // A thread that died meanwhile needs no call.
+            let _ = self.target.set_registers(tid, &registers);
         }
     }
 
@@ -187,6 +204,7 @@ impl<T: Target> Engine<T> {
                 self.parked.remove(&tid);
                 self.group_stopped.remove(&tid);
                 self.first_stop(tid);
+                self.restart_ended_call(tid);
                 self.resume_unless_held(tid, 0)
             }
             Event::GroupStop(signal) => {
