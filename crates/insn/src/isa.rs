@@ -39,7 +39,7 @@ pub struct SyscallAbi {
     pub leaves_pc: Option<RegisterSlot>,
 }
 
-/// The system-call numbers that an injected call may use.
+/// The system-call numbers that an injected call may use, or that are looked for.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "each field is the system call of that name")]
 pub struct SyscallNumbers {
@@ -50,6 +50,8 @@ pub struct SyscallNumbers {
     pub rt_sigaction: u64,
     pub membarrier: u64,
     pub rt_tgsigqueueinfo: u64,
+    pub execve: u64,
+    pub execveat: u64,
 }
 
 /// The frame that the kernel puts on the stack for a signal handler: where it keeps the interrupted PC, and what tells a

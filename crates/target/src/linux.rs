@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use insn::{Address, Isa};
@@ -11,12 +12,19 @@ use symbols::maps::Mapping;
 
 use crate::error::{TargetError, system};
 use crate::registers::Registers;
-use crate::seam::{Call, Capabilities, Event, Resume, SignalFields, Target, Tid};
+use crate::seam::{
+    Call, Capabilities, Event, Executable, Resume, SignalFields, Target, Tid, Window,
+};
 use crate::sys::ptrace::{self, Running, SigInfo, Stopped, Wait};
 use crate::sys::{poll, process};
 
+mod execute;
 mod inject;
 mod permission;
+mod tracer;
+mod windows;
+
+pub use tracer::Tracer;
 
 /// A task's state, as far as we know. Registers and siginfo can be reached only through `Stopped`.
 #[derive(Debug)]
@@ -33,8 +41,7 @@ pub struct Process {
     pid: i32,
     isa: Isa,
     tasks: BTreeMap<Tid, State>,
-    /// First stops of tasks whose maker's event is still to come: waitpid keeps no order between tasks.
-    early: BTreeMap<Tid, Wait>,
+    tracer: Rc<Tracer>,
     memory: File,
     /// A `syscall` instruction of the target's own.
     gate: Option<Address>,
@@ -51,50 +58,22 @@ impl Process {
     ///
     /// # Errors
     /// No such process, not permitted, already traced, unsupported.
-    pub fn attach(pid: i32) -> Result<Self, TargetError> {
-        let memory = permission::open_memory(pid)?;
-        let isa = Isa::X86_64;
-        let mut process = Self {
-            pid,
-            isa,
-            tasks: BTreeMap::new(),
-            early: BTreeMap::new(),
-            memory,
-            gate: None,
-            poke: force_poke(),
-        };
+    pub fn attach(tracer: &Rc<Tracer>, pid: i32) -> Result<Self, TargetError> {
+        let mut process = Self::with_tasks(tracer, pid, BTreeMap::new())?;
         while process.seize_new()? > 0 {}
         Ok(process)
     }
 
-    /// Takes over a child that the kernel attached for us (fork with tracing): it will report a first stop.
-    ///
-    /// # Errors
-    /// When its memory cannot be opened.
-    pub fn auto_attached(pid: i32) -> Result<Self, TargetError> {
-        let mut tasks = BTreeMap::new();
-        tasks.insert(Tid(pid), State::Running(Running::auto_attached(pid)));
+    fn with_tasks(tracer: &Rc<Tracer>, pid: i32, tasks: BTreeMap<Tid, State>) -> Result<Self, TargetError> {
         let memory = permission::open_memory(pid)?;
-        Ok(Self {
-            pid,
-            isa: Isa::X86_64,
-            tasks,
-            early: BTreeMap::new(),
-            memory,
-            gate: None,
-            poke: force_poke(),
-        })
+        let tracer = Rc::clone(tracer);
+        Ok(Self { pid, isa: Isa::X86_64, tasks, tracer, memory, gate: None, poke: force_poke() })
     }
 
     /// The process's number.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
-    }
-
-    /// Keeps a stop that waitpid gave for a task whose maker has not reported it yet.
-    pub fn note_early(&mut self, tid: Tid, wait: Wait) {
-        self.early.insert(tid, wait);
     }
 
     /// Notes what waitpid said of a task.
@@ -193,6 +172,12 @@ impl Process {
     }
 }
 
+/// The thread group of a task.
+fn group_of(tid: Tid) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
 /// Tests force the fallback by this variable: nothing else shows a machine where /proc/PID/mem is restricted.
 fn force_poke() -> bool {
     std::env::var_os("XOL_FORCE_POKE").is_some()
@@ -241,7 +226,7 @@ impl Target for Process {
 
     fn adopt(&mut self, tid: Tid) -> Option<Event> {
         self.tasks.entry(tid).or_insert_with(|| State::Running(Running::auto_attached(tid.0)));
-        let wait = self.early.remove(&tid)?;
+        let wait = self.tracer.take_early(tid)?;
         Some(self.note(tid, wait))
     }
 
@@ -250,7 +235,7 @@ impl Target for Process {
     }
 
     fn wait(&mut self, tid: Tid, deadline: Instant) -> Result<Option<Event>, TargetError> {
-        if let Some(wait) = self.early.remove(&tid) {
+        if let Some(wait) = self.tracer.take_early(tid) {
             return Ok(Some(self.note(tid, wait)));
         }
         loop {
@@ -281,6 +266,7 @@ impl Target for Process {
     fn resume(&mut self, tid: Tid, how: Resume) -> Result<(), TargetError> {
         self.transition(tid, |stopped| match how {
             Resume::Run(signal) => stopped.cont(signal),
+            Resume::ToSyscall(signal) => stopped.cont_to_syscall(signal),
             Resume::Listen => stopped.listen(),
         })
     }
@@ -393,18 +379,30 @@ impl Target for Process {
     }
 
     fn child(&mut self, tid: Tid) -> Result<Self, TargetError> {
-        let mut child = Self::auto_attached(tid.0)?;
-        if let Some(wait) = self.early.remove(&tid) {
-            child.early.insert(tid, wait);
-        }
-        Ok(child)
+        let state = State::Running(Running::auto_attached(tid.0));
+        Self::with_tasks(&self.tracer, tid.0, BTreeMap::from([(tid, state)]))
     }
 
-    fn exec_done(&mut self) -> Result<(), TargetError> {
-        self.tasks.retain(|tid, _| tid.0 == self.pid);
-        self.memory = permission::open_memory(self.pid)?;
-        self.gate = None;
-        Ok(())
+    fn part(&mut self, tid: Tid) -> Result<Self, TargetError> {
+        let state = self.tasks.remove(&tid).ok_or(TargetError::Gone { tid })?;
+        if tid.0 == self.pid {
+            // Its other threads are gone with the exec; what is left only shared the memory, and stands for it now.
+            self.tasks.retain(|task, _| group_of(*task).is_some_and(|group| group != tid.0));
+            self.pid = self.tasks.keys().next().map_or(self.pid, |task| task.0);
+        }
+        Self::with_tasks(&self.tracer, tid.0, BTreeMap::from([(tid, state)]))
+    }
+
+    fn about_to_execute(&self, tid: Tid) -> Option<Executable> {
+        execute::about_to(self, tid)
+    }
+
+    fn executable(&self, tid: Tid) -> Option<Executable> {
+        execute::executed(tid)
+    }
+
+    fn mark(&self, window: Window, open: bool) {
+        self.tracer.windows.mark(window, open);
     }
 
     fn take_file(&mut self, fd: i32) -> Result<File, TargetError> {

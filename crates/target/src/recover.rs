@@ -6,7 +6,7 @@ use insn::Address;
 use crate::area::{self, Description};
 use crate::engine::{Engine, Left};
 use crate::error::TargetError;
-use crate::linux::{self, Process};
+use crate::linux::{self, Process, Tracer};
 use crate::sys::{poll, process};
 
 /// Seizes the process, restores its text by the area's description of itself, unmaps the area and lets go.
@@ -16,7 +16,7 @@ use crate::sys::{poll, process};
 /// Not permitted, traced by another, or it did not stop.
 pub fn recover(pid: i32) -> Result<(usize, Left), TargetError> {
     poll::block_child_signal();
-    let target = Process::attach(pid)?;
+    let target = Process::attach(&Tracer::new(), pid)?;
     let mut engine = Engine::new(target, coherence::description(Architecture::X86), process::identity());
     let found = engine.adopt_leftovers()?;
     let left = engine.leave()?;

@@ -60,6 +60,8 @@ pub enum Event {
 pub enum Resume {
     /// Run; deliver the signal unless 0.
     Run(i32),
+    /// The same, but stop at the next entry or exit of a system call.
+    ToSyscall(i32),
     /// Stay in the group-stop, but report its end.
     Listen,
 }
@@ -97,6 +99,26 @@ pub struct Call {
     pub number: u64,
     /// Its arguments.
     pub arguments: [u64; 6],
+}
+
+/// What a killed tracer would do harm in the middle of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// A thread has registers that are not its own: it makes a call for us.
+    ForeignRegisters,
+    /// A patch that crosses a page is half written.
+    HalfWritten,
+}
+
+/// A file to be executed, as far as privileges go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executable {
+    /// Where it is, as the process sees it.
+    pub path: String,
+    /// Whether it changes user, group or capabilities of who executes it (set-user-ID, set-group-ID, file capabilities).
+    pub gives_privilege: bool,
+    /// Whether the process that executes it has not got what it gives (only known behind the exec).
+    pub is_deprived: bool,
 }
 
 /// One traced address space with its threads.
@@ -216,11 +238,20 @@ pub trait Target {
     fn child(&mut self, tid: Tid) -> Result<Self, TargetError>
     where
         Self: Sized;
-    /// The process replaced its address space: only its leader is left.
+    /// The process `tid`, stopped at the event of its exec, has an address space of its own now: a target of its own. What
+    /// shares the former one stays here.
     ///
     /// # Errors
     /// What prevents reaching the new one.
-    fn exec_done(&mut self) -> Result<(), TargetError>;
+    fn part(&mut self, tid: Tid) -> Result<Self, TargetError>
+    where
+        Self: Sized;
+    /// The file that a task at the entry of a system call is about to execute, if that call is one that executes.
+    fn about_to_execute(&self, tid: Tid) -> Option<Executable>;
+    /// The file that a process executes.
+    fn executable(&self, tid: Tid) -> Option<Executable>;
+    /// Something begins (or ended) that must not be cut short by our own death.
+    fn mark(&self, window: Window, open: bool);
     /// Opens the target's file descriptor `fd` for ourselves.
     ///
     /// # Errors

@@ -81,5 +81,7 @@ pub(crate) static ABI: Abi = Abi {
         rt_sigaction: 13,
         membarrier: 324,
         rt_tgsigqueueinfo: 297,
+        execve: 59,
+        execveat: 322,
     },
 };

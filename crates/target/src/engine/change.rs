@@ -18,7 +18,7 @@ use symbols::maps::Mapping;
 use super::state::{Boundary, Engine};
 use crate::area::{self, Description, Entry};
 use crate::error::{TargetError, system};
-use crate::seam::{Call, Target, Tid};
+use crate::seam::{Call, Target, Tid, Window};
 use crate::sys::process;
 use crate::sys::shared::SharedMap;
 
@@ -261,24 +261,13 @@ impl<T: Target> Engine<T> {
     /// take the descriptor's number.
     fn map(&mut self, change: &Change) -> Result<(), TargetError> {
         let code: Vec<(Address, u64)> = change.description.iter().chain(&change.map).copied().collect();
-        let state = change.state.as_ref().map(|(layout, at)| (*at, layout.len as u64));
-        if code.is_empty() && state.is_none() {
+        if code.is_empty() && change.state.is_none() {
             return Ok(());
         }
         let caller =
             self.caller().ok_or(TargetError::DidNotStop { tid: Tid(0), state: '?', milliseconds: 0 })?;
-        if let Some((at, len)) = state {
-            let file = self.map_memfd(caller, &[(at, len)], true)?;
-            let len = usize::try_from(len).unwrap_or(0);
-            let shared = SharedMap::new(&file, len).map_err(system("mapping the shared state"))?;
-            if let Some((layout, _)) = &change.state {
-                layout.describe(&shared);
-                self.slots = (layout.sizing.rings > 0).then(|| Table::new(*layout));
-            }
-            self.shared = Some(shared);
-            self.state_file = Some(file);
-            self.state_at = state;
-            self.layout = change.state.as_ref().map(|(layout, _)| *layout);
+        if let Some((layout, at)) = change.state {
+            self.map_state(caller, layout, at)?;
         }
         if !code.is_empty() {
             self.map_memfd(caller, &code, false)?;
@@ -287,6 +276,29 @@ impl<T: Target> Engine<T> {
             self.description_at = Some(description);
         }
         Ok(())
+    }
+
+    fn map_state(&mut self, caller: Tid, layout: Layout, at: Address) -> Result<(), TargetError> {
+        let len = layout.len as u64;
+        let file = self.map_memfd(caller, &[(at, len)], true)?;
+        let shared = SharedMap::new(&file, layout.len).map_err(system("mapping the shared state"))?;
+        layout.describe(&shared);
+        self.slots = (layout.sizing.rings > 0).then(|| Table::new(layout));
+        self.shared = Some(shared);
+        self.state_file = Some(file);
+        self.state_at = Some((at, len));
+        self.layout = Some(layout);
+        Ok(())
+    }
+
+    /// A fresh shared state in the place of the one inherited by fork, which is still the parent's.
+    pub(super) fn renew_state(&mut self, caller: Tid) -> Result<(), TargetError> {
+        let (Some(layout), Some((at, _))) = (self.layout, self.state_at) else { return Ok(()) };
+        let unmap: Vec<Call> = self.unmap_call(at).into_iter().collect();
+        let answers = self.target.call(caller, &unmap)?;
+        answer("munmap", answers.first().copied())?;
+        self.mapped.remove(&at);
+        self.map_state(caller, layout, at)
     }
 
     /// One memfd of the target, mapped at `places`: shared and writable (state), or private and executable (code).
@@ -684,11 +696,15 @@ impl PageCache {
 /// Many small writes as one read and one write for each page; of two to one byte the later counts.
 fn write_by_page<T: Target>(target: &mut T, writes: Vec<(Address, &[u8])>) -> Result<(), TargetError> {
     let mut pages: BTreeMap<Address, Vec<(Address, &[u8])>> = BTreeMap::new();
+    let mut crossing: BTreeSet<Address> = BTreeSet::new();
     for (mut at, mut bytes) in writes {
         while !bytes.is_empty() {
             let page = Address(at.0 & !(PAGE - 1));
             let room = usize::try_from(page + PAGE - at).unwrap_or(0).min(bytes.len());
             let (here, rest) = bytes.split_at(room);
+            if !rest.is_empty() {
+                crossing.insert(at);
+            }
             pages.entry(page).or_default().push((at, here));
             (at, bytes) = (at + room as u64, rest);
         }
@@ -696,13 +712,17 @@ fn write_by_page<T: Target>(target: &mut T, writes: Vec<(Address, &[u8])>) -> Re
     let mut buffer = vec![0; usize::try_from(PAGE).unwrap_or(0)];
     for (page, writes) in pages {
         target.read(page, &mut buffer)?;
+        let mut goes_on = false;
         for (at, bytes) in writes {
             let start = usize::try_from(at - page).unwrap_or(0);
             if let Some(place) = buffer.get_mut(start..start + bytes.len()) {
                 place.copy_from_slice(bytes);
             }
+            goes_on |= crossing.contains(&at);
         }
+        target.mark(Window::HalfWritten, goes_on);
         target.write(page, &buffer)?;
     }
+    target.mark(Window::HalfWritten, false);
     Ok(())
 }

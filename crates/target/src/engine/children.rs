@@ -1,8 +1,9 @@
-//! New tasks: threads get a slot, forked children are let go clean, CLONE_VM children are kept until their exec.
+//! New tasks and new address spaces: threads get a slot; forked children are followed or let go clean; children that
+//! share the memory are kept until their exec.
 
 use std::time::{Duration, Instant};
 
-use super::state::{Engine, Notice};
+use super::state::{Born, Engine, Notice};
 use crate::error::TargetError;
 use crate::seam::{Call, Event, Resume, Target, Tid};
 
@@ -54,40 +55,46 @@ impl<T: Target> Engine<T> {
     }
 
     /// A new process. One that shares our memory (vfork, posix_spawn) becomes a guest; another got a copy of the
-    /// patched text and is cleaned before its first instruction.
-    pub(super) fn on_fork(&mut self, child: Tid) -> Result<(), TargetError> {
+    /// patched text, and is followed or cleaned before its first instruction.
+    pub(super) fn on_fork(&mut self, parent: Tid, child: Tid) -> Result<(), TargetError> {
         if self.target.shares_memory(child) {
             self.guests.insert(child);
             return self.adopt_task(child);
         }
-        let mut other = self.target.child(child)?;
-        match self.clean(&mut other, child) {
-            // A child that died meanwhile needs no cleaning.
-            Ok(()) | Err(TargetError::Gone { .. } | TargetError::NoSuchProcess { .. }) => Ok(()),
-            Err(error) => {
-                self.notices.push_back(Notice::Warning(format!(
-                    "the child process {child} could not be cleaned of probes: {error}"
-                )));
-                Ok(())
-            }
+        let mut other = match self.target.child(child) {
+            Err(TargetError::NoSuchProcess { .. } | TargetError::Gone { .. }) => return Ok(()),
+            other => other?,
+        };
+        match self.take_child(&mut other, parent, child) {
+            Ok(signal) if self.follow => self.follow_child(other, child, signal),
+            Ok(signal) => self.clean(&mut other, child, signal),
+            Err(error) => Err(error),
         }
+        .or_else(|error| {
+            // A child that died meanwhile needs nothing.
+            if !matches!(error, TargetError::Gone { .. } | TargetError::NoSuchProcess { .. }) {
+                let what = format!("the child process {child} could not be cleaned of probes: {error}");
+                self.notices.push_back(Notice::Warning(what));
+            }
+            Ok(())
+        })
+    }
+
+    /// Waits for the first stop of a forked child, and undoes in it what its parent bore only while it left a stub. Gives the
+    /// signal with which it is to go on.
+    fn take_child(&self, other: &mut T, parent: Tid, child: Tid) -> Result<i32, TargetError> {
+        let signal = await_stop(other, child)?;
+        if let Some(mask) = self.mask_before_drain(parent) {
+            other.set_signal_mask(child, mask)?;
+        }
+        self.exits_under_breakpoints()
+            .into_iter()
+            .try_for_each(|(address, bytes)| other.write(address, &bytes))?;
+        Ok(signal)
     }
 
     /// Takes our patches, area and state out of a forked copy of the address space, and lets it go.
-    fn clean(&self, other: &mut T, tid: Tid) -> Result<(), TargetError> {
-        let deadline = Instant::now() + FIRST_STOP;
-        let mut signal = 0;
-        loop {
-            match other.wait(tid, deadline)? {
-                Some(Event::Interrupted | Event::GroupStop(_)) => break,
-                Some(Event::Signal(info)) => {
-                    signal = info.signal();
-                    break;
-                }
-                Some(Event::Exited(_) | Event::Killed(_)) | None => return Err(TargetError::Gone { tid }),
-                Some(_) => other.resume(tid, Resume::Run(0))?,
-            }
-        }
+    fn clean(&self, other: &mut T, tid: Tid, signal: i32) -> Result<(), TargetError> {
         for patch in self.patches.values() {
             let entry = &patch.entry;
             let mut live = vec![0; entry.patched.len()];
@@ -109,39 +116,89 @@ impl<T: Target> Engine<T> {
         other.detach(tid, signal)
     }
 
-    /// The address space was replaced: by the program itself, or by a guest that thereby leaves it.
-    pub(super) fn on_exec(&mut self, tid: Tid, _former: Tid) -> Result<(), TargetError> {
-        if self.guests.remove(&tid) {
-            self.close_slot(tid);
+    /// Keeps a forked child: its copy of text and area is as the parent's, its counters are its own.
+    fn follow_child(&mut self, other: T, tid: Tid, signal: i32) -> Result<(), TargetError> {
+        let mut engine = self.copy_for(other);
+        if let Err(error) = engine.renew_state(tid) {
+            let mut other = engine.target;
+            self.warn(format!("the child process {tid} is not followed: {error}"));
+            return self.clean(&mut other, tid, signal);
+        }
+        engine.first_stop(tid);
+        engine.run(tid, signal)?;
+        self.born.push_back(Born { forked: true, engine: Box::new(engine), tid });
+        Ok(())
+    }
+
+    /// A task that shared this memory (or the program itself) executes another: it has an address space of its own now.
+    pub(super) fn on_exec(&mut self, tid: Tid, former: Tid) -> Result<(), TargetError> {
+        let is_guest = self.guests.remove(&tid) | self.guests.remove(&former);
+        self.gone(tid);
+        self.gone(former);
+        if is_guest && !self.follow {
             return self.target.detach(tid, 0);
         }
-        self.forget_address_space();
-        self.target.exec_done()?;
-        // On to the end of execve, where the thread stands before its first instruction and can make calls for us.
+        let target = self.target.part(tid)?;
+        self.tell_of_privilege(&target, tid);
+        let mut engine = Self::new(target, self.coherence, self.owner);
+        engine.follow = self.follow;
+        if engine.to_first_instruction(tid)? {
+            engine.held.insert(tid);
+        }
+        self.born.push_back(Born { forked: false, engine: Box::new(engine), tid });
+        Ok(())
+    }
+
+    fn tell_of_privilege(&mut self, target: &T, tid: Tid) {
+        if let Some(file) = target.executable(tid).filter(|file| file.is_deprived) {
+            self.warn(format!(
+                "process {tid} runs {} without the privilege that the file gives, because it is traced",
+                file.path
+            ));
+        }
+    }
+
+    /// A guest at the entry of a system call. A traced exec would not get the privileges of the file: such a one is let go
+    /// here, where it has left the shared text for good.
+    pub(super) fn on_guest_call(&mut self, tid: Tid) -> Result<(), TargetError> {
+        let leaves = !self.follow && self.target.about_to_execute(tid).is_some_and(|file| file.gives_privilege);
+        if leaves {
+            self.gone(tid);
+            return self.target.detach(tid, 0);
+        }
+        self.run(tid, 0)
+    }
+
+    /// From the exec's event on to the end of execve, where the thread stands before its first instruction and can make
+    /// calls for us. Gives whether it still lives.
+    fn to_first_instruction(&mut self, tid: Tid) -> Result<bool, TargetError> {
         self.target.interrupt(tid)?;
-        self.target.resume(tid, Resume::Run(0))?;
+        self.run(tid, 0)?;
         let deadline = Instant::now() + FIRST_STOP;
         loop {
             match self.target.wait(tid, deadline)? {
-                Some(Event::Interrupted | Event::GroupStop(_)) => break,
-                Some(Event::Exited(status)) => {
-                    self.notices.push_back(Notice::Ended { status: Some(status), signal: None });
-                    return Ok(());
-                }
-                Some(Event::Killed(signal)) => {
-                    self.notices.push_back(Notice::Ended { status: None, signal: Some(signal) });
-                    return Ok(());
-                }
+                Some(Event::Interrupted | Event::GroupStop(_)) => return Ok(true),
+                Some(Event::Exited(_) | Event::Killed(_)) => return Ok(false),
                 None => return Err(TargetError::Gone { tid }),
                 Some(other) => {
                     let signal = if let Event::Signal(info) = other { info.signal() } else { 0 };
                     self.target.interrupt(tid)?;
-                    self.target.resume(tid, Resume::Run(signal))?;
+                    self.run(tid, signal)?;
                 }
             }
         }
-        self.held.insert(tid);
-        self.notices.push_back(Notice::Exec(tid));
-        Ok(())
+    }
+}
+
+/// Waits for the first stop of a child that the kernel attached. Gives the signal that it is about to receive, or 0.
+fn await_stop<T: Target>(other: &mut T, tid: Tid) -> Result<i32, TargetError> {
+    let deadline = Instant::now() + FIRST_STOP;
+    loop {
+        match other.wait(tid, deadline)? {
+            Some(Event::Interrupted | Event::GroupStop(_)) => return Ok(0),
+            Some(Event::Signal(info)) => return Ok(info.signal()),
+            Some(Event::Exited(_) | Event::Killed(_)) | None => return Err(TargetError::Gone { tid }),
+            Some(_) => other.resume(tid, Resume::Run(0))?,
+        }
     }
 }

@@ -21,7 +21,7 @@ const ACTION_WORDS: usize = 4;
 const SIGSET_LEN: u64 = 8;
 
 /// What is known of the program's signal state.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Dispositions {
     fields: Option<SignalFields>,
     actions: HashMap<i32, [u64; ACTION_WORDS]>,

@@ -16,7 +16,7 @@ use super::dispositions::bit;
 use super::state::Engine;
 use crate::error::TargetError;
 use crate::registers::Registers;
-use crate::seam::{Call, Resume, Target, Tid};
+use crate::seam::{Call, Target, Tid};
 use crate::sys::ptrace::SigInfo;
 
 /// A thread on its way to the end of a stub.
@@ -38,7 +38,7 @@ impl<T: Target> Engine<T> {
     pub(super) fn drain(&mut self, tid: Tid, registers: Registers, info: SigInfo) -> Result<(), TargetError> {
         let Some(stub) = self.stub_of(&registers) else {
             // In a mapping of ours, but in no code of ours: the program jumped there by itself.
-            return self.target.resume(tid, Resume::Run(info.signal()));
+            return self.run(tid, info.signal());
         };
         self.statistics.held_signals += 1;
         let mask = self.target.signal_mask(tid)?;
@@ -46,7 +46,7 @@ impl<T: Target> Engine<T> {
         self.target.set_signal_mask(tid, mask & !bits() | all)?;
         self.arm_exits(stub, true)?;
         self.draining.insert(tid, Drain { stub, info, mask });
-        self.target.resume(tid, Resume::Run(0))
+        self.run(tid, 0)
     }
 
     /// The stub a thread is in: by its PC, or from a shared routine by the return address at its stack pointer.
@@ -64,16 +64,32 @@ impl<T: Target> Engine<T> {
     /// Writes breakpoints over the exits of a stub, or the exits' own bytes again.
     fn arm_exits(&mut self, at: Address, armed: bool) -> Result<(), TargetError> {
         let breakpoint = self.target.isa().abi().breakpoint;
-        let Some(stub) = self.stubs.get(&at) else { return Ok(()) };
-        let writes: Vec<(Address, Vec<u8>)> = exit_offsets(stub)
-            .into_iter()
-            .filter_map(|offset| {
-                let start = usize::try_from(offset).ok()?;
-                let own = stub.bytes.get(start..start + breakpoint.len())?;
-                Some((at + u64::from(offset), if armed { breakpoint.to_vec() } else { own.to_vec() }))
-            })
-            .collect();
-        writes.into_iter().try_for_each(|(address, bytes)| self.target.write(address, &bytes))
+        for (address, own) in self.exits_of(at) {
+            self.target.write(address, if armed { breakpoint } else { &own })?;
+        }
+        Ok(())
+    }
+
+    /// The exits of a stub, and the bytes of them over which a breakpoint is written.
+    fn exits_of(&self, at: Address) -> Vec<(Address, Vec<u8>)> {
+        let len = self.target.isa().abi().breakpoint.len();
+        let Some(stub) = self.stubs.get(&at) else { return Vec::new() };
+        let own = |offset: u32| {
+            let start = usize::try_from(offset).ok()?;
+            Some((at + u64::from(offset), stub.bytes.get(start..start + len)?.to_vec()))
+        };
+        exit_offsets(stub).into_iter().filter_map(own).collect()
+    }
+
+    /// Every exit that has a breakpoint now, with its own bytes.
+    pub(super) fn exits_under_breakpoints(&self) -> Vec<(Address, Vec<u8>)> {
+        let stubs: BTreeSet<Address> = self.draining.values().map(|drain| drain.stub).collect();
+        stubs.into_iter().flat_map(|stub| self.exits_of(stub)).collect()
+    }
+
+    /// The mask of a thread that has all signals blocked while it leaves a stub.
+    pub(super) fn mask_before_drain(&self, tid: Tid) -> Option<u64> {
+        self.draining.get(&tid).map(|drain| drain.mask)
     }
 
     /// A thread met the breakpoint over an exit.
@@ -95,13 +111,13 @@ impl<T: Target> Engine<T> {
         self.target.set_registers(tid, &registers)?;
         let held_back = self.abort_drain(tid)?;
         let moved = self.repair(tid, info.signal())?;
-        let Some(held_back) = held_back else { return self.target.resume(tid, Resume::Run(0)) };
+        let Some(held_back) = held_back else { return self.run(tid, 0) };
         if moved {
             self.requeue(tid, &held_back)?;
-            return self.target.resume(tid, Resume::Run(0));
+            return self.run(tid, 0);
         }
         self.target.set_siginfo(tid, &held_back)?;
-        self.target.resume(tid, Resume::Run(held_back.signal()))
+        self.run(tid, held_back.signal())
     }
 
     /// The thread has left its stub: its own mask again, and the exits unless another waits for them. Gives the

@@ -16,4 +16,4 @@ mod world;
 
 pub use change::{Backing, Change, ChangeReport, Patched};
 pub use leave::Left;
-pub use state::{Engine, Notice, Statistics};
+pub use state::{Born, Engine, Notice, Statistics};

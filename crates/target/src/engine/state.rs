@@ -12,7 +12,8 @@ use program::threads::Table;
 use super::change::Patched;
 use super::dispositions::Dispositions;
 use super::drain::Drain;
-use crate::seam::{Event, Target, Tid};
+use crate::error::TargetError;
+use crate::seam::{Event, Resume, Target, Tid};
 use crate::sys::shared::SharedMap;
 
 /// Something the front has to know.
@@ -20,17 +21,18 @@ use crate::sys::shared::SharedMap;
 pub enum Notice {
     /// A thread stands at a notifying site (the loader's), and waits for [`Engine::go`].
     Library(Tid),
-    /// The address space was replaced; the thread stands at its first instruction and waits for [`Engine::go`].
-    Exec(Tid),
-    /// The whole process ended: exit status or signal.
-    Ended {
-        /// Status of exit(2), if it ended by itself.
-        status: Option<i32>,
-        /// The signal that ended it.
-        signal: Option<i32>,
-    },
     /// Something the user should know.
     Warning(String),
+}
+
+/// A new address space that came out of this one.
+pub struct Born<T: Target> {
+    /// By fork: it runs, with the parent's probes. Else by exec: it is held at its first instruction, with none.
+    pub forked: bool,
+    /// It.
+    pub engine: Box<Engine<T>>,
+    /// Its only thread.
+    pub tid: Tid,
 }
 
 /// Times and counts for the summary.
@@ -106,6 +108,12 @@ pub struct Engine<T: Target> {
     pub(super) leaving: bool,
     pub(super) coherence: &'static Coherence,
     pub(super) owner: (i32, u64),
+    /// The process that this address space belonged to when it was taken over.
+    pub group: i32,
+    /// Keep forked and executed children.
+    pub follow: bool,
+    /// Address spaces that came out of this one since they were last taken.
+    pub born: VecDeque<Born<T>>,
     /// What happened since the front last asked.
     pub notices: VecDeque<Notice>,
     /// For the summary.
@@ -117,6 +125,7 @@ impl<T: Target> Engine<T> {
     pub fn new(target: T, coherence: &'static Coherence, owner: (i32, u64)) -> Self {
         let threads = target.tasks().len();
         Self {
+            group: target.group(),
             target,
             layout: None,
             shared: None,
@@ -142,6 +151,8 @@ impl<T: Target> Engine<T> {
             leaving: false,
             coherence,
             owner,
+            follow: false,
+            born: VecDeque::new(),
             notices: VecDeque::new(),
             statistics: Statistics { threads, ..Statistics::default() },
         }
@@ -182,27 +193,36 @@ impl<T: Target> Engine<T> {
             .map(|(_, offset)| at + u64::from(*offset))
     }
 
-    /// Forgets everything that belonged to an address space that is gone.
-    pub(super) fn forget_address_space(&mut self) {
-        self.state_at = None;
-        self.description_at = None;
-        self.mapped.clear();
-        self.routines.clear();
-        self.stubs.clear();
-        self.patches.clear();
-        self.boundaries.clear();
-        self.draining.clear();
-        self.held.clear();
-        self.group_stopped.clear();
-        self.parked.clear();
-        self.guests.clear();
-        self.membarrier = false;
-        self.dispositions = Dispositions::default();
+    /// The engine of a forked child: the same code in the same places, and nothing shared yet.
+    pub(super) fn copy_for(&self, target: T) -> Self {
+        Self {
+            layout: self.layout,
+            state_at: self.state_at,
+            description_at: self.description_at,
+            mapped: self.mapped.clone(),
+            routines: self.routines.clone(),
+            stubs: self.stubs.clone(),
+            patches: self.patches.clone(),
+            boundaries: self.boundaries.clone(),
+            dispositions: self.dispositions.clone(),
+            membarrier: self.membarrier,
+            all_retired: self.all_retired,
+            follow: self.follow,
+            ..Self::new(target, self.coherence, self.owner)
+        }
     }
 
     /// Whether a thread waits for [`Self::go`].
     pub fn is_held(&self, tid: Tid) -> bool {
         self.held.contains(&tid)
+    }
+
+    /// Lets a stopped task run on. One that only shares our memory stops at its next system call, lest it executes another
+    /// program unseen.
+    pub(super) fn run(&mut self, tid: Tid, signal: i32) -> Result<(), TargetError> {
+        let is_guest = self.guests.contains(&tid);
+        let how = if is_guest { Resume::ToSyscall(signal) } else { Resume::Run(signal) };
+        self.target.resume(tid, how)
     }
 
     /// Patches in the text now.
@@ -214,9 +234,9 @@ impl<T: Target> Engine<T> {
     ///
     /// # Errors
     /// What went wrong; the thread may be gone.
-    pub fn react(&mut self, tid: Tid, event: Event) -> Result<(), crate::TargetError> {
+    pub fn react(&mut self, tid: Tid, event: Event) -> Result<(), TargetError> {
         match self.handle(tid, event) {
-            Err(crate::TargetError::Gone { .. }) => Ok(()),
+            Err(TargetError::Gone { .. }) => Ok(()),
             other => other,
         }
     }

@@ -5,7 +5,7 @@ use insn::Address;
 use super::state::{Boundary, Engine, Notice};
 use crate::error::TargetError;
 use crate::registers::Registers;
-use crate::seam::{Resume, Target, Tid};
+use crate::seam::{Target, Tid};
 use crate::sys::ptrace::SigInfo;
 
 /// `si_code` of a breakpoint (include/uapi/asm-generic/siginfo.h).
@@ -30,7 +30,7 @@ impl<T: Target> Engine<T> {
         match self.ours(&registers, &info) {
             Some(ours) => self.on_trap(tid, registers, &info, &ours),
             None if self.in_area(registers.pc()) => self.on_signal_in_area(tid, registers, info),
-            None => self.target.resume(tid, Resume::Run(info.signal())),
+            None => self.run(tid, info.signal()),
         }
     }
 
@@ -129,7 +129,7 @@ impl<T: Target> Engine<T> {
             self.notices.push_back(Notice::Library(tid));
             return Ok(());
         }
-        self.target.resume(tid, Resume::Run(0))
+        self.run(tid, 0)
     }
 
     /// A thread that asks again and again has a slot that its own program destroys: its events are lost, not its time.
@@ -171,9 +171,9 @@ impl<T: Target> Engine<T> {
                 // It comes after the fault's handler has begun, as a signal that was pending would.
                 self.requeue(tid, &held_back)?;
                 self.requeue(tid, &info)?;
-                return self.target.resume(tid, Resume::Run(0));
+                return self.run(tid, 0);
             }
-            return self.target.resume(tid, Resume::Run(info.signal()));
+            return self.run(tid, info.signal());
         }
         self.drain(tid, registers, info)
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::state::{Engine, Notice};
+use super::state::Engine;
 use crate::error::TargetError;
 use crate::seam::{Event, Resume, Target, Tid};
 
@@ -156,11 +156,11 @@ impl<T: Target> Engine<T> {
             if self.held.contains(&tid) || !self.target.is_stopped(tid) {
                 continue;
             }
-            let how = match self.group_stopped.get(&tid) {
-                Some(_) => Resume::Listen,
-                None => Resume::Run(0),
+            let resumed = match self.group_stopped.get(&tid) {
+                Some(_) => self.target.resume(tid, Resume::Listen),
+                None => self.run(tid, 0),
             };
-            if self.target.resume(tid, how).is_err() {
+            if resumed.is_err() {
                 self.gone(tid);
             }
         }
@@ -175,7 +175,7 @@ impl<T: Target> Engine<T> {
     pub fn go(&mut self, tid: Tid) {
         if self.held.remove(&tid)
             && self.stopped_since.is_none()
-            && self.target.resume(tid, Resume::Run(0)).is_err()
+            && self.run(tid, 0).is_err()
         {
             self.gone(tid);
         }
@@ -212,22 +212,20 @@ impl<T: Target> Engine<T> {
                 self.target.resume(tid, Resume::Listen)
             }
             Event::Signal(info) => self.on_signal(tid, info),
-            Event::Syscall => self.target.resume(tid, Resume::Run(0)),
+            Event::Syscall if self.guests.contains(&tid) => self.on_guest_call(tid),
+            Event::Syscall => self.run(tid, 0),
             Event::Clone(child) => {
                 self.on_clone(child)?;
-                self.target.resume(tid, Resume::Run(0))
+                self.run(tid, 0)
             }
             Event::Fork(child) | Event::Vfork(child) => {
-                self.on_fork(child)?;
-                self.target.resume(tid, Resume::Run(0))
+                self.on_fork(tid, child)?;
+                self.run(tid, 0)
             }
             Event::Exec(former) => self.on_exec(tid, former),
-            Event::Exited(status) => {
-                self.ended(tid, Some(status), None);
-                Ok(())
-            }
-            Event::Killed(signal) => {
-                self.ended(tid, None, Some(signal));
+            Event::Exited(_) | Event::Killed(_) => {
+                self.gone(tid);
+                self.target.forget(tid);
                 Ok(())
             }
         }
@@ -237,15 +235,6 @@ impl<T: Target> Engine<T> {
         if self.held.contains(&tid) || self.stopped_since.is_some() {
             return Ok(());
         }
-        self.target.resume(tid, Resume::Run(signal))
-    }
-
-    fn ended(&mut self, tid: Tid, status: Option<i32>, signal: Option<i32>) {
-        let was_guest = self.guests.contains(&tid);
-        self.gone(tid);
-        self.target.forget(tid);
-        if !was_guest && self.target.tasks().iter().all(|tid| self.guests.contains(tid)) {
-            self.notices.push_back(Notice::Ended { status, signal });
-        }
+        self.run(tid, signal)
     }
 }

@@ -8,6 +8,11 @@ use crate::engine::{Change, ChangeReport, Left, Statistics};
 use crate::error::TargetError;
 use crate::seam::Tid;
 
+/// An address space that the holder has in its hands, by a number of the holder's: a process may have several, one after
+/// the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Space(pub u32);
+
 /// From the front.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
@@ -15,6 +20,8 @@ pub enum Request {
     Attach {
         /// The process.
         pid: i32,
+        /// Keep its children.
+        follow: bool,
     },
     /// Start a command; it is held at its first instruction.
     Spawn {
@@ -22,22 +29,26 @@ pub enum Request {
         paths: Vec<Vec<u8>>,
         /// Its arguments, its name first.
         argv: Vec<Vec<u8>>,
+        /// Keep its children.
+        follow: bool,
     },
     /// Change what is installed.
-    Change(Box<Change>),
+    Change(Space, Box<Change>),
     /// Let a held thread go.
     Go {
+        /// Where it is.
+        space: Space,
         /// The thread.
         tid: Tid,
     },
     /// Stop the world, and say which threads are in the area. It stands still until `Thaw`.
-    Freeze,
+    Freeze(Space),
     /// Let the world go on.
-    Thaw,
-    /// Numbers so far.
-    Status,
+    Thaw(Space),
+    /// The front has opened the state of a forked child: its file is not needed any more.
+    Opened(Space),
     /// Take everything out and let the target go.
-    Leave,
+    Leave(Space),
     /// End.
     Quit,
 }
@@ -53,9 +64,7 @@ pub enum Reply {
     Left(Left, Status),
     /// To `Freeze`: the threads inside.
     Frozen(Vec<Tid>),
-    /// To `Status`.
-    Status(Status),
-    /// To `Go`, `Thaw` and `Quit`.
+    /// To `Go`, `Thaw`, `Opened` and `Quit`.
     Done,
     /// It could not be done.
     Failed(TargetError),
@@ -64,6 +73,8 @@ pub enum Reply {
 /// A target under control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
+    /// Its address space.
+    pub space: Space,
     /// The process.
     pub pid: i32,
     /// Number of its threads.
@@ -102,11 +113,18 @@ impl From<Statistics> for Status {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum News {
     /// A library was loaded or unloaded; the thread waits for `Go`.
-    Library(Tid),
-    /// The program replaced itself by another; the thread waits for `Go`.
-    Exec(Tid),
-    /// The process ended.
+    Library(Space, Tid),
+    /// A new address space.
+    Born(Newborn),
+    /// The last thread of an address space is gone.
     Ended {
+        /// Which.
+        space: Space,
+        /// Its numbers.
+        numbers: Status,
+    },
+    /// The command of `Spawn` ended, traced or not any more.
+    Command {
         /// Exit status.
         status: Option<i32>,
         /// Signal that ended it.
@@ -114,6 +132,35 @@ pub enum News {
     },
     /// For the user.
     Warning(String),
+}
+
+/// A new address space, come out of one that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newborn {
+    /// Where it came from.
+    pub parent: Space,
+    /// Its number.
+    pub space: Space,
+    /// Its process.
+    pub pid: i32,
+    /// By fork: the holder's descriptor of its state, which the front is to open (`Opened`). Else by exec: its only thread
+    /// waits for `Go`.
+    pub origin: Origin,
+}
+
+/// How an address space came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// By fork: it runs, probed like its parent, with the state behind this descriptor of the holder's.
+    Forked(Option<i32>),
+    /// By exec: the thread is held at its first instruction. Whether it is the same process as before, whose former address
+    /// space is gone then.
+    Executed {
+        /// The thread.
+        tid: Tid,
+        /// No child that shared the memory, but the process itself.
+        replaced: bool,
+    },
 }
 
 /// One message from the holder.

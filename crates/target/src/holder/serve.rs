@@ -1,22 +1,24 @@
 //! The holder's loop.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use coherence::Architecture;
 
 use super::line::Line;
-use super::messages::{Attached, Message, News, Reply, Request};
-use crate::engine::{Engine, Notice};
+use super::messages::{Attached, Message, Newborn, News, Origin, Reply, Request, Space, Status};
+use crate::engine::{Born, Engine, Left, Notice};
 use crate::error::{TargetError, system};
-use crate::linux::Process;
+use crate::linux::{Process, Tracer};
 use crate::seam::{Target, Tid};
+use crate::sys::poll;
 use crate::sys::process::{self, Command, Gate, SignalState};
 use crate::sys::ptrace::{self, Wait};
-use crate::sys::{poll, process as sys_process};
 
 /// How long a command may take from fork to its first instruction: reading a large file from a slow disk, not more.
 const EXEC_PATIENCE: Duration = Duration::from_secs(60);
@@ -25,12 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Holder {
     line: Line,
-    engine: Option<Engine<Process>>,
-    /// The process that is or was traced.
-    pid: i32,
-    /// Whether it is our child: its end is ours to report, also when it is no longer traced.
-    is_command: bool,
-    has_ended: bool,
+    tracer: Rc<Tracer>,
+    /// Every address space with tasks in it.
+    spaces: BTreeMap<Space, Engine<Process>>,
+    next: u32,
+    /// States of forked children, until the front has opened them: the child may be gone by then.
+    unopened: BTreeMap<Space, File>,
+    /// Our child: its end is ours to report, also when it is no longer traced.
+    command: Option<i32>,
     signals: SignalState,
 }
 
@@ -42,7 +46,15 @@ enum Then {
 
 impl Holder {
     pub(super) fn new(line: Line, signals: SignalState) -> Self {
-        Self { line, engine: None, pid: 0, is_command: false, has_ended: false, signals }
+        Self {
+            line,
+            tracer: Tracer::watched(),
+            spaces: BTreeMap::new(),
+            next: 0,
+            unopened: BTreeMap::new(),
+            command: None,
+            signals,
+        }
     }
 
     /// Serves until the front quits or is gone. The process's exit status.
@@ -50,8 +62,7 @@ impl Holder {
         process::ignore_terminal_signals();
         let Ok(mut children) = poll::SignalFd::new(&[libc::SIGCHLD]) else { return 1 };
         loop {
-            self.sweep();
-            if self.tell().is_err() {
+            if self.sweep().is_err() {
                 return self.take_out();
             }
             let Ok([_, request, gone]) =
@@ -75,79 +86,110 @@ impl Holder {
     /// The front is gone: nobody wants the probes any more.
     fn take_out(mut self) -> i32 {
         for _ in 0..10 {
-            match self.engine.as_mut().map(Engine::leave) {
-                None | Some(Ok(_)) => return 0,
-                Some(Err(_)) => self.sweep(),
+            self.spaces.retain(|_, engine| engine.leave().is_err());
+            if self.spaces.is_empty() {
+                return 0;
             }
+            // What fails then is the line, which nobody reads.
+            let _ = self.sweep();
         }
         1
     }
 
-    /// Handles everything that waitpid has.
-    fn sweep(&mut self) {
+    /// Handles everything that waitpid has, and tells of it.
+    fn sweep(&mut self) -> Result<(), TargetError> {
         while let Ok(Some((tid, wait))) = ptrace::try_wait(-1) {
-            self.route(Tid(tid), wait);
+            self.route(Tid(tid), wait)?;
         }
+        self.tell()
     }
 
-    fn route(&mut self, tid: Tid, wait: Wait) {
+    fn route(&mut self, tid: Tid, wait: Wait) -> Result<(), TargetError> {
         let ended = matches!(wait, Wait::Exited(_) | Wait::Killed(_));
-        let Some(engine) = &mut self.engine else {
-            if ended && tid.0 == self.pid {
-                self.report_end(wait);
-            }
-            return;
+        let known = |engine: &Engine<Process>| engine.target.tasks().contains(&tid);
+        let related = |engine: &Engine<Process>| !ended && engine.target.is_thread(tid);
+        let find = |holds: &dyn Fn(&Engine<Process>) -> bool| {
+            self.spaces.iter().find(|(_, engine)| holds(engine)).map(|(space, _)| *space)
         };
-        let known = engine.target.tasks().contains(&tid);
-        if !known && !engine.target.is_thread(tid) && !ended {
-            engine.target.note_early(tid, wait);
-            return;
-        }
-        if !known && ended {
-            // A forked child let go that is our grandchild, or a task already forgotten; the command's own end counts.
-            if tid.0 == self.pid {
-                self.report_end(wait);
-            }
-            return;
-        }
-        let event = engine.target.note(tid, wait);
-        if let Err(error) = engine.react(tid, event) {
-            engine.warn(format!("thread {tid}: {error}"));
-        }
-    }
-
-    fn report_end(&mut self, wait: Wait) {
-        let (status, signal) = match wait {
-            Wait::Exited(status) => (Some(status), None),
-            Wait::Killed(signal) => (None, Some(signal)),
-            _ => return,
-        };
-        if !self.has_ended {
-            self.has_ended = true;
-            // A front that is gone is noticed by the loop.
-            let _ = self.line.send(&Message::News(News::Ended { status, signal }));
-        }
-    }
-
-    /// Sends what happened.
-    fn tell(&mut self) -> Result<(), TargetError> {
-        let Some(engine) = &mut self.engine else { return Ok(()) };
-        while let Some(notice) = engine.notices.pop_front() {
-            let news = match notice {
-                Notice::Library(tid) => News::Library(tid),
-                Notice::Exec(tid) => News::Exec(tid),
-                Notice::Warning(text) => News::Warning(text),
-                Notice::Ended { status, signal } => {
-                    if self.has_ended {
-                        continue;
-                    }
-                    self.has_ended = true;
-                    News::Ended { status, signal }
+        let space = find(&known).or_else(|| find(&related));
+        match space.and_then(|space| self.spaces.get_mut(&space)) {
+            Some(engine) => {
+                let event = engine.target.note(tid, wait);
+                if let Err(error) = engine.react(tid, event) {
+                    engine.warn(format!("thread {tid}: {error}"));
                 }
+            }
+            // Else a forked child let go that is our grandchild, or a task already forgotten.
+            None if !ended => self.tracer.note_early(tid, wait),
+            None => {}
+        }
+        // A front that must act on the end of a space has to hear of that first.
+        self.tell()?;
+        if ended && self.command == Some(tid.0) {
+            self.command = None;
+            let (status, signal) = match wait {
+                Wait::Killed(signal) => (None, Some(signal)),
+                Wait::Exited(status) => (Some(status), None),
+                _ => (None, None),
             };
-            self.line.send(&Message::News(news))?;
+            self.line.send(&Message::News(News::Command { status, signal }))?;
         }
         Ok(())
+    }
+
+    /// Sends what happened, takes in new address spaces, and drops those that are gone.
+    fn tell(&mut self) -> Result<(), TargetError> {
+        for space in self.spaces.keys().copied().collect::<Vec<_>>() {
+            self.tell_of(space)?;
+        }
+        Ok(())
+    }
+
+    fn tell_of(&mut self, space: Space) -> Result<(), TargetError> {
+        let Some(engine) = self.spaces.get_mut(&space) else { return Ok(()) };
+        let group = engine.group;
+        let mut news: Vec<News> = Vec::new();
+        while let Some(notice) = engine.notices.pop_front() {
+            match notice {
+                Notice::Library(tid) => news.push(News::Library(space, tid)),
+                Notice::Warning(text) => news.push(News::Warning(text)),
+            }
+        }
+        let born: Vec<_> = engine.born.drain(..).collect();
+        let is_over = engine.target.tasks().is_empty();
+        let numbers = engine.statistics.into();
+        let children: Vec<Space> = born
+            .into_iter()
+            .map(|born| {
+                let (child, newborn) = self.take_in(space, group, born);
+                news.push(News::Born(newborn));
+                child
+            })
+            .collect();
+        if is_over {
+            self.spaces.remove(&space);
+            news.push(News::Ended { space, numbers });
+        }
+        for news in news {
+            self.line.send(&Message::News(news))?;
+        }
+        // They may have had children of their own, or be gone already.
+        children.into_iter().try_for_each(|child| self.tell_of(child))
+    }
+
+    fn take_in(&mut self, parent: Space, group: i32, born: Born<Process>) -> (Space, Newborn) {
+        let Born { forked, engine, tid } = born;
+        let pid = engine.target.group();
+        let file = engine.state_file().and_then(|file| file.try_clone().ok());
+        let space = self.enter(*engine);
+        let origin = if forked {
+            let descriptor = file.as_ref().map(AsRawFd::as_raw_fd);
+            self.unopened.extend(file.map(|file| (space, file)));
+            Origin::Forked(descriptor)
+        } else {
+            Origin::Executed { tid, replaced: pid == group }
+        };
+        (space, Newborn { parent, space, pid, origin })
     }
 
     fn serve(&mut self) -> Result<Then, TargetError> {
@@ -161,52 +203,75 @@ impl Holder {
 
     fn answer(&mut self, request: Request) -> Result<Reply, TargetError> {
         match request {
-            Request::Attach { pid } => {
+            Request::Attach { pid, follow } => {
                 process::close_standard_streams();
-                self.attach(Process::attach(pid)?);
-                let threads = self.engine()?.target.tasks().len();
-                Ok(Reply::Attached(Attached { pid, threads, held: None }))
+                let space = self.attach(pid, follow)?;
+                let threads = self.engine(space)?.target.tasks().len();
+                Ok(Reply::Attached(Attached { space, pid, threads, held: None }))
             }
-            Request::Spawn { paths, argv } => self.spawn(paths, argv),
-            Request::Change(change) => {
-                let engine = self.engine()?;
+            Request::Spawn { paths, argv, follow } => self.spawn(paths, argv, follow),
+            Request::Change(space, change) => {
+                let engine = self.engine(space)?;
                 let report = engine.change(*change)?;
                 Ok(Reply::Changed(report, engine.state_file().map(AsRawFd::as_raw_fd)))
             }
-            Request::Go { tid } => {
-                self.engine()?.go(tid);
+            Request::Go { space, tid } => {
+                // A thread that is gone needs no leave to go.
+                if let Some(engine) = self.spaces.get_mut(&space) {
+                    engine.go(tid);
+                }
                 Ok(Reply::Done)
             }
-            Request::Freeze => {
-                let engine = self.engine()?;
+            Request::Freeze(space) => {
+                let engine = self.engine(space)?;
                 engine.stop_world()?;
                 Ok(Reply::Frozen(engine.threads_inside()))
             }
-            Request::Thaw => {
-                self.engine()?.resume_world();
+            Request::Thaw(space) => {
+                if let Some(engine) = self.spaces.get_mut(&space) {
+                    engine.resume_world();
+                }
                 Ok(Reply::Done)
             }
-            Request::Status => Ok(Reply::Status(self.engine()?.statistics.into())),
-            Request::Leave => {
-                let engine = self.engine()?;
-                let left = engine.leave()?;
-                Ok(Reply::Left(left, engine.statistics.into()))
+            Request::Opened(space) => {
+                self.unopened.remove(&space);
+                Ok(Reply::Done)
             }
+            Request::Leave(space) => match self.spaces.get_mut(&space) {
+                Some(engine) => Ok(Reply::Left(engine.leave()?, engine.statistics.into())),
+                // It ended meanwhile: nothing is left to restore, and its numbers are on the way.
+                None => Ok(Reply::Left(Left { verified: true, ..Left::default() }, Status::default())),
+            },
             Request::Quit => Ok(Reply::Done),
         }
     }
 
-    fn engine(&mut self) -> Result<&mut Engine<Process>, TargetError> {
-        self.engine.as_mut().ok_or_else(|| TargetError::Line("nothing is attached".to_owned()))
+    fn engine(&mut self, space: Space) -> Result<&mut Engine<Process>, TargetError> {
+        let gone = || TargetError::Line("that address space is gone".to_owned());
+        self.spaces.get_mut(&space).ok_or_else(gone)
     }
 
-    fn attach(&mut self, target: Process) {
-        self.pid = target.pid();
-        let own = sys_process::identity();
-        self.engine = Some(Engine::new(target, coherence::description(Architecture::X86), own));
+    fn attach(&mut self, pid: i32, follow: bool) -> Result<Space, TargetError> {
+        let target = Process::attach(&self.tracer, pid)?;
+        let mut engine =
+            Engine::new(target, coherence::description(Architecture::X86), process::identity());
+        engine.follow = follow;
+        Ok(self.enter(engine))
     }
 
-    fn spawn(&mut self, paths: Vec<Vec<u8>>, argv: Vec<Vec<u8>>) -> Result<Reply, TargetError> {
+    fn enter(&mut self, engine: Engine<Process>) -> Space {
+        let space = Space(self.next);
+        self.next += 1;
+        self.spaces.insert(space, engine);
+        space
+    }
+
+    fn spawn(
+        &mut self,
+        paths: Vec<Vec<u8>>,
+        argv: Vec<Vec<u8>>,
+        follow: bool,
+    ) -> Result<Reply, TargetError> {
         let texts = |all: Vec<Vec<u8>>| -> Result<Vec<CString>, TargetError> {
             let text =
                 |bytes| CString::new(bytes).map_err(|_| TargetError::Exec { source: libc::EINVAL.into() });
@@ -218,28 +283,33 @@ impl Holder {
         let (failed, failed_write) = process::pipe().map_err(system("pipe"))?;
         let pid = command.spawn(&gate, &failed_write).map_err(system("fork"))?;
         drop(failed_write);
-        self.is_command = true;
-        self.attach(Process::attach(pid)?);
+        self.command = Some(pid);
+        let space = self.attach(pid, follow)?;
         process::close_standard_streams();
         drop(gate);
-        self.until_exec(pid, File::from(failed))
+        self.until_exec(space, pid, File::from(failed))
     }
 
-    fn until_exec(&mut self, pid: i32, mut failed: File) -> Result<Reply, TargetError> {
+    /// On to the command's first instruction: our own copy that forked is not what anybody wants to know of.
+    fn until_exec(&mut self, space: Space, pid: i32, mut failed: File) -> Result<Reply, TargetError> {
         let deadline = Instant::now() + EXEC_PATIENCE;
         let tid = Tid(pid);
-        let engine = self.engine()?;
-        while !engine.is_held(tid) {
+        let mut engine = self.spaces.remove(&space).ok_or(TargetError::Gone { tid })?;
+        loop {
             let event = engine.target.wait(tid, deadline)?.ok_or(TargetError::Gone { tid })?;
             engine.react(tid, event)?;
+            if let Some(born) = engine.born.pop_front() {
+                let mut command = *born.engine;
+                // A privilege that the command does not get is said in its name.
+                command.notices.append(&mut engine.notices);
+                let space = self.enter(command);
+                return Ok(Reply::Attached(Attached { space, pid, threads: 1, held: Some(tid) }));
+            }
             if engine.target.tasks().is_empty() {
-                self.has_ended = true;
+                self.command = None;
                 return Err(TargetError::Exec { source: exec_error(&mut failed).into() });
             }
         }
-        let engine = self.engine()?;
-        engine.notices.clear();
-        Ok(Reply::Attached(Attached { pid, threads: 1, held: Some(tid) }))
     }
 }
 

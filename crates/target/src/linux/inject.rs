@@ -3,6 +3,7 @@
 //! Driven by system-call stops, never by single steps: a step's SIGTRAP destroys the program's own SIGTRAP action
 //! where the thread blocks or ignores it (kernel/signal.c, `force_sig_info_to_task`).
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use insn::Address;
@@ -10,7 +11,7 @@ use insn::Address;
 use super::{Process, TRANSITION};
 use crate::error::TargetError;
 use crate::registers::Registers;
-use crate::seam::{Call, Event, Resume, Target, Tid};
+use crate::seam::{Call, Event, Resume, Target, Tid, Window};
 
 /// A thread on loan: its registers and mask come back when this is finished.
 struct Loan<'a> {
@@ -23,9 +24,14 @@ struct Loan<'a> {
 /// See [`Target::call`].
 pub(super) fn run(process: &mut Process, tid: Tid, calls: &[Call]) -> Result<Vec<i64>, TargetError> {
     let gate = process.find_gate()?;
-    let mut loan = Loan::take(process, tid)?;
-    let results: Result<Vec<_>, _> = calls.iter().map(|call| loan.call(gate, call)).collect();
-    loan.give_back()?;
+    let tracer = Rc::clone(&process.tracer);
+    tracer.windows.mark(Window::ForeignRegisters, true);
+    let results = Loan::take(process, tid).and_then(|mut loan| {
+        let results: Result<Vec<_>, _> = calls.iter().map(|call| loan.call(gate, call)).collect();
+        loan.give_back()?;
+        results
+    });
+    tracer.windows.mark(Window::ForeignRegisters, false);
     results
 }
 
@@ -59,7 +65,7 @@ impl<'a> Loan<'a> {
     /// On to the next entry or exit of a system call.
     fn run_to_syscall_stop(&mut self) -> Result<(), TargetError> {
         loop {
-            self.process.transition(self.tid, super::Stopped::cont_to_syscall)?;
+            self.process.transition(self.tid, |stopped| stopped.cont_to_syscall(0))?;
             match self.wait()? {
                 Event::Syscall => return Ok(()),
                 Event::Exited(_) | Event::Killed(_) => return Err(TargetError::Gone { tid: self.tid }),

@@ -61,6 +61,29 @@ pub fn pidfd_getfd(pidfd: &OwnedFd, fd: c_int) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
+/// A memfd of `len` bytes of this process's own.
+///
+/// # Errors
+/// EMFILE, ENOMEM.
+pub fn memfd(name: &std::ffi::CStr, len: u64) -> io::Result<File> {
+    // SAFETY: `name` is NUL-terminated and only read during the call.
+    let fd = check(libc::c_long::from(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) }))?;
+    // SAFETY: a new descriptor that nobody else owns.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(len)?;
+    Ok(file)
+}
+
+/// Whether a file has capabilities of its own (the extended attribute `security.capability`).
+#[must_use]
+pub fn has_file_capabilities(path: &std::ffi::CStr) -> bool {
+    // SAFETY: both strings are NUL-terminated; with length 0 nothing is written.
+    let got = unsafe {
+        libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0)
+    };
+    got > 0
+}
+
 /// Forbids shrinking, growing and further sealing of a memfd.
 ///
 /// # Errors

@@ -169,8 +169,8 @@ impl Stopped {
     ///
     /// # Errors
     /// As [`Self::cont`].
-    pub fn cont_to_syscall(self) -> io::Result<Running> {
-        self.resume(libc::PTRACE_SYSCALL, 0)
+    pub fn cont_to_syscall(self, signal: c_int) -> io::Result<Running> {
+        self.resume(libc::PTRACE_SYSCALL, signal)
     }
 
     /// Keeps a group-stopped thread stopped, but listening for the end of the group-stop.

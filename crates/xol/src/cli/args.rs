@@ -84,7 +84,7 @@ pub(crate) struct SessionArgs {
     /// Start a command and probe it
     #[arg(last = true, value_name = "CMD ARG")]
     pub(crate) command: Vec<OsString>,
-    /// Follow children (not available yet)
+    /// Probe children too: forked ones, and whatever is executed
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Remove the probes after TIME (500ms, 10s, 2m), counted from the moment all are armed
@@ -196,11 +196,8 @@ impl SessionArgs {
         }
     }
 
-    /// Refuses what is not built yet, and probes that are badly written.
+    /// Refuses probes that are badly written or not built yet.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        if self.follow {
-            return Err(Failure::NotAvailable("--follow".into()));
-        }
         for probe in &self.probes {
             xol::catalogue::parse(probe)?;
         }
@@ -341,13 +338,6 @@ mod tests {
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         assert!(duration("").is_err());
         assert!(duration("1 s").is_err());
-    }
-
-    #[test]
-    fn follow_is_refused_for_now() {
-        let failure = session("xol stat libc:a -f -p 1").check().unwrap_err();
-        assert_eq!((failure.status(), failure.to_string()), (2, "--follow is not available yet".into()));
-        assert!(session("xol stat libc:a -p 1").check().is_ok());
     }
 
     #[test]

@@ -6,18 +6,17 @@ use insn::place::Demand;
 use insn::plan::{Mechanism, Patch, Plan};
 use insn::{Address, Isa};
 use program::layout::Layout;
-use program::ring::Reader;
 use program::stub::{Action as Body, Environment, Routines};
 use target::TargetError;
 use target::area::Description;
 use target::engine::Change;
 use target::holder::{Reply, Request};
-use target::sys::shared::SharedMap;
 
 use super::install::{self, Draft, Installed, differs, unfit_mapping};
 use super::modules::{ModuleKey, View};
 use super::rows::{Standing, Wanted};
-use super::start::Session;
+use super::start::{Common, strange};
+use super::traced::{Traced, sample};
 use super::types::{Action, Error, Progress};
 use crate::room::free_ranges;
 
@@ -34,23 +33,23 @@ struct Drafts {
     remove: Vec<Address>,
 }
 
-impl Session {
+impl Traced {
     /// Brings the target in line with what is wanted and mapped. `first`: a refusal of an exact name is an error.
-    pub(super) fn arm(&mut self, first: bool, progress: &mut dyn Progress) -> Result<(), Error> {
+    pub(super) fn arm(&mut self, common: &mut Common, first: bool, progress: &mut dyn Progress) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
             let view = View::of(self.pid)?;
-            self.rows.refresh(&self.wanted, &view, &mut self.modules)?;
+            self.rows.refresh(&common.wanted, &view, &mut self.modules)?;
             if first {
-                self.note_plan(progress);
+                self.note_plan(&common.wanted, progress);
             }
-            let drafts = self.draft(&view, progress)?;
+            let drafts = self.draft(common, &view, progress)?;
             if first {
-                self.refuse_exact()?;
+                self.refuse_exact(&common.wanted)?;
                 if progress.cancelled() {
                     return Err(Error::Cancelled);
                 }
             }
-            match self.install(&view, drafts) {
+            match self.install(common, &view, drafts) {
                 Err(Error::Target(TargetError::Taken { .. })) => {}
                 other => return other,
             }
@@ -58,8 +57,8 @@ impl Session {
         Err(Error::NoRoom { pid: self.pid, len: insn::place::AREA_LEN })
     }
 
-    fn note_plan(&self, progress: &mut dyn Progress) {
-        let is_pattern = |index: usize| self.wanted.get(index).is_some_and(|wanted| !wanted.is_exact());
+    fn note_plan(&self, wanted: &[Wanted], progress: &mut dyn Progress) {
+        let is_pattern = |index: usize| wanted.get(index).is_some_and(|wanted| !wanted.is_exact());
         let rows = self.rows.all.iter().filter(|row| is_pattern(row.wanted));
         let mut files: Vec<_> = rows.clone().map(|row| &row.path).collect();
         let sites = files.len();
@@ -72,10 +71,10 @@ impl Session {
         }
     }
 
-    fn refuse_exact(&self) -> Result<(), Error> {
+    fn refuse_exact(&self, wanted: &[Wanted]) -> Result<(), Error> {
         for row in &self.rows.all {
             if let Standing::Refused(reason) = &row.standing
-                && self.wanted.get(row.wanted).is_some_and(Wanted::is_exact)
+                && wanted.get(row.wanted).is_some_and(Wanted::is_exact)
             {
                 return Err(Error::Refused { probe: row.probe.clone(), reason: reason.clone() });
             }
@@ -84,15 +83,20 @@ impl Session {
     }
 
     /// Plans every module that has rows, and the loader's breakpoint.
-    fn draft(&mut self, view: &View, progress: &mut dyn Progress) -> Result<Drafts, Error> {
-        self.prepare_environment(view)?;
+    fn draft(
+        &mut self,
+        common: &Common,
+        view: &View,
+        progress: &mut dyn Progress,
+    ) -> Result<Drafts, Error> {
+        self.prepare_environment(common.action, view)?;
         let loader = self.loader_site(view);
         let mut drafts = Drafts::default();
         let mut starts: Vec<Address> = Vec::new();
         let keys: Vec<ModuleKey> = self.modules.iter().map(|module| module.key).collect();
         for key in keys {
             let notify = loader.filter(|(module, _)| *module == key).map(|(_, at)| at);
-            for draft in self.draft_module(key, notify, view, progress)? {
+            for draft in self.draft_module(common, key, notify, view, progress)? {
                 starts.push(draft.patch.start);
                 let known = self.installed.get(&draft.patch.start);
                 if !known.is_some_and(|installed| draft.is(installed)) {
@@ -109,12 +113,13 @@ impl Session {
     /// The patches that one module should have.
     fn draft_module(
         &mut self,
+        common: &Common,
         key: ModuleKey,
         notify: Option<Address>,
         view: &View,
         progress: &mut dyn Progress,
     ) -> Result<Vec<Draft>, Error> {
-        let mut wanted = self.bodies_of(key, view);
+        let mut wanted = self.bodies_of(common, key, view);
         if let Some(at) = notify {
             wanted.entry(at).or_default();
         }
@@ -141,16 +146,16 @@ impl Session {
     }
 
     /// The bodies of each address of a module, of rows whose mapping allows it.
-    fn bodies_of(&mut self, key: ModuleKey, view: &View) -> BTreeMap<Address, Vec<Body>> {
+    fn bodies_of(&mut self, common: &Common, key: ModuleKey, view: &View) -> BTreeMap<Address, Vec<Body>> {
         let limit = self.environment.as_ref().map_or(0, |environment| environment.layout.sizing.probes);
-        let action = self.action;
+        let action = common.action;
         let mut bodies: BTreeMap<Address, Vec<Body>> = BTreeMap::new();
         for row in &mut self.rows.all {
             let (Some(address), true) = (row.address, row.module == Some(key)) else { continue };
             if matches!(row.standing, Standing::Refused(_)) {
                 continue;
             }
-            if self.wanted.get(row.wanted).is_none_or(|wanted| wanted.dropped) {
+            if common.wanted.get(row.wanted).is_none_or(|wanted| wanted.dropped) {
                 row.standing = Standing::Waiting("removed".to_owned());
                 continue;
             }
@@ -255,13 +260,13 @@ impl Session {
     }
 
     /// The shared state's place and the kind of its code, at the first arming.
-    fn prepare_environment(&mut self, view: &View) -> Result<(), Error> {
+    fn prepare_environment(&mut self, action: Action, view: &View) -> Result<(), Error> {
         self.room.free = free_ranges(&view.mappings, view.start_brk());
         // Areas that are mapped by now split the free ranges; their unused parts stay ours by `room.areas`.
         if self.shared.is_some() {
             return Ok(());
         }
-        let layout = Layout::new(install::sizing(self.rows.all.len(), self.action));
+        let layout = Layout::new(install::sizing(self.rows.all.len(), action));
         let state = self.take_room(layout.len as u64)?;
         let is_static_go = self.is_static_go(view);
         self.environment = Some(install::environment(layout, state, is_static_go));
@@ -306,19 +311,22 @@ impl Session {
     }
 
     /// Places the drafts, sends the change and keeps the books.
-    fn install(&mut self, view: &View, drafts: Drafts) -> Result<(), Error> {
+    fn install(&mut self, common: &mut Common, view: &View, drafts: Drafts) -> Result<(), Error> {
         let Some(environment) = self.environment.clone() else { return Ok(()) };
         if drafts.drafts.is_empty() && drafts.remove.is_empty() {
             return Ok(());
         }
         let room = self.room.clone();
         let result = self.change_for(view, &environment, drafts).and_then(|(change, installed)| {
-            let reply = self.client.request(&Request::Change(Box::new(change.clone())))?;
+            let reply = common.client.request(&Request::Change(self.space, Box::new(change.clone())))?;
             Ok((change, installed, reply))
         });
         match result {
             Ok((change, installed, Reply::Changed(_, fd))) => {
-                self.open_state(&environment, fd)?;
+                if let (None, Some(descriptor)) = (&self.shared, fd) {
+                    self.open_state(&common.client, common.action, descriptor)?;
+                    sample(&mut common.clock);
+                }
                 for start in change.remove {
                     self.installed.remove(&start);
                 }
@@ -328,7 +336,7 @@ impl Session {
                 }
                 Ok(())
             }
-            Ok(_) => Err(TargetError::Line("a strange answer".to_owned()).into()),
+            Ok(_) => Err(strange()),
             Err(error) => {
                 self.room = room;
                 Err(error)
@@ -429,25 +437,6 @@ impl Session {
             change.routines.push(routines.clone());
             self.routines.insert(*key, routines);
         }
-        Ok(())
-    }
-
-    fn open_state(&mut self, environment: &Environment, fd: Option<i32>) -> Result<(), Error> {
-        if self.shared.is_some() {
-            return Ok(());
-        }
-        let Some(fd) = fd else { return Ok(()) };
-        let file = self.client.open_state(fd)?;
-        let map = SharedMap::new(&file, environment.layout.len).map_err(|source| TargetError::System {
-            what: "mapping the shared state".to_owned(),
-            source: source.into(),
-        })?;
-        if self.action == Action::Trace {
-            self.reader = Some(Reader::new(environment.layout));
-            self.sample_clock();
-        }
-        self.shared = Some(map);
-        self.state_file = Some(file);
         Ok(())
     }
 }

@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use program::ring;
 use target::TargetError;
-use target::holder::{News, Reply, Request};
+use target::holder::{Newborn, News, Origin, Request, Space, Status};
 
+use super::rows::Rows;
 use super::start::Session;
-use super::types::{Error, Hit, Progress, State};
+use super::traced::{Stage, Traced, sample};
+use super::types::{Action, Error, Hit, Progress, State};
 
 /// The rings are read at least this often: hits come out within 100 ms.
 const READ_EVERY: Duration = Duration::from_millis(20);
@@ -25,8 +27,9 @@ impl Session {
             if self.is_over() {
                 return Ok(State::Ended);
             }
-            let wake = if self.reader.is_some() { end.min(Instant::now() + READ_EVERY) } else { end };
-            match self.client.news(wake) {
+            let reads = self.common.action == Action::Trace;
+            let wake = if reads { end.min(Instant::now() + READ_EVERY) } else { end };
+            match self.common.client.news(wake) {
                 Ok(Some(news)) => self.on_news(news)?,
                 Ok(None) => {}
                 Err(TargetError::Line(_)) => self.holder_is_gone(),
@@ -40,96 +43,159 @@ impl Session {
     }
 
     fn is_over(&self) -> bool {
-        self.ended.is_some() || self.replaced || self.holder_died
+        self.holder_died || !self.traced.iter().any(Traced::is_live)
     }
 
     pub(super) fn on_news(&mut self, news: News) -> Result<(), Error> {
         match news {
-            News::Ended { status, signal } => self.ended = Some((status, signal)),
-            News::Warning(text) => self.warnings.push(text),
-            News::Exec(_) => {
-                self.replaced = true;
-                self.warnings
-                    .push("the program replaced itself by another (exec): its probes ended there".to_owned());
-            }
-            News::Library(tid) => {
-                if !self.removed && self.ended.is_none() {
-                    // The program must go on whatever comes of this.
-                    let armed = self.arm(false, &mut Silent);
-                    self.client.request(&Request::Go { tid })?;
-                    self.note_failure(armed)?;
-                }
+            News::Command { status, signal } => self.ended = Some((status, signal)),
+            News::Warning(text) => self.common.warnings.push(text),
+            News::Ended { space, numbers } => self.note_end(space, numbers),
+            News::Born(newborn) => self.take_newborn(newborn)?,
+            News::Library(space, tid) => {
+                // The program must go on whatever comes of this.
+                let armed = if self.removed { Ok(()) } else { self.arm_space(space) };
+                self.common.client.request(&Request::Go { space, tid })?;
+                self.note_failure(armed)?;
             }
         }
         Ok(())
     }
 
+    fn note_end(&mut self, space: Space, numbers: Status) {
+        let ended = self.traced.iter_mut().find(|traced| traced.space == space);
+        // Of one that was let go the numbers are known.
+        if let Some(traced) = ended.filter(|traced| traced.is_live()) {
+            traced.stage = Stage::Over;
+            traced.numbers = numbers;
+        }
+    }
+
+    /// A new address space: wanted only while children are followed and the probes are not taken out.
+    fn take_newborn(&mut self, newborn: Newborn) -> Result<(), Error> {
+        let Newborn { parent, space, pid, origin } = newborn;
+        if let Origin::Executed { replaced: true, .. } = origin
+            && !self.common.follow
+        {
+            self.common
+                .warnings
+                .push("the program replaced itself by another (exec): its probes ended there".to_owned());
+        }
+        let traced = match origin {
+            Origin::Forked(_) => self.forked(parent, space, pid),
+            Origin::Executed { .. } => Some(Traced::new(space, pid, Rows::default())),
+        };
+        let Some(traced) = traced.filter(|_| self.common.follow && !self.removed) else {
+            return self.let_go(space);
+        };
+        self.traced.push(traced);
+        match origin {
+            Origin::Forked(descriptor) => self.open_child(space, descriptor),
+            Origin::Executed { tid, .. } => {
+                let armed = self.arm_space(space);
+                self.common.client.request(&Request::Go { space, tid })?;
+                self.note_failure(armed)
+            }
+        }
+    }
+
+    fn forked(&self, parent: Space, space: Space, pid: i32) -> Option<Traced> {
+        let parent = self.traced.iter().find(|traced| traced.space == parent)?;
+        Some(Traced::forked(parent, space, pid))
+    }
+
+    fn open_child(&mut self, space: Space, descriptor: Option<i32>) -> Result<(), Error> {
+        let Self { common, traced, .. } = self;
+        if let (Some(child), Some(descriptor)) = (traced.last_mut(), descriptor) {
+            child.open_state(&common.client, common.action, descriptor)?;
+        }
+        self.index_sites();
+        self.common.client.request(&Request::Opened(space))?;
+        Ok(())
+    }
+
+    /// Lets go of an address space that nobody wants to probe.
+    fn let_go(&mut self, space: Space) -> Result<(), Error> {
+        match self.common.client.request(&Request::Leave(space)) {
+            Ok(_) | Err(TargetError::Gone { .. } | TargetError::NoSuchProcess { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn arm_space(&mut self, space: Space) -> Result<(), Error> {
+        let Self { common, traced, .. } = self;
+        let armed = traced
+            .iter_mut()
+            .find(|traced| traced.space == space && traced.is_live())
+            .map_or(Ok(()), |traced| traced.arm(common, false, &mut Silent));
+        self.index_sites();
+        armed
+    }
+
     fn note_failure(&mut self, armed: Result<(), Error>) -> Result<(), Error> {
         match armed {
-            Ok(()) | Err(Error::Target(TargetError::Gone { .. })) => Ok(()),
+            Ok(()) | Err(Error::Target(TargetError::Gone { .. } | TargetError::NoSuchProcess { .. })) => Ok(()),
             Err(Error::Target(error @ TargetError::Line(_))) => Err(error.into()),
             Err(error) => {
-                self.warnings.push(format!("a library that was loaded could not be probed: {error}"));
+                let what = format!("what was loaded or executed could not be probed: {error}");
+                self.common.warnings.push(what);
                 Ok(())
             }
         }
     }
 
-    pub(super) fn sample_clock(&mut self) {
-        let (stamp, time) = target::sys::clock::pair();
-        self.clock.sample(stamp, time);
-    }
-
     fn read_rings(&mut self, on_hit: &mut dyn FnMut(Hit)) -> Result<(), Error> {
-        if self.drain(false, on_hit) == 0 {
-            self.stalled = None;
-            return Ok(());
+        let mut hits = Vec::new();
+        for (index, traced) in self.traced.iter_mut().enumerate() {
+            let mut new = Vec::new();
+            // Of one that is gone nothing can come any more.
+            let is_over = !traced.is_live();
+            let waiting = traced.take_hits(is_over, &mut new);
+            if is_over {
+                traced.close_state();
+            } else if is_stalled(traced, waiting) {
+                traced.settle_rings(&mut self.common.client, &mut new)?;
+            }
+            hits.extend(new.into_iter().map(|hit| (index, hit)));
         }
-        let since = *self.stalled.get_or_insert_with(Instant::now);
-        if since.elapsed() < STALL || self.is_over() {
-            return Ok(());
-        }
-        self.stalled = None;
-        self.look_into_stall(on_hit)
-    }
-
-    /// A record was begun and its thread does not finish it: it was killed, or jumped out. With the world stopped and
-    /// nobody in our code that is certain.
-    fn look_into_stall(&mut self, on_hit: &mut dyn FnMut(Hit)) -> Result<(), Error> {
-        if let Reply::Frozen(inside) = self.client.request(&Request::Freeze)?
-            && inside.is_empty()
-        {
-            self.drain(true, on_hit);
-        }
-        self.client.request(&Request::Thaw)?;
+        self.hand_out(hits, on_hit);
         Ok(())
     }
 
-    /// Hands out what is in the rings, in the order of time. Gives the number of rings that wait.
-    pub(super) fn drain(&mut self, quiescent: bool, on_hit: &mut dyn FnMut(Hit)) -> u32 {
-        let (Some(reader), Some(shared)) = (&mut self.reader, &self.shared) else { return 0 };
-        let mut hits: Vec<ring::Hit> = Vec::new();
-        let progress = if quiescent {
-            reader.drain_quiescent(shared, &mut |hit| hits.push(hit))
-        } else {
-            reader.drain(shared, &mut |hit| hits.push(hit))
-        };
-        self.sample_clock();
-        hits.sort_by_key(|hit| hit.tsc);
-        for hit in hits {
-            let Ok(site) = usize::try_from(hit.probe) else { continue };
-            if site < self.rows.all.len() {
-                on_hit(Hit {
-                    time_ns: self.clock.time(hit.tsc).unwrap_or(0),
-                    pid: self.pid.cast_unsigned(),
-                    tid: hit.tid,
-                    site,
-                    args: hit.args,
-                });
-            }
+    /// Hands out hits in the order of time.
+    pub(super) fn hand_out(&mut self, mut hits: Vec<(usize, ring::Hit)>, on_hit: &mut dyn FnMut(Hit)) {
+        if self.common.action == Action::Trace {
+            sample(&mut self.common.clock);
         }
-        progress.waiting
+        hits.sort_by_key(|(_, hit)| hit.tsc);
+        for (index, hit) in hits {
+            let Some(traced) = self.traced.get(index) else { continue };
+            let row = usize::try_from(hit.probe).unwrap_or(usize::MAX);
+            let Some(site) = traced.sites.get(row).copied() else { continue };
+            on_hit(Hit {
+                time_ns: self.common.clock.time(hit.tsc).unwrap_or(0),
+                pid: traced.pid.cast_unsigned(),
+                tid: hit.tid,
+                site,
+                args: hit.args,
+            });
+        }
     }
+}
+
+/// Whether a record has been waited for so long that it is worth a stop: it was begun and its thread does not finish it,
+/// because it was killed, or jumped out. With the world stopped and nobody in our code that is certain.
+fn is_stalled(traced: &mut Traced, waiting: u32) -> bool {
+    if waiting == 0 {
+        traced.stalled = None;
+        return false;
+    }
+    let since = *traced.stalled.get_or_insert_with(Instant::now);
+    let is_long = since.elapsed() >= STALL;
+    if is_long {
+        traced.stalled = None;
+    }
+    is_long
 }
 
 /// Nobody watches work that is done while the program waits.

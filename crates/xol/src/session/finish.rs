@@ -1,16 +1,17 @@
 //! The end of a session: text restored, last hits and final counts read, the command waited for.
 
+use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use program::layout::Layout;
 use target::engine::Left;
-use target::holder::{Reply, Request, Status};
+use target::holder::{News, Reply, Request};
 use target::{TargetError, recover};
 
 use super::rows::Wanted;
-use super::start::Session;
+use super::start::{Session, strange};
+use super::traced::{Stage, Traced};
 use super::types::{Error, Hit, Mechanism, Progress, SiteStatus, Summary};
 
 /// How long one wait for the command's end lasts before it is begun again.
@@ -23,19 +24,21 @@ impl Session {
     /// See [`Error`]; nothing is changed then.
     pub fn add(&mut self, spec: &str, progress: &mut dyn Progress) -> Result<Vec<usize>, Error> {
         let wanted = Wanted::parse(spec)?;
-        let first = self.rows.all.len();
-        let system = crate::catalogue::system(Some(self.pid()))?;
-        self.rows.expect(self.wanted.len(), &wanted, &system)?;
-        self.wanted.push(wanted);
-        let armed = self.arm(true, progress);
+        let first = self.sites.len();
+        for traced in self.traced.iter_mut().filter(|traced| traced.is_live()) {
+            let system = crate::catalogue::system(Some(traced.pid.cast_unsigned()))?;
+            traced.rows.expect(self.common.wanted.len(), &wanted, &system)?;
+        }
+        self.common.wanted.push(wanted);
+        let armed = self.arm_all(true, progress);
         if armed.is_err() {
-            if let Some(wanted) = self.wanted.last_mut() {
+            if let Some(wanted) = self.common.wanted.last_mut() {
                 wanted.dropped = true;
             }
-            self.arm(false, progress)?;
+            self.arm_all(false, progress)?;
         }
         armed?;
-        Ok((first..self.rows.all.len()).collect())
+        Ok((first..self.sites.len()).collect())
     }
 
     /// Takes out the probes of one spec, given the index of one of its sites; their counts stay.
@@ -43,11 +46,12 @@ impl Session {
     /// # Errors
     /// See [`Error`].
     pub fn drop_probe(&mut self, site: usize, progress: &mut dyn Progress) -> Result<(), Error> {
-        let Some(wanted) = self.rows.all.get(site).map(|row| row.wanted) else { return Ok(()) };
-        if let Some(wanted) = self.wanted.get_mut(wanted) {
+        let row = self.sites.get(site).and_then(|&(index, row)| self.traced.get(index)?.rows.all.get(row));
+        let Some(wanted) = row.map(|row| row.wanted) else { return Ok(()) };
+        if let Some(wanted) = self.common.wanted.get_mut(wanted) {
             wanted.dropped = true;
         }
-        self.arm(false, progress)
+        self.arm_all(false, progress)
     }
 
     /// Removes all probes and reads the final counts and the last hits. The command of `-- CMD` goes on.
@@ -55,28 +59,53 @@ impl Session {
     /// # Errors
     /// See [`Error`].
     pub fn remove(&mut self, on_hit: &mut dyn FnMut(Hit)) -> Result<(Vec<SiteStatus>, Summary), Error> {
-        let (left, status) = self.take_out()?;
-        self.drain(true, on_hit);
-        if let (Some(environment), Some(shared)) = (&self.environment, &self.shared) {
-            self.final_hits = Some(Layout::all_hits(&environment.layout, shared));
+        self.take_out()?;
+        let mut hits = Vec::new();
+        for (index, traced) in self.traced.iter_mut().enumerate() {
+            let mut new = Vec::new();
+            traced.take_hits(true, &mut new);
+            traced.close_state();
+            hits.extend(new.into_iter().map(|hit| (index, hit)));
         }
+        self.hand_out(hits, on_hit);
         let sites = self.sites();
-        let summary = self.summary(&sites, &left, status);
+        let summary = self.summary(&sites);
         Ok((sites, summary))
     }
 
     /// Takes everything out, by the holder or, if that is gone, by ourselves.
-    pub(super) fn take_out(&mut self) -> Result<(Left, Status), Error> {
+    pub(super) fn take_out(&mut self) -> Result<(), Error> {
         self.removed = true;
-        if !self.holder_died {
-            match self.client.request(&Request::Leave) {
-                Ok(Reply::Left(left, status)) => return Ok((left, status)),
-                Ok(_) => return Err(TargetError::Line("a strange answer".to_owned()).into()),
+        while let Some(index) = self.traced.iter().position(Traced::is_live) {
+            if self.holder_died {
+                break;
+            }
+            let space = self.traced[index].space;
+            match self.common.client.request(&Request::Leave(space)) {
+                Ok(Reply::Left(left, numbers)) => {
+                    self.traced[index].stage = Stage::Left(left);
+                    self.traced[index].numbers = numbers;
+                }
+                Ok(_) => return Err(strange()),
+                Err(TargetError::Line(_)) => self.holder_is_gone(),
+                Err(error) => return Err(error.into()),
+            }
+            self.hear_what_came()?;
+        }
+        Ok(())
+    }
+
+    /// What the holder told meanwhile: children that came before their parent was let go must be let go too.
+    fn hear_what_came(&mut self) -> Result<(), Error> {
+        while !self.holder_died {
+            match self.common.client.news(Instant::now()) {
+                Ok(Some(news)) => self.on_news(news)?,
+                Ok(None) => break,
                 Err(TargetError::Line(_)) => self.holder_is_gone(),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok((self.recovered.clone().unwrap_or_default(), Status::default()))
+        Ok(())
     }
 
     /// The holder died: hits of breakpoints and stale PCs are fatal to the target until its text is restored.
@@ -86,30 +115,57 @@ impl Session {
         }
         self.holder_died = true;
         self.removed = true;
-        self.client.bury();
-        let recovered = recover::recover(self.pid);
-        self.warnings.push(match &recovered {
-            Ok((sites, _)) => {
-                format!("the holder process was killed; the front restored the text ({sites} sites)")
-            }
-            Err(error) => {
-                format!("the holder process was killed, and the text could not be restored: {error}")
-            }
-        });
-        self.recovered = match recovered {
-            Ok((_, left)) => Some(left),
-            Err(TargetError::NoSuchProcess { .. } | TargetError::Gone { .. }) => {
-                Some(Left { verified: true, ..Left::default() })
-            }
-            Err(_) => None,
-        };
+        self.common.client.bury();
+        let pids: BTreeSet<i32> = self.traced.iter().filter(|one| one.is_live()).map(|one| one.pid).collect();
+        for pid in pids.into_iter().chain(self.unheard_children()) {
+            self.recover(pid);
+        }
     }
 
-    fn summary(&self, sites: &[SiteStatus], left: &Left, status: Status) -> Summary {
+    /// Children that the holder told of before it died, unheard so far.
+    fn unheard_children(&mut self) -> Vec<i32> {
+        let mut pids = Vec::new();
+        while let Ok(Some(news)) = self.common.client.news(Instant::now()) {
+            match news {
+                News::Born(newborn) => pids.push(newborn.pid),
+                News::Command { status, signal } => self.ended = Some((status, signal)),
+                _ => {}
+            }
+        }
+        pids
+    }
+
+    fn recover(&mut self, pid: i32) {
+        let recovered = recover::recover(pid);
+        self.common.warnings.push(match &recovered {
+            Ok((sites, _)) => {
+                format!("the holder process was killed; the front restored the text of {pid} ({sites} sites)")
+            }
+            Err(error) => {
+                format!("the holder process was killed, and the text of {pid} could not be restored: {error}")
+            }
+        });
+        let left = match recovered {
+            Ok((_, left)) => left,
+            Err(TargetError::NoSuchProcess { .. } | TargetError::Gone { .. }) => {
+                Left { verified: true, ..Left::default() }
+            }
+            Err(_) => Left::default(),
+        };
+        for traced in self.traced.iter_mut().filter(|traced| traced.is_live() && traced.pid == pid) {
+            traced.stage = Stage::Left(left.clone());
+        }
+    }
+
+    fn summary(&self, sites: &[SiteStatus]) -> Summary {
         let count = |mechanism| sites.iter().filter(|site| site.mechanism == mechanism).count() as u64;
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let mut warnings = self.warnings.clone();
-        warnings.extend(self.warnings_of(left));
+        let numbers = || self.traced.iter().map(|traced| traced.numbers);
+        let mut warnings = self.common.warnings.clone();
+        warnings.extend(self.traced.iter().flat_map(warnings_of));
+        if self.common.clock.backwards() > 0 {
+            warnings.push(format!("the clock went backwards {} times", self.common.clock.backwards()));
+        }
         Summary {
             jump: count(Mechanism::Jump),
             trap: count(Mechanism::Trap),
@@ -117,41 +173,13 @@ impl Session {
             waiting: count(Mechanism::Waiting),
             hits: sites.iter().map(|site| site.hits).sum(),
             lost: sites.iter().map(|site| site.lost).sum(),
-            threads: status.threads as u64,
-            stopped_us: micros(status.stopped),
-            longest_stop_us: micros(status.longest_stop),
-            text_restored: left.verified,
-            left_mapped: left.left_mapped as u64,
+            threads: numbers().map(|numbers| numbers.threads as u64).sum(),
+            stopped_us: numbers().map(|numbers| micros(numbers.stopped)).sum(),
+            longest_stop_us: numbers().map(|numbers| micros(numbers.longest_stop)).max().unwrap_or(0),
+            text_restored: self.traced.iter().all(Traced::is_restored),
+            left_mapped: self.traced.iter().map(|traced| traced.left().left_mapped as u64).sum(),
             warnings,
         }
-    }
-
-    fn warnings_of(&self, left: &Left) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for at in &left.changed {
-            warnings.push(format!("{at}: changed by the program while it was probed; not touched"));
-        }
-        if left.left_mapped > 0 {
-            warnings.push(format!(
-                "{} mappings of the area stay: something may still reach them (the next xol takes them over)",
-                left.left_mapped
-            ));
-        }
-        if let Some(reader) = &self.reader {
-            if reader.corrupt() > 0 {
-                warnings.push(format!(
-                    "{} records were corrupt: the program wrote over the shared state",
-                    reader.corrupt()
-                ));
-            }
-            if reader.unattributed() > 0 {
-                warnings.push(format!("{} records were reserved and never begun", reader.unattributed()));
-            }
-        }
-        if self.clock.backwards() > 0 {
-            warnings.push(format!("the clock went backwards {} times", self.clock.backwards()));
-        }
-        warnings
     }
 
     /// Waits for the command of `-- CMD` to end; `None` for an attached target.
@@ -164,7 +192,7 @@ impl Session {
                 self.wait_as_subreaper();
                 break;
             }
-            match self.client.news(Instant::now() + LONG) {
+            match self.common.client.news(Instant::now() + LONG) {
                 Ok(Some(news)) => self.on_news(news)?,
                 Ok(None) => {}
                 Err(_) => self.holder_is_gone(),
@@ -176,13 +204,39 @@ impl Session {
             )
         });
         if !self.holder_died {
-            self.client.quit();
+            self.common.client.quit();
         }
         Ok(status.filter(|_| self.is_command))
     }
 
     /// An orphan of the holder is our child now.
     fn wait_as_subreaper(&mut self) {
-        self.ended = target::sys::ptrace::wait_for_end(self.pid);
+        self.ended = self.traced.first().and_then(|command| target::sys::ptrace::wait_for_end(command.pid));
     }
+}
+
+fn warnings_of(traced: &Traced) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let left = traced.left();
+    for at in &left.changed {
+        warnings.push(format!("{at}: changed by the program while it was probed; not touched"));
+    }
+    if left.left_mapped > 0 {
+        warnings.push(format!(
+            "{} mappings of the area stay: something may still reach them (the next xol takes them over)",
+            left.left_mapped
+        ));
+    }
+    if let Some(reader) = &traced.reader {
+        if reader.corrupt() > 0 {
+            warnings.push(format!(
+                "{} records were corrupt: the program wrote over the shared state",
+                reader.corrupt()
+            ));
+        }
+        if reader.unattributed() > 0 {
+            warnings.push(format!("{} records were reserved and never begun", reader.unattributed()));
+        }
+    }
+    warnings
 }

@@ -12,6 +12,7 @@ mod install;
 mod modules;
 mod rows;
 mod start;
+mod traced;
 mod types;
 
 pub use start::Session;

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use insn::code::{Code, Outline};
 use insn::set::Analysis;
@@ -27,20 +28,20 @@ pub(super) struct ModuleKey {
 }
 
 /// A mapped module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Module {
     pub(super) key: ModuleKey,
     pub(super) binary: &'static Binary,
     pub(super) bias: Bias,
-    /// Made when first needed: it decodes all code of the module.
-    analysis: Option<Analysis<'static>>,
+    /// Made when first needed: it decodes all code of the module. Forked children have the same.
+    analysis: Option<Rc<Analysis<'static>>>,
 }
 
 impl Module {
     /// The analysis, made now if it has not been.
     pub(super) fn analysis(&mut self, shadow_stack: bool, progress: &mut dyn Progress) -> &Analysis<'static> {
         let (binary, bias) = (self.binary, self.bias);
-        self.analysis.get_or_insert_with(|| {
+        let analyse = || {
             let at = |(address, bytes): (FileAddress, &'static [u8])| Code {
                 start: bias.run_time(address),
                 bytes,
@@ -56,8 +57,11 @@ impl Module {
             let total: usize = code.iter().map(|code| code.bytes.len()).sum();
             let name = binary.path.file_name().unwrap_or_default().to_string_lossy();
             progress.phase(&format!("decoding {name}"), total as u64);
-            Analysis::new(Isa::X86_64, &code, &outline, shadow_stack, &mut |done| progress.advance(done))
-        })
+            Rc::new(Analysis::new(Isa::X86_64, &code, &outline, shadow_stack, &mut |done| {
+                progress.advance(done);
+            }))
+        };
+        self.analysis.get_or_insert_with(analyse)
     }
 }
 

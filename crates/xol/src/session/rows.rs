@@ -65,7 +65,7 @@ pub(super) struct Row {
 }
 
 /// All rows; they are only ever added at the end.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
     pub(super) all: Vec<Row>,
     /// What each wanted probe means in each binary.

@@ -1,58 +1,53 @@
 //! The beginning of a session.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 
-use insn::place::Room;
 use program::clock::Clock;
-use program::ring::Reader;
-use program::stub::{Environment, Routines};
-use target::holder::{Attached, Client, Reply, Request};
-use target::sys::shared::SharedMap;
+use target::holder::{Attached, Client, Reply, Request, Space};
 use target::{TargetError, Tid, recover};
 
-use super::install::Installed;
-use super::modules::{Module, ModuleKey};
 use super::rows::{Rows, Wanted};
-use super::types::{Action, Error, LostBy, Options, Progress, SiteStatus, Target};
+use super::traced::Traced;
+use super::types::{Action, Error, Options, Progress, SiteStatus, Target};
 use crate::catalogue::system;
 use crate::files::System;
 
-/// A target with armed probes.
+/// What all address spaces of a session have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) client: Client,
+    pub(super) action: Action,
+    pub(super) follow: bool,
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) clock: Clock,
+    pub(super) warnings: Vec<String>,
+}
+
+/// A target with armed probes: one process, or several.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) client: Client,
-    pub(super) pid: i32,
+    pub(super) common: Common,
+    /// Every address space that was ever probed, in the order of its coming.
+    pub(super) traced: Vec<Traced>,
+    /// Where each site is: index into `traced`, and of the row there. Only ever added to.
+    pub(super) sites: Vec<(usize, usize)>,
     pub(super) is_command: bool,
-    pub(super) action: Action,
-    pub(super) wanted: Vec<Wanted>,
-    pub(super) rows: Rows,
-    pub(super) modules: Vec<Module>,
-    pub(super) installed: BTreeMap<insn::Address, Installed>,
-    pub(super) routines: BTreeMap<ModuleKey, Routines>,
-    pub(super) room: Room,
-    pub(super) environment: Option<Environment>,
-    pub(super) shared: Option<SharedMap>,
-    /// Keeps the shared state's memory when the target and the holder are gone.
-    pub(super) state_file: Option<File>,
-    pub(super) reader: Option<Reader>,
-    pub(super) clock: Clock,
     pub(super) armed_at: u64,
-    /// How the process ended: exit status or signal.
+    /// How the command ended: exit status or signal.
     pub(super) ended: Option<(Option<i32>, Option<i32>)>,
-    /// The program replaced itself: what was probed is gone, the process lives.
-    pub(super) replaced: bool,
     pub(super) removed: bool,
     pub(super) holder_died: bool,
-    /// What the front did when its holder had died.
-    pub(super) recovered: Option<target::engine::Left>,
-    pub(super) shadow_stack: bool,
-    pub(super) warnings: Vec<String>,
-    pub(super) final_hits: Option<Vec<u64>>,
-    /// Since when a ring waits for a record that is not finished.
-    pub(super) stalled: Option<std::time::Instant>,
+}
+
+/// An address space in the holder's hands, before anything is done to it.
+struct Taken {
+    space: Space,
+    pid: i32,
+    rows: Rows,
+    /// The thread of a command that stands at its first instruction.
+    held: Option<Tid>,
 }
 
 impl Session {
@@ -62,96 +57,121 @@ impl Session {
     /// See [`Error`]; the target is as it was.
     pub fn start(options: Options, progress: &mut dyn Progress) -> Result<Self, Error> {
         let wanted = options.specs.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        let (client, pid, rows, held) = match &options.target {
-            Target::Attach(pids) => Self::attach(pids, &wanted)?,
-            Target::Spawn(command) => Self::spawn(command, &wanted)?,
+        let (client, taken) = match &options.target {
+            Target::Attach(pids) => Self::attach(pids, &wanted, options.follow)?,
+            Target::Spawn(command) => Self::spawn(command, &wanted, options.follow)?,
         };
-        let mut session = Self::new(client, pid, held.is_some(), options.action, wanted, rows);
-        if let Err(error) = session.begin(held, progress) {
+        let common = Common {
+            client,
+            action: options.action,
+            follow: options.follow,
+            wanted,
+            clock: Clock::new(),
+            warnings: Vec::new(),
+        };
+        let mut session = Self::new(common, matches!(options.target, Target::Spawn(_)));
+        if let Err(error) = session.begin(taken, progress) {
             // Whatever was done is undone by the holder; the command of `-- CMD` goes on unprobed.
             let _ = session.take_out();
-            let restored = session.recovered.as_ref().is_some_and(|left| left.verified);
+            let restored = session.traced.iter().all(|traced| traced.is_restored());
             let outcome = if restored { "its text is restored" } else { "its text may not be restored" };
             return Err(if session.holder_died { Error::HolderDied { outcome } } else { error });
         }
         Ok(session)
     }
 
-    fn begin(&mut self, held: Option<Tid>, progress: &mut dyn Progress) -> Result<(), Error> {
+    fn new(common: Common, is_command: bool) -> Self {
+        Self {
+            common,
+            traced: Vec::new(),
+            sites: Vec::new(),
+            is_command,
+            armed_at: 0,
+            ended: None,
+            removed: false,
+            holder_died: false,
+        }
+    }
+
+    fn begin(&mut self, taken: Vec<Taken>, progress: &mut dyn Progress) -> Result<(), Error> {
         self.warn_of_surroundings();
-        self.arm(true, progress)?;
-        if let Some(tid) = held {
-            self.client.request(&Request::Go { tid })?;
+        let mut held = Vec::new();
+        for one in taken {
+            held.extend(one.held.map(|tid| (one.space, tid)));
+            self.traced.push(Traced::new(one.space, one.pid, one.rows));
+        }
+        let armed = self.arm_all(true, progress);
+        self.index_sites();
+        armed?;
+        for (space, tid) in held {
+            self.common.client.request(&Request::Go { space, tid })?;
         }
         self.armed_at = target::sys::clock::monotonic();
         Ok(())
     }
 
-    fn new(
-        client: Client,
-        pid: i32,
-        is_command: bool,
-        action: Action,
-        wanted: Vec<Wanted>,
-        rows: Rows,
-    ) -> Self {
-        Self {
-            client,
-            pid,
-            is_command,
-            action,
-            wanted,
-            rows,
-            modules: Vec::new(),
-            installed: BTreeMap::new(),
-            routines: BTreeMap::new(),
-            room: Room { free: Vec::new(), areas: Vec::new() },
-            environment: None,
-            shared: None,
-            state_file: None,
-            reader: None,
-            clock: Clock::new(),
-            armed_at: 0,
-            ended: None,
-            replaced: false,
-            removed: false,
-            holder_died: false,
-            recovered: None,
-            shadow_stack: false,
-            warnings: Vec::new(),
-            final_hits: None,
-            stalled: None,
+    /// Brings every address space in line with what is wanted.
+    pub(super) fn arm_all(&mut self, first: bool, progress: &mut dyn Progress) -> Result<(), Error> {
+        let Self { common, traced, .. } = self;
+        let result = traced.iter_mut().filter(|one| one.is_live()).try_for_each(|one| one.arm(common, first, progress));
+        self.index_sites();
+        result
+    }
+
+    /// Gives every new row the number of a site.
+    pub(super) fn index_sites(&mut self) {
+        for (index, traced) in self.traced.iter_mut().enumerate() {
+            for row in traced.sites.len()..traced.rows.all.len() {
+                traced.sites.push(self.sites.len());
+                self.sites.push((index, row));
+            }
         }
     }
 
-    /// Attaches to a running process.
-    fn attach(pids: &[u32], wanted: &[Wanted]) -> Result<(Client, i32, Rows, Option<Tid>), Error> {
-        let [pid] = pids else { return Err(Error::NotAvailable("tracing several processes at once")) };
-        let number = i32::try_from(*pid).map_err(|_| TargetError::NoSuchProcess { pid: -1 })?;
-        check_kind(number)?;
-        let rows = expect(wanted, &system(Some(*pid))?)?;
+    /// Attaches to running processes.
+    fn attach(pids: &[u32], wanted: &[Wanted], follow: bool) -> Result<(Client, Vec<Taken>), Error> {
+        let mut expected = Vec::new();
+        for pid in pids {
+            let number = i32::try_from(*pid).map_err(|_| TargetError::NoSuchProcess { pid: -1 })?;
+            check_kind(number)?;
+            expected.push((number, expect(wanted, &system(Some(*pid))?)?));
+        }
         // The holder is forked before large files are read... but after all that can fail without it.
         let mut client = Client::start()?;
-        refuse_leftovers(number)?;
-        client.request(&Request::Attach { pid: number })?;
-        Ok((client, number, rows, None))
+        for (pid, _) in &expected {
+            refuse_leftovers(*pid)?;
+        }
+        let mut taken = Vec::new();
+        for (pid, rows) in expected {
+            let Reply::Attached(Attached { space, pid, held, .. }) =
+                client.request(&Request::Attach { pid, follow })?
+            else {
+                return Err(strange());
+            };
+            taken.push(Taken { space, pid, rows, held });
+        }
+        Ok((client, taken))
     }
 
     /// Starts a command, held at its first instruction.
     fn spawn(
         command: &[std::ffi::OsString],
         wanted: &[Wanted],
-    ) -> Result<(Client, i32, Rows, Option<Tid>), Error> {
+        follow: bool,
+    ) -> Result<(Client, Vec<Taken>), Error> {
         let name = command.first().map(|name| name.as_os_str()).unwrap_or_default();
         let mut client = Client::start()?;
         let rows = expect(wanted, &System::here())?;
         let request = Request::Spawn {
             paths: candidates(name),
             argv: command.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
+            follow,
         };
         match client.request(&request) {
-            Ok(Reply::Attached(Attached { pid, held, .. })) => Ok((client, pid, rows, held)),
-            Ok(_) => Err(TargetError::Line("a strange answer".to_owned()).into()),
+            Ok(Reply::Attached(Attached { space, pid, held, .. })) => {
+                Ok((client, vec![Taken { space, pid, rows, held }]))
+            }
+            Ok(_) => Err(strange()),
             Err(TargetError::Exec { source }) => Err(Error::Command {
                 command: name.to_string_lossy().into_owned(),
                 source: std::io::Error::from_raw_os_error(source.0),
@@ -160,15 +180,12 @@ impl Session {
         }
     }
 
-    /// What the user should know of machine and process before reading the results.
+    /// What the user should know of the machine before reading the results.
     fn warn_of_surroundings(&mut self) {
-        let status = std::fs::read(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let status = symbols::status::Status::parse(&status);
-        self.shadow_stack = status.shadow_stack;
         let flags = super::install::cpu_flags();
-        if self.action == Action::Trace && !(flags.contains("constant_tsc") && flags.contains("nonstop_tsc"))
-        {
-            self.warnings.push(
+        let is_constant = flags.contains("constant_tsc") && flags.contains("nonstop_tsc");
+        if self.common.action == Action::Trace && !is_constant {
+            self.common.warnings.push(
                 "the CPU's time stamp counter is not constant: times of different CPUs are not to be compared"
                     .to_owned(),
             );
@@ -181,54 +198,21 @@ impl Session {
         self.armed_at
     }
 
-    /// The process.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.pid.cast_unsigned()
-    }
-
     /// All sites, with their counts so far.
     #[must_use]
     pub fn sites(&self) -> Vec<SiteStatus> {
-        let live = match (&self.environment, &self.shared) {
-            (Some(environment), Some(shared)) => environment.layout.all_hits(shared),
-            _ => Vec::new(),
+        let hits: Vec<_> = self.traced.iter().map(Traced::hits).collect();
+        let status = |&(index, row): &(usize, usize)| {
+            let traced = self.traced.get(index)?;
+            Some(traced.status(traced.rows.all.get(row)?, hits.get(index)?, &self.common.wanted))
         };
-        let hits = self.final_hits.as_ref().unwrap_or(&live);
-        self.rows.all.iter().map(|row| self.status(row, hits)).collect()
+        self.sites.iter().filter_map(status).collect()
     }
+}
 
-    fn status(&self, row: &super::rows::Row, hits: &[u64]) -> SiteStatus {
-        let lost_by = self.lost_by(row.counter);
-        let (mechanism, reason) = super::install::shown(&row.standing);
-        let index = usize::try_from(row.counter).unwrap_or(usize::MAX);
-        SiteStatus {
-            probe: row.probe.clone(),
-            spec: self.wanted.get(row.wanted).map(|wanted| wanted.spec.text.clone()).unwrap_or_default(),
-            pid: self.pid.cast_unsigned(),
-            address: row.address.map(|address| address.0),
-            file_address: row.file_address.0,
-            mechanism,
-            hits: hits.get(index).copied().unwrap_or(0),
-            lost: lost_by.total(),
-            lost_by,
-            reason,
-        }
-    }
-
-    fn lost_by(&self, probe: u32) -> LostBy {
-        use program::layout::Loss;
-        let (Some(environment), Some(shared)) = (&self.environment, &self.shared) else {
-            return LostBy::default();
-        };
-        let lost = |reason| environment.layout.lost(shared, probe, reason);
-        LostBy {
-            ring_full: lost(Loss::RingFull),
-            nested: lost(Loss::Nested),
-            abandoned: self.reader.as_ref().map_or(0, |reader| reader.abandoned(probe)),
-            no_slot: lost(Loss::NoSlot),
-        }
-    }
+/// An answer to another question.
+pub(super) fn strange() -> Error {
+    TargetError::Line("a strange answer".to_owned()).into()
 }
 
 /// Rows for everything wanted, before anything is touched.

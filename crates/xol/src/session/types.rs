@@ -34,6 +34,8 @@ pub struct Options {
     pub specs: Vec<String>,
     /// What each hit does.
     pub action: Action,
+    /// Probe the children of the processes too: forked ones, and whatever any of them executes.
+    pub follow: bool,
 }
 
 /// How a site is probed, or why it is not.

@@ -1,0 +1,219 @@
+//! One address space: what is wanted in it, what is installed, and its shared state.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::time::Instant;
+
+use insn::Address;
+use insn::place::Room;
+use program::clock::Clock;
+use program::layout::Loss;
+use program::ring::{self, Reader};
+use program::stub::{Environment, Routines};
+use target::TargetError;
+use target::engine::Left;
+use target::holder::{Client, Request, Space, Status};
+use target::sys::shared::SharedMap;
+
+use super::install::{self, Installed};
+use super::modules::{Module, ModuleKey};
+use super::rows::{Row, Rows, Wanted};
+use super::types::{Action, LostBy, SiteStatus};
+
+/// How an address space stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// In the holder's hands.
+    Live,
+    /// Let go, as told.
+    Left(Left),
+    /// Gone: its last thread ended, or executed another program.
+    Over,
+}
+
+/// An address space that is or was probed.
+#[derive(Debug)]
+pub(super) struct Traced {
+    pub(super) space: Space,
+    pub(super) pid: i32,
+    pub(super) stage: Stage,
+    pub(super) rows: Rows,
+    /// The site of each row.
+    pub(super) sites: Vec<usize>,
+    pub(super) modules: Vec<Module>,
+    pub(super) installed: BTreeMap<Address, Installed>,
+    pub(super) routines: BTreeMap<ModuleKey, Routines>,
+    pub(super) room: Room,
+    pub(super) environment: Option<Environment>,
+    pub(super) shared: Option<SharedMap>,
+    /// Keeps the shared state's memory when the target and the holder are gone.
+    pub(super) state_file: Option<File>,
+    pub(super) reader: Option<Reader>,
+    pub(super) shadow_stack: bool,
+    pub(super) final_hits: Option<Vec<u64>>,
+    pub(super) final_lost: BTreeMap<u32, LostBy>,
+    /// What the holder counted of it, once that is told.
+    pub(super) numbers: Status,
+    /// Since when a ring waits for a record that is not finished.
+    pub(super) stalled: Option<Instant>,
+}
+
+impl Traced {
+    /// An address space without probes.
+    pub(super) fn new(space: Space, pid: i32, rows: Rows) -> Self {
+        let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+        Self {
+            space,
+            pid,
+            stage: Stage::Live,
+            rows,
+            sites: Vec::new(),
+            modules: Vec::new(),
+            installed: BTreeMap::new(),
+            routines: BTreeMap::new(),
+            room: Room { free: Vec::new(), areas: Vec::new() },
+            environment: None,
+            shared: None,
+            state_file: None,
+            reader: None,
+            shadow_stack: symbols::status::Status::parse(&status).shadow_stack,
+            final_hits: None,
+            final_lost: BTreeMap::new(),
+            numbers: Status::default(),
+            stalled: None,
+        }
+    }
+
+    /// A forked child: probed like its parent, in the same places.
+    pub(super) fn forked(parent: &Self, space: Space, pid: i32) -> Self {
+        Self {
+            rows: parent.rows.clone(),
+            modules: parent.modules.clone(),
+            installed: parent.installed.clone(),
+            routines: parent.routines.clone(),
+            room: parent.room.clone(),
+            environment: parent.environment.clone(),
+            shadow_stack: parent.shadow_stack,
+            ..Self::new(space, pid, Rows::default())
+        }
+    }
+
+    /// Whether the holder has it.
+    pub(super) fn is_live(&self) -> bool {
+        self.stage == Stage::Live
+    }
+
+    /// Whether its text is known to be what it was (or is gone).
+    pub(super) fn is_restored(&self) -> bool {
+        match &self.stage {
+            Stage::Live => false,
+            Stage::Left(left) => left.verified,
+            Stage::Over => true,
+        }
+    }
+
+    /// What became of it; of one that is gone, nothing is left.
+    pub(super) fn left(&self) -> Left {
+        match &self.stage {
+            Stage::Left(left) => left.clone(),
+            Stage::Live | Stage::Over => Left::default(),
+        }
+    }
+
+    /// Opens the shared state by the holder's descriptor of it.
+    pub(super) fn open_state(&mut self, client: &Client, action: Action, descriptor: i32) -> Result<(), TargetError> {
+        let Some(environment) = &self.environment else { return Ok(()) };
+        let file = client.open_state(descriptor)?;
+        let map = SharedMap::new(&file, environment.layout.len).map_err(|source| TargetError::System {
+            what: "mapping the shared state".to_owned(),
+            source: source.into(),
+        })?;
+        if action == Action::Trace {
+            self.reader = Some(Reader::new(environment.layout));
+        }
+        self.shared = Some(map);
+        self.state_file = Some(file);
+        Ok(())
+    }
+
+    /// Takes what is in the rings. Gives the number of rings that wait.
+    pub(super) fn take_hits(&mut self, quiescent: bool, hits: &mut Vec<ring::Hit>) -> u32 {
+        let (Some(reader), Some(shared)) = (&mut self.reader, &self.shared) else { return 0 };
+        let progress = if quiescent {
+            reader.drain_quiescent(shared, &mut |hit| hits.push(hit))
+        } else {
+            reader.drain(shared, &mut |hit| hits.push(hit))
+        };
+        progress.waiting
+    }
+
+    /// Nobody writes to the shared state any more: the final counts, and its memory back.
+    pub(super) fn close_state(&mut self) {
+        if self.final_hits.is_none() && self.shared.is_some() {
+            self.final_hits = Some(self.hits());
+            self.final_lost = self.rows.all.iter().map(|row| (row.counter, self.lost_by(row.counter))).collect();
+            self.shared = None;
+            self.state_file = None;
+        }
+    }
+
+    /// Hits of every counter so far.
+    pub(super) fn hits(&self) -> Vec<u64> {
+        match (&self.final_hits, &self.environment, &self.shared) {
+            (Some(hits), ..) => hits.clone(),
+            (None, Some(environment), Some(shared)) => environment.layout.all_hits(shared),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A row as results show it.
+    pub(super) fn status(&self, row: &Row, hits: &[u64], wanted: &[Wanted]) -> SiteStatus {
+        let lost_by = self.lost_by(row.counter);
+        let (mechanism, reason) = install::shown(&row.standing);
+        let index = usize::try_from(row.counter).unwrap_or(usize::MAX);
+        SiteStatus {
+            probe: row.probe.clone(),
+            spec: wanted.get(row.wanted).map(|wanted| wanted.spec.text.clone()).unwrap_or_default(),
+            pid: self.pid.cast_unsigned(),
+            address: row.address.map(|address| address.0),
+            file_address: row.file_address.0,
+            mechanism,
+            hits: hits.get(index).copied().unwrap_or(0),
+            lost: lost_by.total(),
+            lost_by,
+            reason,
+        }
+    }
+
+    fn lost_by(&self, probe: u32) -> LostBy {
+        if let Some(lost) = self.final_lost.get(&probe) {
+            return *lost;
+        }
+        let (Some(environment), Some(shared)) = (&self.environment, &self.shared) else {
+            return LostBy::default();
+        };
+        let lost = |reason| environment.layout.lost(shared, probe, reason);
+        LostBy {
+            ring_full: lost(Loss::RingFull),
+            nested: lost(Loss::Nested),
+            abandoned: self.reader.as_ref().map_or(0, |reader| reader.abandoned(probe)),
+            no_slot: lost(Loss::NoSlot),
+        }
+    }
+
+    /// Stops its world, hands out what is certain then, and lets it go on.
+    pub(super) fn settle_rings(&mut self, client: &mut Client, hits: &mut Vec<ring::Hit>) -> Result<(), TargetError> {
+        if let target::holder::Reply::Frozen(inside) = client.request(&Request::Freeze(self.space))?
+            && inside.is_empty()
+        {
+            self.take_hits(true, hits);
+        }
+        client.request(&Request::Thaw(self.space)).map(drop)
+    }
+}
+
+/// Pairs a time stamp with the clock.
+pub(super) fn sample(clock: &mut Clock) {
+    let (stamp, time) = target::sys::clock::pair();
+    clock.sample(stamp, time);
+}
