@@ -12,9 +12,7 @@ use symbols::maps::Mapping;
 
 use crate::error::{TargetError, system};
 use crate::registers::Registers;
-use crate::seam::{
-    Call, Capabilities, Event, Executable, Resume, SignalFields, Target, Tid, Window,
-};
+use crate::seam::{Call, Capabilities, Event, Executable, Resume, SignalFields, Target, Tid, Window};
 use crate::sys::ptrace::{self, Running, SigInfo, Stopped, Wait};
 use crate::sys::{poll, process};
 

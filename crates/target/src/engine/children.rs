@@ -142,7 +142,7 @@ impl<T: Target> Engine<T> {
         self.tell_of_privilege(&target, tid);
         let mut engine = Self::new(target, self.coherence, self.owner);
         engine.follow = self.follow;
-        if engine.to_first_instruction(tid)? {
+        if engine.run_to_first_instruction(tid)? {
             engine.held.insert(tid);
         }
         self.born.push_back(Born { forked: false, engine: Box::new(engine), tid });
@@ -161,7 +161,8 @@ impl<T: Target> Engine<T> {
     /// A guest at the entry of a system call. A traced exec would not get the privileges of the file: such a one is let go
     /// here, where it has left the shared text for good.
     pub(super) fn on_guest_call(&mut self, tid: Tid) -> Result<(), TargetError> {
-        let leaves = !self.follow && self.target.about_to_execute(tid).is_some_and(|file| file.gives_privilege);
+        let leaves =
+            !self.follow && self.target.about_to_execute(tid).is_some_and(|file| file.gives_privilege);
         if leaves {
             self.gone(tid);
             return self.target.detach(tid, 0);
@@ -171,7 +172,7 @@ impl<T: Target> Engine<T> {
 
     /// From the exec's event on to the end of execve, where the thread stands before its first instruction and can make
     /// calls for us. Gives whether it still lives.
-    fn to_first_instruction(&mut self, tid: Tid) -> Result<bool, TargetError> {
+    fn run_to_first_instruction(&mut self, tid: Tid) -> Result<bool, TargetError> {
         self.target.interrupt(tid)?;
         self.run(tid, 0)?;
         let deadline = Instant::now() + FIRST_STOP;

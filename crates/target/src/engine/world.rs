@@ -173,10 +173,7 @@ impl<T: Target> Engine<T> {
 
     /// Lets a thread go that waited for the front.
     pub fn go(&mut self, tid: Tid) {
-        if self.held.remove(&tid)
-            && self.stopped_since.is_none()
-            && self.run(tid, 0).is_err()
-        {
+        if self.held.remove(&tid) && self.stopped_since.is_none() && self.run(tid, 0).is_err() {
             self.gone(tid);
         }
     }

@@ -253,8 +253,7 @@ impl Holder {
 
     fn attach(&mut self, pid: i32, follow: bool) -> Result<Space, TargetError> {
         let target = Process::attach(&self.tracer, pid)?;
-        let mut engine =
-            Engine::new(target, coherence::description(Architecture::X86), process::identity());
+        let mut engine = Engine::new(target, coherence::description(Architecture::X86), process::identity());
         engine.follow = follow;
         Ok(self.enter(engine))
     }
@@ -266,12 +265,7 @@ impl Holder {
         space
     }
 
-    fn spawn(
-        &mut self,
-        paths: Vec<Vec<u8>>,
-        argv: Vec<Vec<u8>>,
-        follow: bool,
-    ) -> Result<Reply, TargetError> {
+    fn spawn(&mut self, paths: Vec<Vec<u8>>, argv: Vec<Vec<u8>>, follow: bool) -> Result<Reply, TargetError> {
         let texts = |all: Vec<Vec<u8>>| -> Result<Vec<CString>, TargetError> {
             let text =
                 |bytes| CString::new(bytes).map_err(|_| TargetError::Exec { source: libc::EINVAL.into() });

@@ -81,7 +81,8 @@ fn named(
 ) -> Option<PathBuf> {
     let at = registers.get(*target.isa().abi().syscall.arguments.get(argument)?);
     let path = read_path(target, Address(at))?;
-    let descriptor = folder.map(|slot| i32::try_from(registers.get(slot) & 0xffff_ffff).unwrap_or(libc::AT_FDCWD));
+    let descriptor =
+        folder.map(|slot| i32::try_from(registers.get(slot) & 0xffff_ffff).unwrap_or(libc::AT_FDCWD));
     Some(match (path.is_absolute(), descriptor) {
         (true, _) => reached(tid, &path),
         (false, None | Some(libc::AT_FDCWD)) => PathBuf::from(format!("/proc/{tid}/cwd")).join(path),
@@ -120,7 +121,8 @@ fn final_file(tid: Tid, mut path: PathBuf) -> Option<PathBuf> {
         let len = File::open(&path).and_then(|mut file| file.read(&mut line)).unwrap_or(0);
         let Some(rest) = line.get(..len)?.strip_prefix(b"#!") else { break };
         let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
-        let mut words = rest[..end].split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+        let mut words =
+            rest[..end].split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
         path = reached(tid, Path::new(std::ffi::OsStr::from_bytes(words.next()?)));
     }
     Some(path)

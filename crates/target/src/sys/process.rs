@@ -78,9 +78,8 @@ pub fn memfd(name: &std::ffi::CStr, len: u64) -> io::Result<File> {
 #[must_use]
 pub fn has_file_capabilities(path: &std::ffi::CStr) -> bool {
     // SAFETY: both strings are NUL-terminated; with length 0 nothing is written.
-    let got = unsafe {
-        libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0)
-    };
+    let got =
+        unsafe { libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0) };
     got > 0
 }
 

@@ -35,7 +35,12 @@ struct Drafts {
 
 impl Traced {
     /// Brings the target in line with what is wanted and mapped. `first`: a refusal of an exact name is an error.
-    pub(super) fn arm(&mut self, common: &mut Common, first: bool, progress: &mut dyn Progress) -> Result<(), Error> {
+    pub(super) fn arm(
+        &mut self,
+        common: &mut Common,
+        first: bool,
+        progress: &mut dyn Progress,
+    ) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
             let view = View::of(self.pid)?;
             self.rows.refresh(&common.wanted, &view, &mut self.modules)?;
@@ -83,12 +88,7 @@ impl Traced {
     }
 
     /// Plans every module that has rows, and the loader's breakpoint.
-    fn draft(
-        &mut self,
-        common: &Common,
-        view: &View,
-        progress: &mut dyn Progress,
-    ) -> Result<Drafts, Error> {
+    fn draft(&mut self, common: &Common, view: &View, progress: &mut dyn Progress) -> Result<Drafts, Error> {
         self.prepare_environment(common.action, view)?;
         let loader = self.loader_site(view);
         let mut drafts = Drafts::default();

@@ -134,7 +134,9 @@ impl Session {
 
     fn note_failure(&mut self, armed: Result<(), Error>) -> Result<(), Error> {
         match armed {
-            Ok(()) | Err(Error::Target(TargetError::Gone { .. } | TargetError::NoSuchProcess { .. })) => Ok(()),
+            Ok(()) | Err(Error::Target(TargetError::Gone { .. } | TargetError::NoSuchProcess { .. })) => {
+                Ok(())
+            }
             Err(Error::Target(error @ TargetError::Line(_))) => Err(error.into()),
             Err(error) => {
                 let what = format!("what was loaded or executed could not be probed: {error}");

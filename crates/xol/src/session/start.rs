@@ -113,7 +113,10 @@ impl Session {
     /// Brings every address space in line with what is wanted.
     pub(super) fn arm_all(&mut self, first: bool, progress: &mut dyn Progress) -> Result<(), Error> {
         let Self { common, traced, .. } = self;
-        let result = traced.iter_mut().filter(|one| one.is_live()).try_for_each(|one| one.arm(common, first, progress));
+        let result = traced
+            .iter_mut()
+            .filter(|one| one.is_live())
+            .try_for_each(|one| one.arm(common, first, progress));
         self.index_sites();
         result
     }

@@ -121,7 +121,12 @@ impl Traced {
     }
 
     /// Opens the shared state by the holder's descriptor of it.
-    pub(super) fn open_state(&mut self, client: &Client, action: Action, descriptor: i32) -> Result<(), TargetError> {
+    pub(super) fn open_state(
+        &mut self,
+        client: &Client,
+        action: Action,
+        descriptor: i32,
+    ) -> Result<(), TargetError> {
         let Some(environment) = &self.environment else { return Ok(()) };
         let file = client.open_state(descriptor)?;
         let map = SharedMap::new(&file, environment.layout.len).map_err(|source| TargetError::System {
@@ -151,7 +156,8 @@ impl Traced {
     pub(super) fn close_state(&mut self) {
         if self.final_hits.is_none() && self.shared.is_some() {
             self.final_hits = Some(self.hits());
-            self.final_lost = self.rows.all.iter().map(|row| (row.counter, self.lost_by(row.counter))).collect();
+            self.final_lost =
+                self.rows.all.iter().map(|row| (row.counter, self.lost_by(row.counter))).collect();
             self.shared = None;
             self.state_file = None;
         }
@@ -202,7 +208,11 @@ impl Traced {
     }
 
     /// Stops its world, hands out what is certain then, and lets it go on.
-    pub(super) fn settle_rings(&mut self, client: &mut Client, hits: &mut Vec<ring::Hit>) -> Result<(), TargetError> {
+    pub(super) fn settle_rings(
+        &mut self,
+        client: &mut Client,
+        hits: &mut Vec<ring::Hit>,
+    ) -> Result<(), TargetError> {
         if let target::holder::Reply::Frozen(inside) = client.request(&Request::Freeze(self.space))?
             && inside.is_empty()
         {
