@@ -2,7 +2,7 @@
 //!
 //! `sys` holds every system call that needs `unsafe`; [`seam`] is the small trait that everything above it speaks;
 //! [`linux`] is the ptrace implementation, [`fake`] one in memory for tests; [`engine`] installs, redirects and removes;
-//! [`holder`] is the process that is the ptracer, and the front's end of the line to it.
+//! [`state`] is how the shared state is reached; [`holder`] is the process that is the ptracer, and the front's end of the line to it.
 
 pub mod area;
 pub mod engine;
@@ -12,6 +12,7 @@ pub mod linux;
 pub mod recover;
 pub mod registers;
 pub mod seam;
+pub mod state;
 pub mod sys;
 
 pub use error::TargetError;

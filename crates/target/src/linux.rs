@@ -13,6 +13,7 @@ use symbols::maps::Mapping;
 use crate::error::{TargetError, system};
 use crate::registers::Registers;
 use crate::seam::{Call, Capabilities, Event, Executable, Resume, SignalFields, Target, Tid, Window};
+use crate::state::Remote;
 use crate::sys::ptrace::{self, Running, SigInfo, Stopped, Wait};
 use crate::sys::{poll, process};
 
@@ -31,6 +32,12 @@ enum State {
     Stopped(Stopped),
     /// Between two states, while a transition consumes it; also: the transition failed since the task is gone.
     Gone,
+}
+
+impl State {
+    fn stopped(&self) -> Option<&Stopped> {
+        if let Self::Stopped(stopped) = self { Some(stopped) } else { None }
+    }
 }
 
 /// One process (thread group) and everything that shares its address space, under ptrace.
@@ -110,6 +117,7 @@ impl Process {
             Wait::Event(libc::PTRACE_EVENT_FORK, message) => Event::Fork(task(message)),
             Wait::Event(libc::PTRACE_EVENT_VFORK, message) => Event::Vfork(task(message)),
             Wait::Event(libc::PTRACE_EVENT_EXEC, message) => Event::Exec(task(message)),
+            Wait::Event(libc::PTRACE_EVENT_EXIT, _) => Event::Exiting,
             Wait::Event(..) => Event::Interrupted,
             Wait::Exited(status) => Event::Exited(status),
             Wait::Killed(signal) => Event::Killed(signal),
@@ -151,11 +159,7 @@ impl Process {
 
     fn poke_text(&mut self, address: Address, bytes: &[u8]) -> io::Result<()> {
         let gone = || io::Error::from_raw_os_error(libc::ESRCH);
-        let stopped = self
-            .tasks
-            .values()
-            .find_map(|state| if let State::Stopped(stopped) = state { Some(stopped) } else { None })
-            .ok_or_else(gone)?;
+        let stopped = self.tasks.values().find_map(State::stopped).ok_or_else(gone)?;
         // Whole words, the first and last completed from what is there.
         let first = address.0 & !7;
         let words = (address.0 + bytes.len() as u64).next_multiple_of(8) - first;
@@ -174,6 +178,12 @@ impl Process {
 fn group_of(tid: Tid) -> Option<i32> {
     let text = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+/// Whether a task has a system-call filter (mode 2 of `Seccomp:`, proc_pid_status(5)).
+fn has_filter(tid: Tid) -> bool {
+    let text = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    text.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
 }
 
 /// Tests force the fallback by this variable: nothing else shows a machine where /proc/PID/mem is restricted.
@@ -397,6 +407,27 @@ impl Target for Process {
 
     fn executable(&self, tid: Tid) -> Option<Executable> {
         execute::executed(tid)
+    }
+
+    fn is_filtered(&self) -> bool {
+        !self.tracer.inject_freely.get() && self.tasks.keys().any(|tid| has_filter(*tid))
+    }
+
+    fn report_exits(&mut self) -> Result<(), TargetError> {
+        self.tasks
+            .values()
+            .filter_map(State::stopped)
+            .try_for_each(Stopped::report_exit)
+            .map_err(system("PTRACE_SETOPTIONS"))
+    }
+
+    fn send(&self, tid: Tid, signal: i32) -> Result<(), TargetError> {
+        let group = group_of(tid).ok_or(TargetError::Gone { tid })?;
+        process::tgkill(group, tid.0, signal).map_err(|_| TargetError::Gone { tid })
+    }
+
+    fn remote_state(&self, at: Address) -> Result<Remote, TargetError> {
+        Remote::of(self.pid, at).map_err(system("opening the shared state"))
     }
 
     fn mark(&self, window: Window, open: bool) {

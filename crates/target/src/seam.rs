@@ -12,6 +12,7 @@ use symbols::maps::Mapping;
 
 use crate::error::TargetError;
 use crate::registers::Registers;
+use crate::state::Remote;
 use crate::sys::ptrace::SigInfo;
 
 /// A thread, by the kernel's number for it.
@@ -41,6 +42,8 @@ pub enum Event {
     Signal(SigInfo),
     /// At a system call's entry or exit.
     Syscall,
+    /// About to end, its memory still there. Reported only where asked for ([`Target::report_exits`]).
+    Exiting,
     /// Made a new task that shares the address space as a thread.
     Clone(Tid),
     /// Made a new process.
@@ -250,6 +253,23 @@ pub trait Target {
     fn about_to_execute(&self, tid: Tid) -> Option<Executable>;
     /// The file that a process executes.
     fn executable(&self, tid: Tid) -> Option<Executable>;
+    /// Whether a system-call filter is in the way: a call that it does not expect may be the process's death.
+    fn is_filtered(&self) -> bool;
+    /// Reports the end of tasks before their memory is gone ([`Event::Exiting`]). All are stopped.
+    ///
+    /// # Errors
+    /// What prevents it.
+    fn report_exits(&mut self) -> Result<(), TargetError>;
+    /// Queues a signal to a task, from ourselves.
+    ///
+    /// # Errors
+    /// [`TargetError::Gone`].
+    fn send(&self, tid: Tid, signal: i32) -> Result<(), TargetError>;
+    /// The shared state at `at`, where it is the target's private memory.
+    ///
+    /// # Errors
+    /// What prevents reaching it.
+    fn remote_state(&self, at: Address) -> Result<Remote, TargetError>;
     /// Something begins (or ended) that must not be cut short by our own death.
     fn mark(&self, window: Window, open: bool);
     /// Opens the target's file descriptor `fd` for ourselves.

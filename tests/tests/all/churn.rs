@@ -25,7 +25,8 @@ impl Progress for Quiet {
 
 fn open(target: &Process, specs: &[String]) -> Session {
     let target = Target::Attach(vec![target.pid()]);
-    let options = Options { target, specs: specs.to_vec(), action: Action::Count, follow: false };
+    let options =
+        Options { target, specs: specs.to_vec(), action: Action::Count, follow: false, inject_freely: false };
     Session::start(options, &mut Quiet).expect("a session")
 }
 

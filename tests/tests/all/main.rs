@@ -13,6 +13,7 @@ mod languages;
 mod libraries;
 mod probes;
 mod real_programs;
+mod seccomp;
 mod signals;
 mod state;
 mod trace;

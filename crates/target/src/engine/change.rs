@@ -19,6 +19,7 @@ use super::state::{Boundary, Engine};
 use crate::area::{self, Description, Entry};
 use crate::error::{TargetError, system};
 use crate::seam::{Call, Target, Tid, Window};
+use crate::state::State;
 use crate::sys::process;
 use crate::sys::shared::SharedMap;
 
@@ -101,8 +102,9 @@ impl<T: Target> Engine<T> {
     /// The world did not stop; an address is taken; live bytes are not the expected ones.
     pub fn change(&mut self, mut change: Change) -> Result<ChangeReport, TargetError> {
         change.apply.sort_by_key(|patched| patched.entry.start);
+        self.gentle = self.target.is_filtered();
         let before = self.statistics.stopped;
-        if !self.membarrier && change.state.is_some() {
+        if !self.membarrier && !self.gentle && change.state.is_some() {
             self.register_membarrier()?;
         }
         if change.state.is_some() || change.description.is_some() || !change.map.is_empty() {
@@ -270,7 +272,7 @@ impl<T: Target> Engine<T> {
             self.map_state(caller, layout, at)?;
         }
         if !code.is_empty() {
-            self.map_memfd(caller, &code, false)?;
+            self.map_file(caller, &code, false)?;
         }
         if let Some(description) = change.description {
             self.description_at = Some(description);
@@ -280,12 +282,20 @@ impl<T: Target> Engine<T> {
 
     fn map_state(&mut self, caller: Tid, layout: Layout, at: Address) -> Result<(), TargetError> {
         let len = layout.len as u64;
-        let file = self.map_memfd(caller, &[(at, len)], true)?;
-        let shared = SharedMap::new(&file, layout.len).map_err(system("mapping the shared state"))?;
+        let file = self.map_file(caller, &[(at, len)], true)?;
+        let shared = match &file {
+            Some(file) => {
+                State::Mapped(SharedMap::new(file, layout.len).map_err(system("mapping the shared state"))?)
+            }
+            None => {
+                self.target.report_exits()?;
+                State::Remote(self.target.remote_state(at)?)
+            }
+        };
         layout.describe(&shared);
         self.slots = (layout.sizing.rings > 0).then(|| Table::new(layout));
         self.shared = Some(shared);
-        self.state_file = Some(file);
+        self.state_file = file;
         self.state_at = Some((at, len));
         self.layout = Some(layout);
         Ok(())
@@ -299,6 +309,20 @@ impl<T: Target> Engine<T> {
         answer("munmap", answers.first().copied())?;
         self.mapped.remove(&at);
         self.map_state(caller, layout, at)
+    }
+
+    /// Mappings at `places`: of a memfd, which is given, or where that must not be made of private memory.
+    fn map_file(
+        &mut self,
+        caller: Tid,
+        places: &[(Address, u64)],
+        is_state: bool,
+    ) -> Result<Option<std::fs::File>, TargetError> {
+        if self.gentle {
+            self.map_places(caller, None, places, is_state)?;
+            return Ok(None);
+        }
+        self.map_memfd(caller, places, is_state).map(Some)
     }
 
     /// One memfd of the target, mapped at `places`: shared and writable (state), or private and executable (code).
@@ -331,7 +355,7 @@ impl<T: Target> Engine<T> {
                 process::allocate(&file, len).map_err(system("allocating the shared state"))?;
             }
             process::seal(&file).map_err(system("sealing the area"))?;
-            self.map_places(caller, fd, places, is_state)?;
+            self.map_places(caller, Some(fd), places, is_state)?;
             Ok(file)
         });
         let close = Call { name: "close", number: numbers.close, arguments: [fd, 0, 0, 0, 0, 0] };
@@ -342,17 +366,19 @@ impl<T: Target> Engine<T> {
     fn map_places(
         &mut self,
         caller: Tid,
-        fd: u64,
+        fd: Option<u64>,
         places: &[(Address, u64)],
         is_state: bool,
     ) -> Result<(), TargetError> {
         let number = self.target.isa().abi().numbers.mmap;
-        let (protection, flags) = if is_state {
-            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED)
-        } else {
-            (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE)
-        };
-        let flags = flags | libc::MAP_FIXED_NOREPLACE;
+        let protection = libc::PROT_READ | if is_state { libc::PROT_WRITE } else { libc::PROT_EXEC };
+        let flags = libc::MAP_FIXED_NOREPLACE
+            | match fd {
+                Some(_) if is_state => libc::MAP_SHARED,
+                Some(_) => libc::MAP_PRIVATE,
+                None => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            };
+        let fd = fd.unwrap_or(u64::MAX);
         let (protection, flags) = (u64::from(protection.cast_unsigned()), u64::from(flags.cast_unsigned()));
         let calls: Vec<Call> = places
             .iter()
@@ -462,7 +488,7 @@ impl<T: Target> Engine<T> {
 
     fn way(&self) -> Result<&'static Way, TargetError> {
         let available = |requirement| match requirement {
-            Requirement::MembarrierSyncCore => self.membarrier,
+            Requirement::MembarrierSyncCore => self.membarrier && !self.gentle,
             _ => false,
         };
         self.coherence

@@ -1,14 +1,22 @@
 //! New tasks and new address spaces: threads get a slot; forked children are followed or let go clean; children that
 //! share the memory are kept until their exec.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use insn::Address;
+
 use super::state::{Born, Engine, Notice};
-use crate::error::TargetError;
+use crate::error::{TargetError, system};
 use crate::seam::{Call, Event, Resume, Target, Tid};
+use crate::state::State;
+use crate::sys::process;
 
 /// How long a child that the kernel has already attached may take to its first stop.
 const FIRST_STOP: Duration = Duration::from_secs(10);
+/// Bytes of a state that are copied at once.
+const PIECE: usize = 1 << 20;
 
 impl<T: Target> Engine<T> {
     /// The first stop of a thread is when its thread pointer is known: give it its slot.
@@ -168,6 +176,41 @@ impl<T: Target> Engine<T> {
             return self.target.detach(tid, 0);
         }
         self.run(tid, 0)
+    }
+
+    /// A task is about to end. With the last one goes a state that is the target's alone.
+    pub(super) fn on_exiting(&mut self, tid: Tid) -> Result<(), TargetError> {
+        self.exiting.insert(tid);
+        if self.target.tasks().iter().all(|task| self.exiting.contains(task)) {
+            self.save_state();
+        }
+        self.run(tid, 0)
+    }
+
+    /// Copies a state that is the target's alone, before it goes.
+    pub(super) fn save_state(&mut self) {
+        let (Some(State::Remote(_)), Some((at, len))) = (&self.shared, self.state_at) else { return };
+        match self.copy_of(at, len) {
+            Ok(file) => self.saved = Some(file),
+            Err(error) => self.warn(format!("the last hits could not be read: {error}")),
+        }
+    }
+
+    fn copy_of(&self, at: Address, len: u64) -> Result<File, TargetError> {
+        let wrong = system("copying the shared state");
+        let file = process::memfd(c"xol:saved", len).map_err(&wrong)?;
+        let mut piece = vec![0; PIECE];
+        for offset in (0..len).step_by(PIECE) {
+            let room = usize::try_from(len - offset).unwrap_or(PIECE).min(PIECE);
+            self.target.read(at + offset, &mut piece[..room])?;
+            file.write_all_at(&piece[..room], offset).map_err(&wrong)?;
+        }
+        Ok(file)
+    }
+
+    /// That copy, for whoever keeps it.
+    pub fn take_saved(&mut self) -> Option<File> {
+        self.saved.take()
     }
 
     /// From the exec's event on to the end of execve, where the thread stands before its first instruction and can make

@@ -166,7 +166,13 @@ impl<T: Target> Engine<T> {
 
     /// Puts a signal back into the thread's queue, with its own siginfo, by a call the thread makes itself (the kernel
     /// takes any `si_code` from a thread for itself).
+    ///
+    /// Where that call must not be made it is sent from outside, and gets its siginfo back when it arrives.
     pub(super) fn requeue(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
+        if self.gentle {
+            self.reissued.push((tid, *info));
+            return self.target.send(tid, info.signal());
+        }
         let (Some(layout), Some((state, _)), Some(shared)) = (&self.layout, self.state_at, &self.shared)
         else {
             return Ok(());
@@ -182,6 +188,18 @@ impl<T: Target> Engine<T> {
         let arguments = [group, u64::from(tid.0.cast_unsigned()), signal, at, 0, 0];
         let got = self.target.call(tid, &[Call { name: "rt_tgsigqueueinfo", number, arguments }])?;
         answer("rt_tgsigqueueinfo", got.first().copied()).map(drop)
+    }
+}
+
+impl<T: Target> Engine<T> {
+    /// The siginfo that a signal had before it was sent again from outside.
+    pub(super) fn former_info(&mut self, tid: Tid, info: SigInfo) -> Result<SigInfo, TargetError> {
+        let is_it = |(to, was): &(Tid, SigInfo)| *to == tid && was.signal() == info.signal();
+        let is_ours = info.code() == libc::SI_TKILL && info.sender() == self.owner.0;
+        let Some(index) = self.reissued.iter().position(is_it).filter(|_| is_ours) else { return Ok(info) };
+        let (_, former) = self.reissued.remove(index);
+        self.target.set_siginfo(tid, &former)?;
+        Ok(former)
     }
 }
 

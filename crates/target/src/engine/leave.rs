@@ -48,6 +48,7 @@ impl<T: Target> Engine<T> {
         if self.target.tasks().is_empty() {
             return Ok(Left { verified: true, ..Left::default() });
         }
+        self.gentle = self.target.is_filtered();
         if let (Some(layout), Some(shared)) = (&self.layout, &self.shared) {
             layout.set_asks(shared, false);
         }
@@ -61,7 +62,10 @@ impl<T: Target> Engine<T> {
         left.verified = self.original_again(restored.iter()).into_iter().all(|original| original);
         self.describe_left();
         self.stop_world()?;
-        let unmapped = self.let_everybody_out().and_then(|out| if out { self.unmap_all() } else { Ok(()) });
+        let unmapped = self.let_everybody_out().and_then(|out| {
+            self.save_state();
+            if out { self.unmap_all() } else { Ok(()) }
+        });
         left.left_mapped = self.mapped.len();
         left.membarrier = self.membarrier;
         self.detach_all();

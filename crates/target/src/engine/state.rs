@@ -14,7 +14,8 @@ use super::dispositions::Dispositions;
 use super::drain::Drain;
 use crate::error::TargetError;
 use crate::seam::{Event, Resume, Target, Tid};
-use crate::sys::shared::SharedMap;
+use crate::state::State;
+use crate::sys::ptrace::SigInfo;
 
 /// Something the front has to know.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ pub struct Engine<T: Target> {
     /// The address space.
     pub target: T,
     pub(super) layout: Option<Layout>,
-    pub(super) shared: Option<SharedMap>,
+    pub(super) shared: Option<State>,
     /// Who has which thread slot.
     pub(super) slots: Option<Table>,
     pub(super) state_file: Option<std::fs::File>,
@@ -102,6 +103,14 @@ pub struct Engine<T: Target> {
     /// When the world was stopped; `None` while it runs.
     pub(super) stopped_since: Option<Instant>,
     pub(super) membarrier: bool,
+    /// A system-call filter is in the way: only `mmap`, `munmap` and `rt_sigaction` are injected, which every program makes.
+    pub(super) gentle: bool,
+    /// Signals that were sent again from outside: what their siginfo was.
+    pub(super) reissued: Vec<(Tid, SigInfo)>,
+    /// A copy of a state that was the target's alone, made before it went.
+    pub(super) saved: Option<std::fs::File>,
+    /// Tasks that have reported their end.
+    pub(super) exiting: BTreeSet<Tid>,
     /// All text is original again: every boundary is retired.
     pub(super) all_retired: bool,
     /// Everything is taken out: whoever still stops is let go.
@@ -147,6 +156,10 @@ impl<T: Target> Engine<T> {
             guests: BTreeSet::new(),
             stopped_since: None,
             membarrier: false,
+            gentle: false,
+            reissued: Vec::new(),
+            saved: None,
+            exiting: BTreeSet::new(),
             all_retired: false,
             leaving: false,
             coherence,
@@ -206,6 +219,7 @@ impl<T: Target> Engine<T> {
             boundaries: self.boundaries.clone(),
             dispositions: self.dispositions.clone(),
             membarrier: self.membarrier,
+            gentle: self.gentle,
             all_retired: self.all_retired,
             follow: self.follow,
             ..Self::new(target, self.coherence, self.owner)

@@ -26,6 +26,7 @@ enum Ours {
 impl<T: Target> Engine<T> {
     /// A thread is about to receive a signal.
     pub(super) fn on_signal(&mut self, tid: Tid, info: SigInfo) -> Result<(), TargetError> {
+        let info = self.former_info(tid, info)?;
         let registers = self.target.registers(tid)?;
         match self.ours(&registers, &info) {
             Some(ours) => self.on_trap(tid, registers, &info, &ours),

@@ -183,6 +183,7 @@ impl<T: Target> Engine<T> {
         self.held.remove(&tid);
         self.parked.remove(&tid);
         self.guests.remove(&tid);
+        self.exiting.remove(&tid);
         self.group_stopped.remove(&tid);
         self.forget_drain(tid);
         self.close_slot(tid);
@@ -220,6 +221,7 @@ impl<T: Target> Engine<T> {
                 self.run(tid, 0)
             }
             Event::Exec(former) => self.on_exec(tid, former),
+            Event::Exiting => self.on_exiting(tid),
             Event::Exited(_) | Event::Killed(_) => {
                 self.gone(tid);
                 self.target.forget(tid);

@@ -13,6 +13,15 @@ use crate::seam::Tid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Space(pub u32);
 
+/// How processes are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manner {
+    /// Keep their children.
+    pub follow: bool,
+    /// Make any call in a process that has a system-call filter.
+    pub inject_freely: bool,
+}
+
 /// From the front.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
@@ -20,8 +29,8 @@ pub enum Request {
     Attach {
         /// The process.
         pid: i32,
-        /// Keep its children.
-        follow: bool,
+        /// How it is to be held.
+        manner: Manner,
     },
     /// Start a command; it is held at its first instruction.
     Spawn {
@@ -29,8 +38,8 @@ pub enum Request {
         paths: Vec<Vec<u8>>,
         /// Its arguments, its name first.
         argv: Vec<Vec<u8>>,
-        /// Keep its children.
-        follow: bool,
+        /// How it is to be held.
+        manner: Manner,
     },
     /// Change what is installed.
     Change(Space, Box<Change>),
@@ -45,7 +54,7 @@ pub enum Request {
     Freeze(Space),
     /// Let the world go on.
     Thaw(Space),
-    /// The front has opened the state of a forked child: its file is not needed any more.
+    /// The front has opened a state that the holder kept for it: its file is not needed any more.
     Opened(Space),
     /// Take everything out and let the target go.
     Leave(Space),
@@ -58,10 +67,10 @@ pub enum Request {
 pub enum Reply {
     /// To `Attach` and `Spawn`.
     Attached(Attached),
-    /// To `Change`: with the holder's descriptor of the shared state.
+    /// To `Change`: with the holder's descriptor of the shared state, if it is not the target's alone.
     Changed(ChangeReport, Option<i32>),
-    /// To `Leave`.
-    Left(Left, Status),
+    /// To `Leave`: with the holder's descriptor of a copy of the state, where that was the target's alone (`Opened`).
+    Left(Left, Status, Option<i32>),
     /// To `Freeze`: the threads inside.
     Frozen(Vec<Tid>),
     /// To `Go`, `Thaw`, `Opened` and `Quit`.
@@ -122,6 +131,8 @@ pub enum News {
         space: Space,
         /// Its numbers.
         numbers: Status,
+        /// The holder's descriptor of a copy of its state, where that was the target's alone (`Opened`).
+        saved: Option<i32>,
     },
     /// The command of `Spawn` ended, traced or not any more.
     Command {

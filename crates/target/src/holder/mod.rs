@@ -10,4 +10,4 @@ mod messages;
 mod serve;
 
 pub use client::Client;
-pub use messages::{Attached, Newborn, News, Origin, Reply, Request, Space, Status};
+pub use messages::{Attached, Manner, Newborn, News, Origin, Reply, Request, Space, Status};

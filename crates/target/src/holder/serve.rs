@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use coherence::Architecture;
 
 use super::line::Line;
-use super::messages::{Attached, Message, Newborn, News, Origin, Reply, Request, Space, Status};
+use super::messages::{Attached, Manner, Message, Newborn, News, Origin, Reply, Request, Space, Status};
 use crate::engine::{Born, Engine, Left, Notice};
 use crate::error::{TargetError, system};
 use crate::linux::{Process, Tracer};
@@ -31,7 +31,7 @@ pub(super) struct Holder {
     /// Every address space with tasks in it.
     spaces: BTreeMap<Space, Engine<Process>>,
     next: u32,
-    /// States of forked children, until the front has opened them: the child may be gone by then.
+    /// States of forked children and copies of states, until the front has opened them: the process may be gone by then.
     unopened: BTreeMap<Space, File>,
     /// Our child: its end is ours to report, also when it is no longer traced.
     command: Option<i32>,
@@ -167,8 +167,9 @@ impl Holder {
             })
             .collect();
         if is_over {
-            self.spaces.remove(&space);
-            news.push(News::Ended { space, numbers });
+            let saved = self.spaces.remove(&space).and_then(|mut engine| engine.take_saved());
+            let saved = self.keep_for_front(space, saved);
+            news.push(News::Ended { space, numbers, saved });
         }
         for news in news {
             self.line.send(&Message::News(news))?;
@@ -183,13 +184,19 @@ impl Holder {
         let file = engine.state_file().and_then(|file| file.try_clone().ok());
         let space = self.enter(*engine);
         let origin = if forked {
-            let descriptor = file.as_ref().map(AsRawFd::as_raw_fd);
-            self.unopened.extend(file.map(|file| (space, file)));
-            Origin::Forked(descriptor)
+            Origin::Forked(self.keep_for_front(space, file))
         } else {
             Origin::Executed { tid, replaced: pid == group }
         };
         (space, Newborn { parent, space, pid, origin })
+    }
+
+    /// Keeps a file until the front has opened it. Its descriptor.
+    fn keep_for_front(&mut self, space: Space, file: Option<File>) -> Option<i32> {
+        let file = file?;
+        let descriptor = file.as_raw_fd();
+        self.unopened.insert(space, file);
+        Some(descriptor)
     }
 
     fn serve(&mut self) -> Result<Then, TargetError> {
@@ -203,13 +210,13 @@ impl Holder {
 
     fn answer(&mut self, request: Request) -> Result<Reply, TargetError> {
         match request {
-            Request::Attach { pid, follow } => {
+            Request::Attach { pid, manner } => {
                 process::close_standard_streams();
-                let space = self.attach(pid, follow)?;
+                let space = self.attach(pid, manner)?;
                 let threads = self.engine(space)?.target.tasks().len();
                 Ok(Reply::Attached(Attached { space, pid, threads, held: None }))
             }
-            Request::Spawn { paths, argv, follow } => self.spawn(paths, argv, follow),
+            Request::Spawn { paths, argv, manner } => self.spawn(paths, argv, manner),
             Request::Change(space, change) => {
                 let engine = self.engine(space)?;
                 let report = engine.change(*change)?;
@@ -238,9 +245,13 @@ impl Holder {
                 Ok(Reply::Done)
             }
             Request::Leave(space) => match self.spaces.get_mut(&space) {
-                Some(engine) => Ok(Reply::Left(engine.leave()?, engine.statistics.into())),
+                Some(engine) => {
+                    let (left, numbers) = (engine.leave()?, engine.statistics.into());
+                    let saved = engine.take_saved();
+                    Ok(Reply::Left(left, numbers, self.keep_for_front(space, saved)))
+                }
                 // It ended meanwhile: nothing is left to restore, and its numbers are on the way.
-                None => Ok(Reply::Left(Left { verified: true, ..Left::default() }, Status::default())),
+                None => Ok(Reply::Left(Left { verified: true, ..Left::default() }, Status::default(), None)),
             },
             Request::Quit => Ok(Reply::Done),
         }
@@ -251,10 +262,11 @@ impl Holder {
         self.spaces.get_mut(&space).ok_or_else(gone)
     }
 
-    fn attach(&mut self, pid: i32, follow: bool) -> Result<Space, TargetError> {
+    fn attach(&mut self, pid: i32, manner: Manner) -> Result<Space, TargetError> {
+        self.tracer.inject_freely(manner.inject_freely);
         let target = Process::attach(&self.tracer, pid)?;
         let mut engine = Engine::new(target, coherence::description(Architecture::X86), process::identity());
-        engine.follow = follow;
+        engine.follow = manner.follow;
         Ok(self.enter(engine))
     }
 
@@ -265,7 +277,12 @@ impl Holder {
         space
     }
 
-    fn spawn(&mut self, paths: Vec<Vec<u8>>, argv: Vec<Vec<u8>>, follow: bool) -> Result<Reply, TargetError> {
+    fn spawn(
+        &mut self,
+        paths: Vec<Vec<u8>>,
+        argv: Vec<Vec<u8>>,
+        manner: Manner,
+    ) -> Result<Reply, TargetError> {
         let texts = |all: Vec<Vec<u8>>| -> Result<Vec<CString>, TargetError> {
             let text =
                 |bytes| CString::new(bytes).map_err(|_| TargetError::Exec { source: libc::EINVAL.into() });
@@ -278,7 +295,7 @@ impl Holder {
         let pid = command.spawn(&gate, &failed_write).map_err(system("fork"))?;
         drop(failed_write);
         self.command = Some(pid);
-        let space = self.attach(pid, follow)?;
+        let space = self.attach(pid, manner)?;
         process::close_standard_streams();
         drop(gate);
         self.until_exec(space, pid, File::from(failed))

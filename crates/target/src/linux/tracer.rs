@@ -1,6 +1,6 @@
 //! What all processes of one tracer have in common.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -13,6 +13,8 @@ use crate::sys::ptrace::Wait;
 pub struct Tracer {
     /// First stops of tasks whose maker's event is still to come: waitpid keeps no order between tasks.
     early: RefCell<BTreeMap<Tid, Wait>>,
+    /// Make any call in processes that have a system-call filter.
+    pub(super) inject_freely: Cell<bool>,
     /// What it is at.
     pub(super) windows: Windows,
 }
@@ -28,6 +30,11 @@ impl Tracer {
     #[must_use]
     pub fn watched() -> Rc<Self> {
         Rc::new(Self { windows: Windows::shown(), ..Self::default() })
+    }
+
+    /// Whether calls are injected without regard for system-call filters.
+    pub fn inject_freely(&self, freely: bool) {
+        self.inject_freely.set(freely);
     }
 
     /// Keeps a stop that waitpid gave for a task whose maker has not reported it yet.

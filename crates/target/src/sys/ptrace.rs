@@ -62,6 +62,13 @@ impl SigInfo {
         unsafe { self.0.si_addr() as u64 }
     }
 
+    /// `si_pid`, of a signal that a process sent.
+    #[must_use]
+    pub fn sender(&self) -> c_int {
+        // SAFETY: `si_pid` reads the union as an integer; any bit pattern is valid for it.
+        unsafe { self.0.si_pid() }
+    }
+
     /// Replaces `si_addr`.
     pub fn set_address(&mut self, address: u64) {
         let bytes = address.to_ne_bytes();
@@ -203,6 +210,15 @@ impl Stopped {
     /// As [`Self::cont`].
     pub fn interrupt(&self) -> io::Result<()> {
         request(libc::PTRACE_INTERRUPT, self.tid, 0, 0).map(drop)
+    }
+
+    /// Reports the end of this thread (and of those it makes) before it lets go of its memory.
+    ///
+    /// # Errors
+    /// As [`Self::cont`].
+    pub fn report_exit(&self) -> io::Result<()> {
+        let options = OPTIONS | libc::PTRACE_O_TRACEEXIT;
+        request(libc::PTRACE_SETOPTIONS, self.tid, 0, usize::try_from(options).unwrap_or(0)).map(drop)
     }
 
     /// The `NT_PRSTATUS` register set; its length tells the ISA.

@@ -87,6 +87,9 @@ pub(crate) struct SessionArgs {
     /// Probe children too: forked ones, and whatever is executed
     #[arg(short, long)]
     pub(crate) follow: bool,
+    /// In a process with a seccomp filter, make any system call that helps (the filter may kill the process for it)
+    #[arg(long)]
+    pub(crate) inject_freely: bool,
     /// Remove the probes after TIME (500ms, 10s, 2m), counted from the moment all are armed
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) duration: Option<Duration>,

@@ -39,7 +39,13 @@ pub(crate) fn start(
     let mut notes = Notes::new(args.output.quiet);
     let stop = StopRequest::on_signals()?;
     let shares_terminal = matches!(target, Target::Spawn(_));
-    let options = Options { target, specs: args.probes.clone(), action, follow: args.follow };
+    let options = Options {
+        target,
+        specs: args.probes.clone(),
+        action,
+        follow: args.follow,
+        inject_freely: args.inject_freely,
+    };
     let session = Session::start(options, &mut Bars::new(&mut notes, &stop, args.output.quiet))?;
     Ok((Box::new(session), Surroundings { output, notes, stop, shares_terminal }))
 }

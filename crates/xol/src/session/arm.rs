@@ -323,8 +323,8 @@ impl Traced {
         });
         match result {
             Ok((change, installed, Reply::Changed(_, fd))) => {
-                if let (None, Some(descriptor)) = (&self.shared, fd) {
-                    self.open_state(&common.client, common.action, descriptor)?;
+                if self.shared.is_none() {
+                    self.open_state(&common.client, common.action, fd)?;
                     sample(&mut common.clock);
                 }
                 for start in change.remove {

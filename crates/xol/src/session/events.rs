@@ -50,7 +50,7 @@ impl Session {
         match news {
             News::Command { status, signal } => self.ended = Some((status, signal)),
             News::Warning(text) => self.common.warnings.push(text),
-            News::Ended { space, numbers } => self.note_end(space, numbers),
+            News::Ended { space, numbers, saved } => self.note_end(space, numbers, saved)?,
             News::Born(newborn) => self.take_newborn(newborn)?,
             News::Library(space, tid) => {
                 // The program must go on whatever comes of this.
@@ -62,20 +62,29 @@ impl Session {
         Ok(())
     }
 
-    fn note_end(&mut self, space: Space, numbers: Status) {
-        let ended = self.traced.iter_mut().find(|traced| traced.space == space);
-        // Of one that was let go the numbers are known.
-        if let Some(traced) = ended.filter(|traced| traced.is_live()) {
-            traced.stage = Stage::Over;
-            traced.numbers = numbers;
+    fn note_end(&mut self, space: Space, numbers: Status, saved: Option<i32>) -> Result<(), Error> {
+        let Self { common, traced, .. } = self;
+        let ended = traced.iter_mut().find(|traced| traced.space == space);
+        // Of one that was let go everything is known.
+        let Some(traced) = ended.filter(|traced| traced.is_live()) else { return Ok(()) };
+        traced.stage = Stage::Over;
+        traced.numbers = numbers;
+        traced.take_saved(&mut common.client, saved)?;
+        if traced.lose_state() {
+            common.warnings.push(format!(
+                "process {} executed another program: its hits since they were last read (up to 0.1 s before) are not \
+                 counted, because its system-call filter made xol keep the counts in its own memory",
+                traced.pid
+            ));
         }
+        Ok(())
     }
 
     /// A new address space: wanted only while children are followed and the probes are not taken out.
     fn take_newborn(&mut self, newborn: Newborn) -> Result<(), Error> {
         let Newborn { parent, space, pid, origin } = newborn;
         if let Origin::Executed { replaced: true, .. } = origin
-            && !self.common.follow
+            && !self.common.manner.follow
         {
             self.common
                 .warnings
@@ -85,7 +94,7 @@ impl Session {
             Origin::Forked(_) => self.forked(parent, space, pid),
             Origin::Executed { .. } => Some(Traced::new(space, pid, Rows::default())),
         };
-        let Some(traced) = traced.filter(|_| self.common.follow && !self.removed) else {
+        let Some(traced) = traced.filter(|_| self.common.manner.follow && !self.removed) else {
             return self.let_go(space);
         };
         self.traced.push(traced);
@@ -106,7 +115,7 @@ impl Session {
 
     fn open_child(&mut self, space: Space, descriptor: Option<i32>) -> Result<(), Error> {
         let Self { common, traced, .. } = self;
-        if let (Some(child), Some(descriptor)) = (traced.last_mut(), descriptor) {
+        if let Some(child) = traced.last_mut() {
             child.open_state(&common.client, common.action, descriptor)?;
         }
         self.index_sites();
@@ -152,6 +161,7 @@ impl Session {
             let mut new = Vec::new();
             // Of one that is gone nothing can come any more.
             let is_over = !traced.is_live();
+            traced.look_at_state();
             let waiting = traced.take_hits(is_over, &mut new);
             if is_over {
                 traced.close_state();

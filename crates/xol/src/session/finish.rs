@@ -82,9 +82,11 @@ impl Session {
             }
             let space = self.traced[index].space;
             match self.common.client.request(&Request::Leave(space)) {
-                Ok(Reply::Left(left, numbers)) => {
-                    self.traced[index].stage = Stage::Left(left);
-                    self.traced[index].numbers = numbers;
+                Ok(Reply::Left(left, numbers, saved)) => {
+                    let Self { common, traced, .. } = self;
+                    traced[index].stage = Stage::Left(left);
+                    traced[index].numbers = numbers;
+                    traced[index].take_saved(&mut common.client, saved)?;
                 }
                 Ok(_) => return Err(strange()),
                 Err(TargetError::Line(_)) => self.holder_is_gone(),

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 
 use program::clock::Clock;
-use target::holder::{Attached, Client, Reply, Request, Space};
+use target::holder::{Attached, Client, Manner, Reply, Request, Space};
 use target::{TargetError, Tid, recover};
 
 use super::rows::{Rows, Wanted};
@@ -19,7 +19,7 @@ use crate::files::System;
 pub(super) struct Common {
     pub(super) client: Client,
     pub(super) action: Action,
-    pub(super) follow: bool,
+    pub(super) manner: Manner,
     pub(super) wanted: Vec<Wanted>,
     pub(super) clock: Clock,
     pub(super) warnings: Vec<String>,
@@ -57,14 +57,15 @@ impl Session {
     /// See [`Error`]; the target is as it was.
     pub fn start(options: Options, progress: &mut dyn Progress) -> Result<Self, Error> {
         let wanted = options.specs.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let manner = Manner { follow: options.follow, inject_freely: options.inject_freely };
         let (client, taken) = match &options.target {
-            Target::Attach(pids) => Self::attach(pids, &wanted, options.follow)?,
-            Target::Spawn(command) => Self::spawn(command, &wanted, options.follow)?,
+            Target::Attach(pids) => Self::attach(pids, &wanted, manner)?,
+            Target::Spawn(command) => Self::spawn(command, &wanted, manner)?,
         };
         let common = Common {
             client,
             action: options.action,
-            follow: options.follow,
+            manner,
             wanted,
             clock: Clock::new(),
             warnings: Vec::new(),
@@ -132,7 +133,7 @@ impl Session {
     }
 
     /// Attaches to running processes.
-    fn attach(pids: &[u32], wanted: &[Wanted], follow: bool) -> Result<(Client, Vec<Taken>), Error> {
+    fn attach(pids: &[u32], wanted: &[Wanted], manner: Manner) -> Result<(Client, Vec<Taken>), Error> {
         let mut expected = Vec::new();
         for pid in pids {
             let number = i32::try_from(*pid).map_err(|_| TargetError::NoSuchProcess { pid: -1 })?;
@@ -147,7 +148,7 @@ impl Session {
         let mut taken = Vec::new();
         for (pid, rows) in expected {
             let Reply::Attached(Attached { space, pid, held, .. }) =
-                client.request(&Request::Attach { pid, follow })?
+                client.request(&Request::Attach { pid, manner })?
             else {
                 return Err(strange());
             };
@@ -160,7 +161,7 @@ impl Session {
     fn spawn(
         command: &[std::ffi::OsString],
         wanted: &[Wanted],
-        follow: bool,
+        manner: Manner,
     ) -> Result<(Client, Vec<Taken>), Error> {
         let name = command.first().map(|name| name.as_os_str()).unwrap_or_default();
         let mut client = Client::start()?;
@@ -168,7 +169,7 @@ impl Session {
         let request = Request::Spawn {
             paths: candidates(name),
             argv: command.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
-            follow,
+            manner,
         };
         match client.request(&request) {
             Ok(Reply::Attached(Attached { space, pid, held, .. })) => {
@@ -227,7 +228,7 @@ fn expect(wanted: &[Wanted], system: &System) -> Result<Rows, Error> {
     Ok(rows)
 }
 
-/// A process of a kind that we can probe: 64-bit, with no system-call filter in the way.
+/// A process of a kind that we can probe.
 fn check_kind(pid: i32) -> Result<(), TargetError> {
     let header =
         std::fs::read(format!("/proc/{pid}/status")).map_err(|_| TargetError::NoSuchProcess { pid })?;
@@ -237,11 +238,6 @@ fn check_kind(pid: i32) -> Result<(), TargetError> {
     }
     if let Some(tracer) = status.tracer.filter(|&tracer| tracer != 0) {
         return Err(TargetError::AlreadyTraced { pid, tracer });
-    }
-    if status.seccomp == Some(2) {
-        let why =
-            "it has a seccomp filter, and a system call that xol makes in it might be its death".to_owned();
-        return Err(TargetError::Unsupported { pid, why });
     }
     check_class(pid)
 }

@@ -1,7 +1,6 @@
 //! One address space: what is wanted in it, what is installed, and its shared state.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::time::Instant;
 
 use insn::Address;
@@ -13,6 +12,7 @@ use program::stub::{Environment, Routines};
 use target::TargetError;
 use target::engine::Left;
 use target::holder::{Client, Request, Space, Status};
+use target::state::{Remote, State};
 use target::sys::shared::SharedMap;
 
 use super::install::{self, Installed};
@@ -45,9 +45,9 @@ pub(super) struct Traced {
     pub(super) routines: BTreeMap<ModuleKey, Routines>,
     pub(super) room: Room,
     pub(super) environment: Option<Environment>,
-    pub(super) shared: Option<SharedMap>,
-    /// Keeps the shared state's memory when the target and the holder are gone.
-    pub(super) state_file: Option<File>,
+    pub(super) shared: Option<State>,
+    /// The counts as last read, of a state that is the target's alone: it may vanish.
+    seen: Vec<u64>,
     pub(super) reader: Option<Reader>,
     pub(super) shadow_stack: bool,
     pub(super) final_hits: Option<Vec<u64>>,
@@ -74,7 +74,7 @@ impl Traced {
             room: Room { free: Vec::new(), areas: Vec::new() },
             environment: None,
             shared: None,
-            state_file: None,
+            seen: Vec::new(),
             reader: None,
             shadow_stack: symbols::status::Status::parse(&status).shadow_stack,
             final_hits: None,
@@ -120,24 +120,25 @@ impl Traced {
         }
     }
 
-    /// Opens the shared state by the holder's descriptor of it.
+    /// Opens the shared state: by the holder's descriptor of it, or in the target where it is the target's alone.
     pub(super) fn open_state(
         &mut self,
         client: &Client,
         action: Action,
-        descriptor: i32,
+        descriptor: Option<i32>,
     ) -> Result<(), TargetError> {
         let Some(environment) = &self.environment else { return Ok(()) };
-        let file = client.open_state(descriptor)?;
-        let map = SharedMap::new(&file, environment.layout.len).map_err(|source| TargetError::System {
-            what: "mapping the shared state".to_owned(),
-            source: source.into(),
-        })?;
+        let state = match descriptor {
+            // The mapping keeps the memory when target and holder are gone.
+            Some(descriptor) => State::Mapped(
+                SharedMap::new(&client.open_state(descriptor)?, environment.layout.len).map_err(opening)?,
+            ),
+            None => State::Remote(Remote::of(self.pid, environment.state).map_err(opening)?),
+        };
         if action == Action::Trace {
             self.reader = Some(Reader::new(environment.layout));
         }
-        self.shared = Some(map);
-        self.state_file = Some(file);
+        self.shared = Some(state);
         Ok(())
     }
 
@@ -159,8 +160,36 @@ impl Traced {
             self.final_lost =
                 self.rows.all.iter().map(|row| (row.counter, self.lost_by(row.counter))).collect();
             self.shared = None;
-            self.state_file = None;
         }
+    }
+
+    /// Reads the counts of a state that may vanish.
+    pub(super) fn look_at_state(&mut self) {
+        if matches!(self.shared, Some(State::Remote(_))) {
+            self.seen = self.hits();
+        }
+    }
+
+    /// Takes the copy that the holder made of a state that was the target's alone.
+    pub(super) fn take_saved(&mut self, client: &mut Client, saved: Option<i32>) -> Result<(), TargetError> {
+        if let (Some(descriptor), Some(environment)) = (saved, &self.environment) {
+            let file = client.open_state(descriptor)?;
+            let map = SharedMap::new(&file, environment.layout.len).map_err(opening)?;
+            self.shared = Some(State::Mapped(map));
+            client.request(&Request::Opened(self.space))?;
+        }
+        Ok(())
+    }
+
+    /// A state that was the target's alone and is not saved is gone with it: what was last seen of it has to do. Gives
+    /// whether that is so.
+    pub(super) fn lose_state(&mut self) -> bool {
+        let is_lost = matches!(self.shared, Some(State::Remote(_)));
+        if is_lost {
+            self.final_hits = Some(std::mem::take(&mut self.seen));
+            self.shared = None;
+        }
+        is_lost
     }
 
     /// Hits of every counter so far.
@@ -220,6 +249,10 @@ impl Traced {
         }
         client.request(&Request::Thaw(self.space)).map(drop)
     }
+}
+
+fn opening(source: std::io::Error) -> TargetError {
+    TargetError::System { what: "opening the shared state".to_owned(), source: source.into() }
 }
 
 /// Pairs a time stamp with the clock.

@@ -36,6 +36,8 @@ pub struct Options {
     pub action: Action,
     /// Probe the children of the processes too: forked ones, and whatever any of them executes.
     pub follow: bool,
+    /// Make any system call in a process that has a system-call filter, though one that is not foreseen may kill it.
+    pub inject_freely: bool,
 }
 
 /// How a site is probed, or why it is not.

@@ -1,0 +1,130 @@
+//! Processes with a system-call filter: nothing is injected that such a filter could answer with death.
+
+use tests::{Process, Program, Report, Session, Signal, Snapshot, Watch, need, send, xol};
+
+use crate::probes::probe;
+
+fn program() -> Result<std::path::PathBuf, String> {
+    Program::new("seccomp.c").source("work.S").build()
+}
+
+/// Counted exactly, restored, and nothing left; then once more, so that nothing of the first session is in the way.
+#[test]
+fn counted() {
+    let program = need!(program());
+    for filter in ["default", "strict"] {
+        let mut target = Process::start(&program, &[filter]);
+        // The C library keeps the second thread's stack from the first time on.
+        target.ask("calls 10");
+        let before = Snapshot::of(target.pid());
+        let watch = Watch::on(&target, &["work"]);
+        let work = probe(&program, "work");
+        for _ in 0..2 {
+            let mut session = Session::stat(&[&work], target.pid());
+            session.wait_armed(&watch);
+            let done = target.ask("calls 100000");
+            let report = session.end();
+            report.assert_clean();
+            assert_eq!(done.number("bad"), 0, "{filter}: {done:?}");
+            assert_eq!((report.hits(&work), report.lost(&work)), (done.number("work"), 0), "{filter}");
+            assert_eq!(report.summary()["left_mapped"], 0, "{report:?}");
+            before.assert_unchanged(target.pid());
+        }
+        target.finish();
+    }
+}
+
+#[test]
+fn traced() {
+    let program = need!(program());
+    for filter in ["default", "strict"] {
+        let mut target = Process::start(&program, &[filter]);
+        let work = probe(&program, "work");
+        let mut session = Session::trace(&[&work], target.pid());
+        session.wait_armed(&Watch::on(&target, &["work"]));
+        let done = target.ask("calls 1000");
+        let report = session.end();
+        report.assert_clean();
+        assert_eq!(done.number("bad"), 0, "{filter}: {done:?}");
+        assert_eq!(
+            (report.traced().len() as u64, report.lost_in_all()),
+            (done.number("work"), 0),
+            "{filter}"
+        );
+        target.finish();
+    }
+}
+
+/// The counts are in the process's own memory: they are read before it is gone, however it ends.
+#[test]
+fn the_end_of_the_process() {
+    let program = need!(program());
+    for (filter, killed) in [("default", false), ("strict", true)] {
+        let mut target = Process::start(&program, &[filter]);
+        let work = probe(&program, "work");
+        let mut session = Session::stat(&[&work], target.pid());
+        session.wait_armed(&Watch::on(&target, &["work"]));
+        let calls = target.ask("calls 50000").number("work");
+        if killed {
+            assert!(send(target.pid(), Signal::Kill));
+            target.wait();
+        } else {
+            target.finish();
+        }
+        let report = session.wait();
+        report.assert_no_panic();
+        assert!(report.status.success(), "{report:?}");
+        assert_eq!((report.hits(&work), report.lost(&work)), (calls, 0), "{filter}: {report:?}");
+    }
+}
+
+/// Where even memory must not be mapped: an error, and nothing changed.
+#[test]
+fn no_memory_to_be_had() {
+    let program = need!(program());
+    let mut target = Process::start(&program, &["nomap"]);
+    let before = Snapshot::of(target.pid());
+    let report = Report::of(&mut xol(["stat", &probe(&program, "work"), "-p", &target.pid().to_string()]));
+    report.assert_error(1, &["mmap", "not permitted"]);
+    before.assert_unchanged(target.pid());
+    assert_eq!(target.ask("calls 10").number("bad"), 0);
+    target.finish();
+}
+
+/// `--inject-freely` does it the fast way, where the area has a name.
+#[test]
+fn the_fast_way_if_asked_for() {
+    let program = need!(program());
+    for (freely, named) in [(true, true), (false, false)] {
+        let mut target = Process::start(&program, &["free"]);
+        let work = probe(&program, "work");
+        let pid = target.pid().to_string();
+        let mut arguments = vec!["stat", &work, "-p", &pid];
+        arguments.extend(freely.then_some("--inject-freely"));
+        let mut session = Session::start(arguments);
+        session.wait_armed(&Watch::on(&target, &["work"]));
+        let is_named = tests::maps(target.pid()).iter().any(tests::Region::is_xol);
+        let done = target.ask("calls 1000");
+        let report = session.end();
+        report.assert_clean();
+        assert_eq!((is_named, report.hits(&work)), (named, done.number("work")));
+        target.finish();
+    }
+}
+
+/// A filtered process that executes another program takes its counts with it: said, and never more than there were.
+#[test]
+fn executes_another_program() {
+    let program = need!(program());
+    let mut target = Process::start(&program, &["free"]);
+    let work = probe(&program, "work");
+    let mut session = Session::stat(&[&work], target.pid());
+    session.wait_armed(&Watch::on(&target, &["work"]));
+    let calls = target.ask("calls 50000").number("work");
+    target.tell("exec /bin/true");
+    assert!(target.wait().success());
+    let report = session.wait();
+    assert!(report.status.success(), "{report:?}");
+    assert!(report.hits(&work) <= calls, "{report:?}");
+    assert!(report.summary()["warnings"].to_string().contains("executed another program"), "{report:?}");
+}
