@@ -7,7 +7,10 @@
 //! Layout, little-endian words of 8 bytes: magic, version and word size, owner pid, owner start time, own length in bytes,
 //! entries, state address, state length, then the entries of 5 words: address, original bytes, patched bytes, stub, length.
 
+use std::collections::BTreeMap;
+
 use insn::Address;
+use insn::place::AREA_LEN;
 use insn::plan::Mechanism;
 use serde::{Deserialize, Serialize};
 use symbols::maps::Mapping;
@@ -79,7 +82,7 @@ impl Description {
     #[must_use]
     pub fn len_for(entries: usize) -> u64 {
         let words = HEADER_WORDS + ENTRY_WORDS * (2 * entries).max(512);
-        (8 * words as u64).next_multiple_of(insn::place::AREA_LEN)
+        (8 * words as u64).next_multiple_of(AREA_LEN)
     }
 
     /// The bytes of header and table.
@@ -151,6 +154,32 @@ pub fn is_ours(mapping: &Mapping) -> bool {
     mapping.path.as_deref().is_some_and(|path| path.starts_with(NAME))
 }
 
+/// Whether a mapping may be ours though it has no name: private memory that holds code.
+fn may_be_ours(mapping: &Mapping) -> bool {
+    mapping.path.is_none() && mapping.executable && !mapping.writable && !mapping.shared
+}
+
+/// The mappings of an area without a name: start and length. Those that hold only retired stubs are not known from the
+/// description, and stay.
+#[must_use]
+pub fn unnamed(mappings: &[Mapping], at: Address, description: &Description) -> BTreeMap<Address, u64> {
+    let mapping_at = |at: Address| mappings.iter().find(|mapping| mapping.range.contains(&at));
+    if !mapping_at(at).is_some_and(may_be_ours) {
+        return BTreeMap::new();
+    }
+    let stubs = description.entries.iter().map(|entry| Address(entry.stub.0 / AREA_LEN * AREA_LEN));
+    let places = stubs.map(|start| (start, AREA_LEN));
+    let own = [(at, description.len), (description.state, description.state_len)];
+    // The words come from foreign memory: only what is mapped as ours would be is taken.
+    let is_plausible = |(start, len): &(Address, u64)| {
+        *len > 0
+            && mapping_at(*start).is_some_and(|mapping| {
+                mapping.path.is_none() && !mapping.shared && *len <= mapping.range.end - *start
+            })
+    };
+    places.chain(own).filter(is_plausible).collect()
+}
+
 /// Finds the descriptions in an address space: each with the address of its mapping.
 ///
 /// `read` fills a buffer from target memory and says whether it could.
@@ -159,7 +188,8 @@ pub fn find(
     read: &mut dyn FnMut(Address, &mut [u8]) -> bool,
 ) -> Vec<(Address, Description)> {
     let mut found = Vec::new();
-    for mapping in mappings.iter().filter(|mapping| is_ours(mapping) && !mapping.shared) {
+    let candidate = |mapping: &&Mapping| (is_ours(mapping) && !mapping.shared) || may_be_ours(mapping);
+    for mapping in mappings.iter().filter(candidate) {
         let mut magic = [0; 8];
         if !read(mapping.range.start, &mut magic) || u64::from_le_bytes(magic) != MAGIC {
             continue;

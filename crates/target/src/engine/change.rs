@@ -682,7 +682,7 @@ pub(super) fn answer(call: &'static str, got: Option<i64>) -> Result<u64, Target
     Ok(got.cast_unsigned())
 }
 
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 
 /// The last page read: sites come sorted, so most are on the same one.
 #[derive(Default)]

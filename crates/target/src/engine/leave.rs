@@ -7,10 +7,10 @@ use insn::Address;
 use serde::{Deserialize, Serialize};
 use symbols::maps::Mapping;
 
-use super::change::{Backing, Change, Patched};
+use super::change::{Backing, Change, PAGE, Patched};
 use super::place::Place;
 use super::state::{Boundary, Engine, Notice};
-use crate::area::{self, Description};
+use crate::area::{self, Description, Entry};
 use crate::error::TargetError;
 use crate::seam::{Target, Tid};
 use crate::sys::ptrace::SigInfo;
@@ -240,17 +240,37 @@ impl<T: Target> Engine<T> {
         for mapping in mappings.iter().filter(|mapping| area::is_ours(mapping)) {
             self.mapped.insert(mapping.range.start, mapping.range.end - mapping.range.start);
         }
+        for (at, description) in &found {
+            self.mapped.extend(area::unnamed(&mappings, *at, description));
+        }
         for entry in found.into_iter().flat_map(|(_, description)| description.entries) {
             let Some(backing) = Backing::at(&mappings, entry.start) else { continue };
-            let len = u8::try_from(entry.patched.len()).unwrap_or(1);
-            // Which offsets are old boundaries is not recorded: any may be.
-            let interior = (1..len).collect();
-            let patched = Patched { entry, interior, backing, notify: false };
-            if self.still_ours(std::iter::once(&patched), &mappings) == [true] {
-                self.adopt(patched);
+            if let Some(entry) = self.as_found(entry) {
+                let len = u8::try_from(entry.patched.len()).unwrap_or(1);
+                // Which offsets are old boundaries is not recorded: any may be.
+                let interior = (1..len).collect();
+                self.adopt(Patched { entry, interior, backing, notify: false });
             }
         }
         Ok(self.patches.len())
+    }
+
+    /// The entry with the bytes that stand in the text, if those are its patch. A tracer that was killed between the two
+    /// pages of a patch left half of it.
+    fn as_found(&self, mut entry: Entry) -> Option<Entry> {
+        let mut live = vec![0; entry.patched.len()];
+        self.target.read(entry.start, &mut live).ok()?;
+        let split = usize::try_from(PAGE - entry.start.0 % PAGE).unwrap_or(usize::MAX).min(live.len());
+        let is = |piece: std::ops::Range<usize>, bytes: &[u8]| live.get(piece.clone()) == bytes.get(piece);
+        let (first, second) = (0..split, split..live.len());
+        let ours = |one: &[u8], two: &[u8]| is(first.clone(), one) && is(second.clone(), two);
+        let (old, new) = (entry.original.as_slice(), entry.patched.as_slice());
+        let is_half = split < live.len() && (ours(old, new) || ours(new, old));
+        if !is_half && live != entry.patched {
+            return None;
+        }
+        entry.patched = live;
+        Some(entry)
     }
 
     fn adopt(&mut self, patched: Patched) {
