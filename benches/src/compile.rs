@@ -49,6 +49,27 @@ impl Workshop {
         self.gcc("target", &["-O2".as_ref(), program("target.c").as_ref(), program("functions.S").as_ref()])
     }
 
+    /// The program that makes events for a tracer.
+    pub(crate) fn attached(&self) -> Result<PathBuf, Error> {
+        let source = program("attached.c");
+        self.gcc("attached", &["-O2".as_ref(), "-pthread".as_ref(), source.as_ref(), "-ldl".as_ref()])
+    }
+
+    /// The Go server; `None` where there is no Go compiler.
+    pub(crate) fn server(&self) -> Result<Option<PathBuf>, Error> {
+        if Command::new("go").arg("version").stdout(Stdio::null()).status().is_err() {
+            return Ok(None);
+        }
+        let output = self.path("server");
+        run(Command::new("go")
+            .env("GO111MODULE", "off")
+            .env("GOCACHE", self.path("go-cache"))
+            .args(["build", "-o"])
+            .arg(&output)
+            .arg(program("server.go")))?;
+        Ok(Some(output))
+    }
+
     /// The host for the library with many functions.
     pub(crate) fn many_host(&self) -> Result<PathBuf, Error> {
         self.gcc("many", &["-O2".as_ref(), program("many.c").as_ref(), "-ldl".as_ref()])

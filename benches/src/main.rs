@@ -1,10 +1,12 @@
-//! `cargo run --release -p xol-bench`: what a hit costs, and what it takes to probe 10,000 functions at once.
+//! `cargo run --release -p xol-bench`: what a hit costs, what it takes to probe
+//! 10,000 functions at once, and what being attached costs without a hit.
 //!
 //! Everything is measured in one run on one machine, so that the ratios mean something: the bare call, a hand-written
 //! stub as the floor, xol's count, xol's traced event, and (where root allows) the kernel's uprobe on the same
 //! functions. Times are CPU time of the measured thread. Nothing here is a test: a slow machine fails nothing. Wrong
 //! counts do.
 
+mod attached;
 mod compile;
 mod cost;
 mod error;
@@ -51,6 +53,8 @@ enum Part {
     Cost,
     /// Many sites at once.
     Many,
+    /// Being attached, no probe hit.
+    Attached,
 }
 
 fn main() -> ExitCode {
@@ -72,12 +76,14 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     });
     println!("{}\n", stats::machine());
     let wanted = |part| arguments.only.is_none_or(|only| only == part);
-    // Both parts are shown even if the first one fails.
+    // Each part is shown even if one before it fails.
     let cost = if wanted(Part::Cost) { cost::run(&workshop, &xol, arguments.rounds) } else { Ok(()) };
     let many = if wanted(Part::Many) {
         many::run(&workshop, &xol, arguments.sites, arguments.many_rounds)
     } else {
         Ok(())
     };
-    cost.and(many)
+    let attached =
+        if wanted(Part::Attached) { attached::run(&workshop, &xol, arguments.rounds) } else { Ok(()) };
+    cost.and(many).and(attached)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
@@ -55,6 +55,14 @@ impl Peer {
         self.answers
             .recv_timeout(LIMIT)
             .map_err(|_| Error::Deadline { what: format!("an answer to {request:?}"), limit: LIMIT })
+    }
+
+    /// Sends a line upon which the child ends; the time until it has ended.
+    pub(crate) fn end(mut self, request: &str) -> Result<Duration, Error> {
+        let started = Instant::now();
+        writeln!(self.requests, "{request}").map_err(Error::io(format!("sending {request:?}")))?;
+        self.child.wait().map_err(Error::io("waiting for a child"))?;
+        Ok(started.elapsed())
     }
 
     /// As `ask`, for an answer of `N` numbers.

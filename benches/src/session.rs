@@ -132,6 +132,16 @@ impl Session {
     pub(crate) fn finish(mut self) -> Result<(Report, Duration), Error> {
         let asked = Instant::now();
         sys::interrupt(&self.child).map_err(Error::io("interrupting xol"))?;
+        let report = self.wait_from(asked)?;
+        Ok((report, asked.elapsed()))
+    }
+
+    /// Waits until it ends with its target, and reads what it reported.
+    pub(crate) fn wait(mut self) -> Result<Report, Error> {
+        self.wait_from(Instant::now())
+    }
+
+    fn wait_from(&mut self, asked: Instant) -> Result<Report, Error> {
         let status = loop {
             if let Some(status) = self.poll()? {
                 break status;
@@ -141,7 +151,6 @@ impl Session {
             }
             thread::sleep(INTERVAL);
         };
-        let took = asked.elapsed();
         if !status.success() {
             return Err(self.ended(status));
         }
@@ -149,7 +158,7 @@ impl Session {
             File::open(&self.results).map_err(Error::io(format!("opening {}", self.results.display())))?;
         let report = Report::read(BufReader::new(file))
             .map_err(|detail| Error::Results { path: self.results.clone(), detail })?;
-        Ok((report, took))
+        Ok(report)
     }
 
     fn poll(&mut self) -> Result<Option<ExitStatus>, Error> {
