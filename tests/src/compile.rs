@@ -23,7 +23,7 @@ impl Program {
         let (compiler, flags): (_, &[&str]) =
             match source.extension().and_then(|extension| extension.to_str()) {
                 Some("cc") => ("g++", &["-O1", "-g0", "-pthread", "-Wall"]),
-                Some("rs") => ("rustc", &["--edition=2021", "-Copt-level=1"]),
+                Some("rs") => ("rustc", &["--edition=2024", "-Copt-level=1"]),
                 Some("go") => ("go", &[]),
                 _ => ("gcc", &["-O1", "-g0", "-pthread", "-Wall"]),
             };

@@ -16,4 +16,5 @@ mod real_programs;
 mod seccomp;
 mod signals;
 mod state;
+mod storms;
 mod trace;

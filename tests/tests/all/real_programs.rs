@@ -1,7 +1,7 @@
 //! Programs that people run, against what they know of themselves or what another tool counts.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use tests::{Report, Session, Watch, base_of, skip, which, xol};
@@ -31,7 +31,8 @@ fn address_of(pid: u32, file: &Path, name: &str) -> u64 {
     base_of(pid, &file.to_string_lossy()).expect("mapped") + u64::from_str_radix(offset, 16).unwrap()
 }
 
-struct Redis {
+/// A server of its own, reached by a socket in a temporary folder.
+pub(crate) struct Redis {
     server: std::process::Child,
     folder: tempfile::TempDir,
 }
@@ -44,6 +45,27 @@ impl Drop for Redis {
 }
 
 impl Redis {
+    /// Started, if it and its clients are on this machine.
+    pub(crate) fn installed() -> Option<Self> {
+        which("redis-cli")?;
+        which("redis-benchmark")?;
+        Some(Self::start(&which("redis-server")?))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.id()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("redis.sock")
+    }
+
+    /// A probe in the server: Debian's redis-server is a link to a program that goes by its name.
+    pub(crate) fn probe(&self, name: &str) -> String {
+        let real = fs::read_link(format!("/proc/{}/exe", self.pid())).expect("it runs");
+        format!("{}:{name}", real.display())
+    }
+
     fn start(server: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("redis.sock");

@@ -36,8 +36,11 @@ pub struct Left {
 
 /// Pauses between the attempts to find no thread in the area: a body runs for nanoseconds once its thread gets a CPU.
 const PAUSES: [u64; 8] = [0, 1, 2, 5, 10, 20, 50, 100];
-/// Most of a stack that is searched.
-const STACK_LIMIT: u64 = 16 << 20;
+/// How much of a stack is searched for words that lead into the area. Code of ours never leaves one there: a displaced call
+/// pushes the original's address, and while a routine of ours runs its thread is inside. So this is belt and braces...
+const STACK_NEAR: u64 = 256 << 10;
+/// ... unless a PC in a signal frame was moved into a stub: its handler may have gone deep since.
+const STACK_FAR: u64 = 16 << 20;
 
 impl<T: Target> Engine<T> {
     /// Takes everything out and lets every thread go.
@@ -176,15 +179,25 @@ impl<T: Target> Engine<T> {
         let Ok(registers) = self.target.registers(tid) else { return false };
         let low = Address(registers.sp().0.saturating_sub(self.target.isa().abi().red_zone) & !7);
         let Some(stack) = mappings.iter().find(|mapping| mapping.range.contains(&low)) else { return false };
-        let len = (stack.range.end - low).min(STACK_LIMIT);
+        let limit = if self.statistics.frames > 0 { STACK_FAR } else { STACK_NEAR };
+        let len = (stack.range.end - low).min(limit);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         if self.target.read(low, &mut bytes).is_err() {
             return true;
         }
+        let (first, end) = self.reach_of_area();
         bytes
             .chunks_exact(8)
             .filter_map(|word| word.try_into().ok().map(u64::from_le_bytes))
-            .any(|word| self.is_code_of_ours(Address(word)))
+            // Megabytes of words, and the world stands still: nearly all are out of reach.
+            .any(|word| first <= word && word < end && self.is_code_of_ours(Address(word)))
+    }
+
+    /// The addresses between which everything of ours is mapped.
+    fn reach_of_area(&self) -> (u64, u64) {
+        let first = self.mapped.first_key_value().map_or(0, |(start, _)| start.0);
+        let end = self.mapped.last_key_value().map_or(0, |(start, len)| start.0 + len);
+        (first, end)
     }
 
     /// Words that point into the state or the description are not return addresses; only code counts.

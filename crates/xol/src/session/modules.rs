@@ -101,6 +101,11 @@ impl View {
         self.mappings.iter().find(|mapping| mapping.range.contains(&at))
     }
 
+    /// Whether an address lies in a mapping of the module's file.
+    pub(super) fn is_mapped(&self, at: Address, key: ModuleKey) -> bool {
+        self.mapping(at).is_some_and(|mapping| (mapping.device, mapping.inode) == (key.device, key.inode))
+    }
+
     /// Start of the heap.
     pub(super) fn start_brk(&self) -> Option<u64> {
         let text = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;

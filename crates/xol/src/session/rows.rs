@@ -208,6 +208,10 @@ impl Rows {
         let Some(module) = modules.iter().find(|module| module.key == key) else { return };
         let Ok(matches) = self.meaning(index, wanted, module.binary) else { return };
         for found in &matches {
+            // A program may map pieces of a file once more (V8 does, of its own text): then the place need not be among them.
+            if !view.is_mapped(module.bias.run_time(found.file_address), key) {
+                continue;
+            }
             let number = self.row(index, module.binary, found, Some(key), "");
             let place = match found.kind {
                 SymbolKind::Ifunc if found.offset == 0 => chosen(module, found, view, modules),
