@@ -221,6 +221,8 @@ impl<T: Target> Engine<T> {
             membarrier: self.membarrier,
             gentle: self.gentle,
             all_retired: self.all_retired,
+            // Frames that were moved in the parent are in the child's stacks too.
+            statistics: Statistics { frames: self.statistics.frames, ..Statistics::default() },
             follow: self.follow,
             ..Self::new(target, self.coherence, self.owner)
         }
