@@ -1,10 +1,10 @@
 //! The seam: everything above `sys` speaks to a process through [`Target`].
 //!
-//! Three implementations: ptrace ([`crate::linux`]), memory only for tests ([`crate::fake`]), and later the GDB remote
-//! protocol. Methods that need a stopped thread fail with [`TargetError::Gone`] or `System` when it runs or is gone.
+//! Two implementations: ptrace ([`crate::linux`]) and, for tests only, memory (`fake.rs`); a third, for the GDB remote
+//! protocol, is to come. Methods that need a stopped thread fail with [`TargetError::Gone`] or `System` when it runs or is gone.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use insn::{Address, Isa};
 use serde::{Deserialize, Serialize};
@@ -130,6 +130,15 @@ pub trait Target {
     fn isa(&self) -> Isa;
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
+
+    /// The time by which [`Self::wait`] and the engine's own deadlines go.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+    /// Lets the target run for a while.
+    fn pause(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
 
     /// The tasks known to share the address space.
     fn tasks(&self) -> Vec<Tid>;

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use insn::Address;
 
@@ -218,7 +218,7 @@ impl<T: Target> Engine<T> {
     fn run_to_first_instruction(&mut self, tid: Tid) -> Result<bool, TargetError> {
         self.target.interrupt(tid)?;
         self.run(tid, 0)?;
-        let deadline = Instant::now() + FIRST_STOP;
+        let deadline = self.target.now() + FIRST_STOP;
         loop {
             match self.target.wait(tid, deadline)? {
                 Some(Event::Interrupted | Event::GroupStop(_)) => return Ok(true),
@@ -236,7 +236,7 @@ impl<T: Target> Engine<T> {
 
 /// Waits for the first stop of a child that the kernel attached. Gives the signal that it is about to receive, or 0.
 fn await_stop<T: Target>(other: &mut T, tid: Tid) -> Result<i32, TargetError> {
-    let deadline = Instant::now() + FIRST_STOP;
+    let deadline = other.now() + FIRST_STOP;
     loop {
         match other.wait(tid, deadline)? {
             Some(Event::Interrupted | Event::GroupStop(_)) => return Ok(0),

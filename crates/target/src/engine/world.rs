@@ -22,7 +22,7 @@ impl<T: Target> Engine<T> {
     pub fn stop_world(&mut self) -> Result<(), TargetError> {
         let mut pauses = PAUSES.into_iter();
         loop {
-            self.stopped_since = Some(Instant::now());
+            self.stopped_since = Some(self.target.now());
             match self.try_stop() {
                 Ok(()) => return Ok(()),
                 Err(error) => {
@@ -32,14 +32,14 @@ impl<T: Target> Engine<T> {
                     else {
                         return Err(error);
                     };
-                    std::thread::sleep(pause);
+                    self.target.pause(pause);
                 }
             }
         }
     }
 
     fn try_stop(&mut self) -> Result<(), TargetError> {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = self.target.now() + DEADLINE;
         // A running thread may make new ones until it stops; a pass that stops nobody has seen everybody.
         loop {
             self.target.seize_new()?;
@@ -53,19 +53,38 @@ impl<T: Target> Engine<T> {
                 self.statistics.threads = self.statistics.threads.max(self.target.tasks().len());
                 return Ok(());
             }
-            for tid in &running {
-                // One that is gone is found out below.
-                let _ = self.target.interrupt(*tid);
-            }
+            let mut asked = Vec::new();
             for tid in running {
+                // One that stands already must not be asked: the request would stay pending, and stop it again before it
+                // has run one instruction, in every stop from then on.
+                if !self.stands(tid)? {
+                    // One that is gone is found out below.
+                    let _ = self.target.interrupt(tid);
+                    asked.push(tid);
+                }
+            }
+            for tid in asked {
                 self.stop_one(tid, deadline)?;
             }
         }
     }
 
+    /// Whether a thread has reported a stop that it stays at, or is gone.
+    fn stands(&mut self, tid: Tid) -> Result<bool, TargetError> {
+        match self.target.wait(tid, self.target.now()) {
+            Err(TargetError::Gone { .. }) => {
+                self.gone(tid);
+                Ok(true)
+            }
+            Err(error) => Err(error),
+            Ok(None) => Ok(false),
+            Ok(Some(event)) => self.stays_at(tid, event),
+        }
+    }
+
     fn stop_one(&mut self, tid: Tid, deadline: Instant) -> Result<(), TargetError> {
         loop {
-            let glance = deadline.min(Instant::now() + GLANCE);
+            let glance = deadline.min(self.target.now() + GLANCE);
             match self.target.wait(tid, glance) {
                 Err(TargetError::Gone { .. }) => {
                     self.gone(tid);
@@ -76,27 +95,14 @@ impl<T: Target> Engine<T> {
                     if self.cannot_answer(tid) {
                         return Ok(());
                     }
-                    if Instant::now() >= deadline {
+                    if self.target.now() >= deadline {
                         let state = self.target.state(tid);
                         let milliseconds = u64::try_from(DEADLINE.as_millis()).unwrap_or(u64::MAX);
                         return Err(TargetError::DidNotStop { tid, state, milliseconds });
                     }
                 }
-                Ok(Some(Event::Interrupted)) => {
-                    self.first_stop(tid);
-                    self.restart_ended_call(tid);
-                    return Ok(());
-                }
-                Ok(Some(Event::GroupStop(signal))) => {
-                    self.group_stopped.insert(tid, signal);
-                    return Ok(());
-                }
                 Ok(Some(event)) => {
-                    match self.handle(tid, event) {
-                        Ok(()) | Err(TargetError::Gone { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                    if self.target.is_stopped(tid) || !self.target.tasks().contains(&tid) {
+                    if self.stays_at(tid, event)? {
                         return Ok(());
                     }
                     // Any other stop swallows a pending interrupt: ask again.
@@ -119,6 +125,31 @@ impl<T: Target> Engine<T> {
             registers.set(abi.result, RESTART_UNLESS_HANDLED.cast_unsigned());
             // A thread that died meanwhile needs no call.
             let _ = self.target.set_registers(tid, &registers);
+        }
+    }
+
+    /// Handles an event of a thread that is to stop. Gives whether it stays there, or is gone.
+    fn stays_at(&mut self, tid: Tid, event: Event) -> Result<bool, TargetError> {
+        match event {
+            Event::Interrupted => {
+                // Job control may just have let it go on: it must not be left listening for that.
+                self.parked.remove(&tid);
+                self.group_stopped.remove(&tid);
+                self.first_stop(tid);
+                self.restart_ended_call(tid);
+                Ok(true)
+            }
+            Event::GroupStop(signal) => {
+                self.group_stopped.insert(tid, signal);
+                Ok(true)
+            }
+            other => {
+                match self.handle(tid, other) {
+                    Ok(()) | Err(TargetError::Gone { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+                Ok(self.target.is_stopped(tid) || !self.target.tasks().contains(&tid))
+            }
         }
     }
 
@@ -156,25 +187,30 @@ impl<T: Target> Engine<T> {
             if self.held.contains(&tid) || !self.target.is_stopped(tid) {
                 continue;
             }
-            let resumed = match self.group_stopped.get(&tid) {
-                Some(_) => self.target.resume(tid, Resume::Listen),
-                None => self.run(tid, 0),
-            };
-            if resumed.is_err() {
-                self.gone(tid);
-            }
+            self.resume_one(tid);
         }
         if let Some(since) = self.stopped_since.take() {
-            let time = since.elapsed();
+            let time = self.target.now().saturating_duration_since(since);
             self.statistics.stopped += time;
             self.statistics.longest_stop = self.statistics.longest_stop.max(time);
         }
     }
 
+    /// Lets a thread go on; what job control stopped stays stopped.
+    fn resume_one(&mut self, tid: Tid) {
+        let resumed = match self.group_stopped.get(&tid) {
+            Some(_) => self.target.resume(tid, Resume::Listen),
+            None => self.run(tid, 0),
+        };
+        if resumed.is_err() {
+            self.gone(tid);
+        }
+    }
+
     /// Lets a thread go that waited for the front.
     pub fn go(&mut self, tid: Tid) {
-        if self.held.remove(&tid) && self.stopped_since.is_none() && self.run(tid, 0).is_err() {
-            self.gone(tid);
+        if self.held.remove(&tid) && self.stopped_since.is_none() {
+            self.resume_one(tid);
         }
     }
 
