@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use program::layout::SharedMemory;
 
 use super::change::answer;
+use super::drain::Drain;
 use super::state::Engine;
 use crate::error::TargetError;
 use crate::seam::{Call, SignalFields, Target, Tid};
@@ -56,7 +57,9 @@ impl<T: Target> Engine<T> {
     /// Reads masks, and the actions when they may have changed since the last stop.
     pub(super) fn snapshot_dispositions(&mut self) -> Result<(), TargetError> {
         for tid in self.target.tasks() {
-            if let Ok(mask) = self.target.signal_mask(tid) {
+            // On its way out of a stub a thread has a mask of ours, and its own is kept.
+            let own = self.draining.get(&tid).map(Drain::mask);
+            if let Some(mask) = own.or_else(|| self.target.signal_mask(tid).ok()) {
                 self.dispositions.note_mask(tid, mask);
             }
         }

@@ -30,6 +30,13 @@ pub(super) struct Drain {
     mask: u64,
 }
 
+impl Drain {
+    /// The mask that the program gave the thread.
+    pub(super) fn mask(&self) -> u64 {
+        self.mask
+    }
+}
+
 /// Faults of the displaced instruction, and our own traps, must get through meanwhile.
 const LET_THROUGH: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
 
