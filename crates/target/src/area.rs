@@ -38,6 +38,9 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Most bytes of one: a word of the description holds them.
+    pub(crate) const MAX_LEN: u64 = 8;
+
     /// The mechanism, told by the length of the change.
     #[must_use]
     pub fn mechanism(&self) -> Mechanism {

@@ -3,7 +3,7 @@
 //! The order is that of `coherence`'s procedure for live text with all threads stopped; its steps are carried out here
 //! one by one, so that what `xol explain` prints is what is done.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use coherence::{Action, Means, Requirement, Situation, SystemCall, Way, Writer};
@@ -121,27 +121,70 @@ impl<T: Target> Engine<T> {
             engine.change_text(&change)
         });
         if result.is_err() {
-            self.keep_what_was_done(&mut change)?;
+            self.keep_what_was_done(&mut change);
         }
         // The books are kept while the target runs on: no event of its is looked at before they are.
         let removes = !change.remove.is_empty();
         self.note_change(change);
-        if removes && writes_running {
-            self.describe(&[])?;
+        if removes
+            && writes_running
+            && let Err(error) = self.describe(&[])
+        {
+            // It names too much, which is harmless.
+            self.warn(format!("the area's description could not be shortened: {error}"));
         }
         Ok(ChangeReport { stopped: self.statistics.stopped - before, lost: result? })
     }
 
     /// After a failure the text tells which parts of a change were made.
-    fn keep_what_was_done(&self, change: &mut Change) -> Result<(), TargetError> {
-        let mappings = self.target.mappings()?;
-        let mut made = self.still_ours(change.apply.iter(), &mappings).into_iter();
-        change.apply.retain(|_| made.next().unwrap_or(false));
-        let left = self.still_ours(self.patches.values(), &mappings);
-        let left: HashSet<Address> =
-            self.patches.keys().zip(left).filter(|(_, left)| *left).map(|(start, _)| *start).collect();
-        change.remove.retain(|start| !left.contains(start));
-        Ok(())
+    fn keep_what_was_done(&mut self, change: &mut Change) {
+        // Without the mappings the bytes have to do.
+        let mappings = self.target.mappings().ok();
+        let is_mapped = |patched: &Patched| {
+            let at = |mappings: &Vec<Mapping>| Backing::at(mappings, patched.entry.start);
+            mappings.as_ref().is_none_or(|mappings| at(mappings) == Some(patched.backing))
+        };
+        change.apply.retain_mut(|patched| {
+            let mut known = self.overlapping(&patched.entry);
+            let before = overlaid(&patched.entry, &known);
+            known.push(&patched.entry);
+            let now = self.left_of(&patched.entry, &known).filter(|now| now.patched != before);
+            now.filter(|_| is_mapped(patched)).map(|now| patched.entry = now).is_some()
+        });
+        let gone: Vec<Address> = std::mem::take(&mut change.remove);
+        for start in gone {
+            let old = self.patches.get(&start).filter(|old| is_mapped(old));
+            let left = old.and_then(|old| self.left_of(&old.entry, &[&old.entry]));
+            match (left, self.patches.get_mut(&start)) {
+                (Some(left), Some(old)) => old.entry = left,
+                _ => change.remove.push(start),
+            }
+        }
+    }
+
+    /// Patches that share a byte with `entry`.
+    fn overlapping(&self, entry: &Entry) -> Vec<&Entry> {
+        let end = entry.start + entry.patched.len() as u64;
+        let from = Address(entry.start.0.saturating_sub(Entry::MAX_LEN));
+        let near = self.patches.range(from..end).map(|(_, patched)| &patched.entry);
+        near.filter(|other| entry.start < other.start + other.patched.len() as u64).collect()
+    }
+
+    /// What is in the text where a patch belongs, if each byte is the original's or one of `ours` and not all are the
+    /// original's: also a patch half written, by a tracer killed between two pages.
+    pub(super) fn left_of(&self, entry: &Entry, ours: &[&Entry]) -> Option<Entry> {
+        let mut live = vec![0; entry.patched.len()];
+        self.target.read(entry.start, &mut live).ok()?;
+        let is_known = |index: usize, byte: u8| {
+            let at = entry.start + index as u64;
+            let of = |other: &&Entry| {
+                let offset = usize::try_from(at.0.checked_sub(other.start.0)?).ok()?;
+                Some([*other.patched.get(offset)?, *other.original.get(offset)?].contains(&byte))
+            };
+            ours.iter().filter_map(of).any(|is_one| is_one)
+        };
+        let is_whole = live.iter().enumerate().all(|(index, byte)| is_known(index, *byte));
+        (is_whole && live != entry.original).then(|| Entry { patched: live, ..entry.clone() })
     }
 
     fn note_change(&mut self, change: Change) {
@@ -238,7 +281,7 @@ impl<T: Target> Engine<T> {
         let mut page = PageCache::default();
         for patched in &change.apply {
             let entry = &patched.entry;
-            if page.holds(&self.target, entry.start, &entry.original) {
+            if page.holds(&self.target, entry.start, &entry.original)? {
                 continue;
             }
             let mut live = vec![0; entry.original.len()];
@@ -275,7 +318,7 @@ impl<T: Target> Engine<T> {
             self.map_file(caller, &code, false)?;
         }
         if let Some(description) = change.description {
-            self.description_at = Some(description);
+            self.former_description = self.description_at.replace(description);
         }
         Ok(())
     }
@@ -345,9 +388,9 @@ impl<T: Target> Engine<T> {
             arguments: [name_at.0, u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING), 0, 0, 0, 0],
         };
         let created = self.target.call(caller, &[create]);
-        self.target.write(name_at, &saved)?;
+        let restored = self.target.write(name_at, &saved);
         let fd = answer("memfd_create", created?.first().copied())?;
-        let file = self.target.take_file(i32::try_from(fd).unwrap_or(-1));
+        let file = restored.and_then(|()| self.target.take_file(i32::try_from(fd).unwrap_or(-1)));
         let mapped = file.and_then(|file| {
             let len = if is_state { places.iter().map(|(_, len)| len).sum() } else { longest(places) };
             file.set_len(len).map_err(system("sizing the area"))?;
@@ -386,9 +429,11 @@ impl<T: Target> Engine<T> {
             .collect();
         let answers = self.target.call(caller, &calls)?;
         let mut failure = None;
+        let mut undo = Vec::new();
         for ((at, len), got) in places.iter().zip(answers) {
             if got.cast_unsigned() == at.0 {
                 self.mapped.insert(*at, *len);
+                undo.push(*at);
             } else {
                 failure = Some(match got {
                     got if -got == i64::from(libc::EEXIST) => TargetError::Taken { address: *at },
@@ -397,9 +442,7 @@ impl<T: Target> Engine<T> {
             }
         }
         let Some(failure) = failure else { return Ok(()) };
-        // All or nothing: the front plans anew around the address that was taken.
-        let undo: Vec<Address> =
-            places.iter().map(|(at, _)| *at).filter(|at| self.mapped.contains_key(at)).collect();
+        // All or nothing: the front plans anew around the address that was taken (which may be one of ours).
         let calls: Vec<Call> = undo.iter().filter_map(|at| self.unmap_call(*at)).collect();
         self.target.call(caller, &calls)?;
         for at in undo {
@@ -422,11 +465,19 @@ impl<T: Target> Engine<T> {
     /// Writes the description: the patches in the text and those `coming`.
     pub(super) fn describe(&mut self, coming: &[Patched]) -> Result<(), TargetError> {
         let Some((at, len)) = self.description_at else { return Ok(()) };
-        let mut entries: BTreeMap<Address, &Entry> = BTreeMap::new();
-        for patched in self.patches.values().chain(coming) {
-            entries.insert(patched.entry.start, &patched.entry);
+        // Old and new patch of one start are both listed: only the bytes in the text tell which of them is there.
+        let entries: Vec<Entry> =
+            self.patches.values().chain(coming).map(|patched| patched.entry.clone()).collect();
+        let capacity = Description::capacity(len);
+        if entries.len() > capacity {
+            return Err(TargetError::Unsupported {
+                pid: self.target.group(),
+                why: format!(
+                    "the area's description has room for {capacity} patches, not for {}",
+                    entries.len()
+                ),
+            });
         }
-        // Old and new patch of one start cannot both be listed; the old bytes are covered by the new entry's original.
         let (state, state_len) = self.state_at.unwrap_or_default();
         let description = Description {
             owner: self.owner.0,
@@ -435,9 +486,12 @@ impl<T: Target> Engine<T> {
             len,
             state,
             state_len,
-            entries: entries.into_values().take(Description::capacity(len)).cloned().collect(),
+            entries,
         };
-        self.target.write(at, &description.encode())
+        self.target.write(at, &description.encode())?;
+        // One that was too small says nothing once this one says all.
+        let Some((former, len)) = self.former_description.take() else { return Ok(()) };
+        self.target.write(former, &Description { len, entries: Vec::new(), ..description }.encode())
     }
 
     fn patch(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
@@ -532,12 +586,14 @@ impl<T: Target> Engine<T> {
             }
             self.mend_frames(tid, change)?;
             let mut registers = self.target.registers(tid)?;
+            if self.has_breakpoint_pending(tid, registers.pc()) {
+                continue;
+            }
             if let Some(to) = self.moved(registers.pc(), change)? {
                 registers.set_pc(to);
                 self.target.set_registers(tid, &registers)?;
-                if !self.in_area(to) {
-                    self.end_drain(tid)?;
-                }
+                // Also into another stub: a signal held back waits at the exits of the one it was in.
+                self.end_drain(tid)?;
             }
         }
         Ok(())
@@ -579,7 +635,12 @@ impl<T: Target> Engine<T> {
         let starts = change.apply.iter().map(|patched| patched.entry.start);
         out.extend(starts.filter(|start| self.patches.contains_key(start)));
         let gone: Vec<&Patched> = out.iter().filter_map(|start| self.patches.get(start)).collect();
-        let ours = self.still_ours(gone.iter().copied(), &mappings);
+        let ours: Vec<bool> = self
+            .still_ours(gone.iter().copied(), &mappings)
+            .into_iter()
+            .zip(&gone)
+            .map(|(ours, patched)| ours.ok_or_else(|| unreadable(&patched.entry)))
+            .collect::<Result<_, _>>()?;
         let lost = gone.iter().zip(&ours).filter(|(_, ours)| !**ours).map(|(patched, _)| patched.entry.start);
         let lost: Vec<Address> = lost.collect();
         let mine = gone.iter().zip(&ours).filter(|(_, ours)| **ours).map(|(patched, _)| &patched.entry);
@@ -595,17 +656,20 @@ impl<T: Target> Engine<T> {
         Ok(lost)
     }
 
-    /// Per patch, whether its mapping is the one that was patched and its bytes are exactly our patch.
+    /// Per patch, whether its mapping is the one that was patched and its bytes are exactly our patch; `None` where they
+    /// cannot be read.
     pub(super) fn still_ours<'p>(
         &self,
         patches: impl Iterator<Item = &'p Patched>,
         mappings: &[Mapping],
-    ) -> Vec<bool> {
+    ) -> Vec<Option<bool>> {
         let mut page = PageCache::default();
         let is_ours = |patched: &'p Patched| {
             let entry = &patched.entry;
-            Backing::at(mappings, entry.start) == Some(patched.backing)
-                && page.holds(&self.target, entry.start, &entry.patched)
+            if Backing::at(mappings, entry.start) != Some(patched.backing) {
+                return Some(false);
+            }
+            page.holds(&self.target, entry.start, &entry.patched).ok()
         };
         patches.map(is_ours).collect()
     }
@@ -613,8 +677,9 @@ impl<T: Target> Engine<T> {
     /// Per patch, whether every byte is the original.
     pub(super) fn original_again<'p>(&self, patches: impl Iterator<Item = &'p Patched>) -> Vec<bool> {
         let mut page = PageCache::default();
-        let is_original =
-            |patched: &'p Patched| page.holds(&self.target, patched.entry.start, &patched.entry.original);
+        let is_original = |patched: &'p Patched| {
+            page.holds(&self.target, patched.entry.start, &patched.entry.original).unwrap_or(false)
+        };
         patches.map(is_original).collect()
     }
 
@@ -662,6 +727,25 @@ impl<T: Target> Engine<T> {
     }
 }
 
+/// What cannot be read is not known to be the program's: the patch stays in the books.
+pub(super) fn unreadable(entry: &Entry) -> TargetError {
+    let (address, len) = (entry.start, entry.patched.len());
+    TargetError::Memory { verb: "read".to_owned(), address, len, source: libc::EIO.into() }
+}
+
+/// The bytes that `entry` changes, with these patches in the text.
+fn overlaid(entry: &Entry, patches: &[&Entry]) -> Vec<u8> {
+    let mut bytes = entry.original.clone();
+    for patch in patches {
+        for (index, byte) in patch.patched.iter().enumerate() {
+            let offset = (patch.start + index as u64).0.checked_sub(entry.start.0);
+            let slot = offset.and_then(|offset| bytes.get_mut(usize::try_from(offset).ok()?));
+            slot.into_iter().for_each(|slot| *slot = *byte);
+        }
+    }
+    bytes
+}
+
 fn boundaries_of(patched: &Patched) -> impl Iterator<Item = Address> + '_ {
     let start = patched.entry.start;
     let trap = (patched.entry.patched.len() == 1).then_some(start);
@@ -693,15 +777,14 @@ struct PageCache {
 
 impl PageCache {
     /// Whether memory at `at` is exactly `bytes`.
-    fn holds<T: Target>(&mut self, target: &T, at: Address, bytes: &[u8]) -> bool {
-        match self.read(target, at, bytes.len()) {
-            Some(live) => live == bytes,
-            // Across the end of a page, or next to a hole.
-            None => {
-                let mut live = vec![0; bytes.len()];
-                target.read(at, &mut live).is_ok() && live == bytes
-            }
+    fn holds<T: Target>(&mut self, target: &T, at: Address, bytes: &[u8]) -> Result<bool, TargetError> {
+        if let Some(live) = self.read(target, at, bytes.len()) {
+            return Ok(live == bytes);
         }
+        // Across the end of a page, or next to a hole.
+        let mut live = vec![0; bytes.len()];
+        target.read(at, &mut live)?;
+        Ok(live == bytes)
     }
 
     /// Memory at `at`, if it lies in one page that can be read.
@@ -719,8 +802,27 @@ impl PageCache {
     }
 }
 
-/// Many small writes as one read and one write for each page; of two to one byte the later counts.
+/// Many small writes as one read and one write for each page; of two to one byte the later counts. All or nothing: a jump
+/// over the end of a page must not stay half written.
 fn write_by_page<T: Target>(target: &mut T, writes: Vec<(Address, &[u8])>) -> Result<(), TargetError> {
+    let mut before = Vec::new();
+    let result = write_pages(target, writes, &mut before);
+    if result.is_err() {
+        for (page, bytes) in before {
+            // Whatever fails now shows in the text, by which the books are kept then.
+            let _ = target.write(page, &bytes);
+        }
+    }
+    target.mark(Window::HalfWritten, false);
+    result
+}
+
+/// Pages as they were before they were written go to `before`.
+fn write_pages<T: Target>(
+    target: &mut T,
+    writes: Vec<(Address, &[u8])>,
+    before: &mut Vec<(Address, Vec<u8>)>,
+) -> Result<(), TargetError> {
     let mut pages: BTreeMap<Address, Vec<(Address, &[u8])>> = BTreeMap::new();
     let mut crossing: BTreeSet<Address> = BTreeSet::new();
     for (mut at, mut bytes) in writes {
@@ -739,6 +841,7 @@ fn write_by_page<T: Target>(target: &mut T, writes: Vec<(Address, &[u8])>) -> Re
     for (page, writes) in pages {
         target.read(page, &mut buffer)?;
         let mut goes_on = false;
+        let old = buffer.clone();
         for (at, bytes) in writes {
             let start = usize::try_from(at - page).unwrap_or(0);
             if let Some(place) = buffer.get_mut(start..start + bytes.len()) {
@@ -748,7 +851,7 @@ fn write_by_page<T: Target>(target: &mut T, writes: Vec<(Address, &[u8])>) -> Re
         }
         target.mark(Window::HalfWritten, goes_on);
         target.write(page, &buffer)?;
+        before.push((page, old));
     }
-    target.mark(Window::HalfWritten, false);
     Ok(())
 }

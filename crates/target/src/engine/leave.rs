@@ -1,13 +1,13 @@
 //! Leaving: the text restored and verified, threads out of the area, the area unmapped, every thread let go.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use insn::Address;
 use serde::{Deserialize, Serialize};
 use symbols::maps::Mapping;
 
-use super::change::{Backing, Change, PAGE, Patched};
+use super::change::{Backing, Change, Patched, unreadable};
 use super::place::Place;
 use super::state::{Boundary, Engine, Notice};
 use crate::area::{self, Description, Entry};
@@ -36,6 +36,8 @@ pub struct Left {
 
 /// Pauses between the attempts to find no thread in the area: a body runs for nanoseconds once its thread gets a CPU.
 const PAUSES: [u64; 8] = [0, 1, 2, 5, 10, 20, 50, 100];
+/// How often leaving is tried before what stands in the way is given up.
+const ATTEMPTS: usize = 3;
 /// How much of a stack is searched for words that lead into the area. Code of ours never leaves one there: a displaced call
 /// pushes the original's address, and while a routine of ours runs its thread is inside. So this is belt and braces...
 const STACK_NEAR: u64 = 256 << 10;
@@ -46,34 +48,49 @@ impl<T: Target> Engine<T> {
     /// Takes everything out and lets every thread go.
     ///
     /// # Errors
-    /// When the world does not stop: nothing is changed then and the probes stay.
+    /// When the world does not stop, or memory cannot be reached: what is in the text then stays known, and leaving may be
+    /// tried again.
     pub fn leave(&mut self) -> Result<Left, TargetError> {
-        if self.target.tasks().is_empty() {
-            return Ok(Left { verified: true, ..Left::default() });
+        for _ in 0..ATTEMPTS {
+            match self.take_out(false) {
+                // A thread died under our hands, or memory went: who and what is left is looked at anew.
+                Err(TargetError::Gone { .. } | TargetError::Memory { .. }) => {}
+                other => return other,
+            }
         }
+        self.take_out(true)
+    }
+
+    /// One attempt; at the last, patches that cannot be read are given up.
+    fn take_out(&mut self, is_last: bool) -> Result<Left, TargetError> {
         self.gentle = self.target.is_filtered();
         if let (Some(layout), Some(shared)) = (&self.layout, &self.shared) {
             layout.set_asks(shared, false);
         }
-        let (mut left, restored) = match self.in_stopped_world(Self::restore) {
-            // It ended while we were at it: there is nothing to restore any more.
-            Err(_) if self.target.tasks().is_empty() => {
-                return Ok(Left { verified: true, ..Left::default() });
-            }
-            other => other?,
-        };
-        left.verified = self.original_again(restored.iter()).into_iter().all(|original| original);
+        let restored = self.in_stopped_world(|engine| engine.restore(is_last));
+        if self.target.tasks().is_empty() {
+            // It ended before or while we were at it: there is nothing to restore any more.
+            return Ok(Left { verified: true, ..Left::default() });
+        }
+        restored?;
+        // What could not be read is looked at once more.
+        let is_verified = || self.original_again(self.restored.iter()).into_iter().all(|original| original);
+        self.left.verified = is_verified() || is_verified();
         self.describe_left();
         self.stop_world()?;
         let unmapped = self.let_everybody_out().and_then(|out| {
             self.save_state();
             if out { self.unmap_all() } else { Ok(()) }
         });
-        left.left_mapped = self.mapped.len();
-        left.membarrier = self.membarrier;
+        if let (Err(error), false) = (&unmapped, is_last) {
+            self.resume_world();
+            return Err(error.clone());
+        }
+        self.left.left_mapped = self.mapped.len();
+        self.left.membarrier = self.membarrier;
         self.detach_all();
         self.resume_world();
-        unmapped.map(|()| left)
+        unmapped.map(|()| self.left.clone())
     }
 
     /// The description of an area that may stay: nothing is in the text any more.
@@ -83,32 +100,36 @@ impl<T: Target> Engine<T> {
         }
     }
 
-    /// Puts the originals back. Gives what became of the patches, and those restored.
-    fn restore(&mut self) -> Result<(Left, Vec<Patched>), TargetError> {
-        let mut left = Left { verified: true, ..Left::default() };
+    /// Puts the originals back, and notes what became of the patches.
+    fn restore(&mut self, is_last: bool) -> Result<(), TargetError> {
         let mappings = self.target.mappings()?;
-        let patches: Vec<Patched> = std::mem::take(&mut self.patches).into_values().collect();
-        self.all_retired = true;
-        let mut ours = self.still_ours(patches.iter(), &mappings).into_iter();
-        let (ours, others): (Vec<_>, Vec<_>) =
-            patches.into_iter().partition(|_| ours.next().unwrap_or(false));
-        for (patched, untouched) in others.iter().zip(self.original_again(others.iter())) {
-            let start = patched.entry.start;
-            if Backing::at(&mappings, start) != Some(patched.backing) {
-                left.unmapped += 1;
-            } else if !untouched {
-                left.changed.push(start);
-            }
+        let patches: Vec<Patched> = self.patches.values().cloned().collect();
+        let is_ours = self.still_ours(patches.iter(), &mappings);
+        if let (false, Some(index)) = (is_last, is_ours.iter().position(Option::is_none)) {
+            return Err(unreadable(&patches[index].entry));
         }
+        let mut is_ours = is_ours.into_iter().map(|ours| ours == Some(true));
+        let (ours, others): (Vec<_>, Vec<_>) =
+            patches.into_iter().partition(|_| is_ours.next().unwrap_or(false));
+        self.all_retired = true;
         if let Err(error) = self.carry_out(|engine| engine.write_originals(&ours), &Change::default()) {
-            self.patches = ours.into_iter().map(|patched| (patched.entry.start, patched)).collect();
             self.all_retired = false;
             return Err(error);
         }
-        left.restored = ours.len();
-        left.private_pages =
-            ours.iter().map(|patched| patched.entry.start.0 >> 12).collect::<BTreeSet<_>>().len();
-        Ok((left, ours))
+        for (patched, untouched) in others.iter().zip(self.original_again(others.iter())) {
+            let start = patched.entry.start;
+            if Backing::at(&mappings, start) != Some(patched.backing) {
+                self.left.unmapped += 1;
+            } else if !untouched {
+                self.left.changed.push(start);
+            }
+        }
+        self.patches.clear();
+        self.restored.extend(ours);
+        self.left.restored = self.restored.len();
+        self.left.private_pages =
+            self.restored.iter().map(|patched| patched.entry.start.0 >> 12).collect::<BTreeSet<_>>().len();
+        Ok(())
     }
 
     /// Until no thread is in the area, none has a signal of ours pending, and no stack word points there. The world is
@@ -117,7 +138,7 @@ impl<T: Target> Engine<T> {
         for pause in PAUSES {
             if pause > 0 {
                 self.resume_world();
-                std::thread::sleep(Duration::from_millis(pause));
+                self.target.pause(Duration::from_millis(pause));
                 self.stop_world()?;
             }
             self.move_out()?;
@@ -166,13 +187,22 @@ impl<T: Target> Engine<T> {
     /// `get_signal`). Let go now, the thread would die of it.
     fn has_trap_pending(&self, tid: Tid) -> bool {
         let Ok(pc) = self.target.registers(tid).map(|registers| registers.pc()) else { return false };
-        let past = self.target.isa().abi().pc_past_breakpoint;
-        let is_ours = |info: &SigInfo| match info.signal() {
-            libc::SIGILL => self.boundary(Address(info.address())).is_some() || self.boundary(pc).is_some(),
-            libc::SIGTRAP => self.boundary(Address(pc.0.wrapping_sub(past))).is_some(),
-            _ => false,
+        let is_ours = |info: &SigInfo| {
+            let at = Address(info.address());
+            info.signal() == libc::SIGILL && (self.boundary(at).is_some() || self.boundary(pc).is_some())
         };
-        self.target.pending(tid).is_ok_and(|pending| pending.iter().any(is_ours))
+        self.has_breakpoint_pending(tid, pc)
+            || self.target.pending(tid).is_ok_and(|pending| pending.iter().any(is_ours))
+    }
+
+    /// Whether the thread has met a breakpoint of ours and not been told: it is at the breakpoint still, not at its PC.
+    pub(super) fn has_breakpoint_pending(&self, tid: Tid, pc: Address) -> bool {
+        let past = self.target.isa().abi().pc_past_breakpoint;
+        self.boundary(Address(pc.0.wrapping_sub(past))).is_some()
+            && self
+                .target
+                .pending(tid)
+                .is_ok_and(|pending| pending.iter().any(|info| info.signal() == libc::SIGTRAP))
     }
 
     fn does_stack_point_in(&self, tid: Tid, mappings: &[Mapping]) -> bool {
@@ -237,7 +267,7 @@ impl<T: Target> Engine<T> {
             let _ = self.target.detach(tid, signal);
         }
         if let Some(since) = self.stopped_since {
-            let time = Instant::now() - since;
+            let time = self.target.now().saturating_duration_since(since);
             self.statistics.longest_stop = self.statistics.longest_stop.max(time);
         }
     }
@@ -256,34 +286,18 @@ impl<T: Target> Engine<T> {
         for (at, description) in &found {
             self.mapped.extend(area::unnamed(&mappings, *at, description));
         }
-        for entry in found.into_iter().flat_map(|(_, description)| description.entries) {
+        let mut entries: Vec<Entry> =
+            found.into_iter().flat_map(|(_, description)| description.entries).collect();
+        entries.sort_by_key(|entry| entry.start);
+        for entry in &entries {
+            let Some(entry) = self.left_of(entry, &neighbours(&entries, entry)) else { continue };
             let Some(backing) = Backing::at(&mappings, entry.start) else { continue };
-            if let Some(entry) = self.as_found(entry) {
-                let len = u8::try_from(entry.patched.len()).unwrap_or(1);
-                // Which offsets are old boundaries is not recorded: any may be.
-                let interior = (1..len).collect();
-                self.adopt(Patched { entry, interior, backing, notify: false });
-            }
+            let len = u8::try_from(entry.patched.len()).unwrap_or(1);
+            // Which offsets are old boundaries is not recorded: any may be.
+            let interior = (1..len).collect();
+            self.adopt(Patched { entry, interior, backing, notify: false });
         }
         Ok(self.patches.len())
-    }
-
-    /// The entry with the bytes that stand in the text, if those are its patch. A tracer that was killed between the two
-    /// pages of a patch left half of it.
-    fn as_found(&self, mut entry: Entry) -> Option<Entry> {
-        let mut live = vec![0; entry.patched.len()];
-        self.target.read(entry.start, &mut live).ok()?;
-        let split = usize::try_from(PAGE - entry.start.0 % PAGE).unwrap_or(usize::MAX).min(live.len());
-        let is = |piece: std::ops::Range<usize>, bytes: &[u8]| live.get(piece.clone()) == bytes.get(piece);
-        let (first, second) = (0..split, split..live.len());
-        let ours = |one: &[u8], two: &[u8]| is(first.clone(), one) && is(second.clone(), two);
-        let (old, new) = (entry.original.as_slice(), entry.patched.as_slice());
-        let is_half = split < live.len() && (ours(old, new) || ours(new, old));
-        if !is_half && live != entry.patched {
-            return None;
-        }
-        entry.patched = live;
-        Some(entry)
     }
 
     fn adopt(&mut self, patched: Patched) {
@@ -306,4 +320,12 @@ impl<T: Target> Engine<T> {
     pub fn warn(&mut self, text: String) {
         self.notices.push_back(Notice::Warning(text));
     }
+}
+
+/// Those of `entries`, sorted by start, that may cover a byte of `entry`.
+fn neighbours<'e>(entries: &'e [Entry], entry: &Entry) -> Vec<&'e Entry> {
+    let first =
+        entries.partition_point(|other| other.start.0.saturating_add(Entry::MAX_LEN) <= entry.start.0);
+    let end = entry.start + entry.patched.len() as u64;
+    entries[first..].iter().take_while(|other| other.start < end).collect()
 }

@@ -12,6 +12,7 @@ use program::threads::Table;
 use super::change::Patched;
 use super::dispositions::Dispositions;
 use super::drain::Drain;
+use super::leave::Left;
 use crate::error::TargetError;
 use crate::seam::{Event, Resume, Target, Tid};
 use crate::state::State;
@@ -78,6 +79,8 @@ pub struct Engine<T: Target> {
     /// Where the shared state and its length are in the target.
     pub(super) state_at: Option<(Address, u64)>,
     pub(super) description_at: Option<(Address, u64)>,
+    /// One that was too small, until the new one is written.
+    pub(super) former_description: Option<(Address, u64)>,
     /// Every mapping made: start and length.
     pub(super) mapped: BTreeMap<Address, u64>,
     pub(super) routines: Vec<Routines>,
@@ -111,6 +114,10 @@ pub struct Engine<T: Target> {
     pub(super) saved: Option<std::fs::File>,
     /// Tasks that have reported their end.
     pub(super) exiting: BTreeSet<Tid>,
+    /// What came of leaving so far: it may take several attempts.
+    pub(super) left: Left,
+    /// Patches that leaving has taken out.
+    pub(super) restored: Vec<Patched>,
     /// All text is original again: every boundary is retired.
     pub(super) all_retired: bool,
     /// Everything is taken out: whoever still stops is let go.
@@ -142,6 +149,7 @@ impl<T: Target> Engine<T> {
             state_file: None,
             state_at: None,
             description_at: None,
+            former_description: None,
             mapped: BTreeMap::new(),
             routines: Vec::new(),
             stubs: BTreeMap::new(),
@@ -160,6 +168,8 @@ impl<T: Target> Engine<T> {
             reissued: Vec::new(),
             saved: None,
             exiting: BTreeSet::new(),
+            left: Left::default(),
+            restored: Vec::new(),
             all_retired: false,
             leaving: false,
             coherence,

@@ -327,6 +327,9 @@ impl Traced {
                     self.open_state(&common.client, common.action, fd)?;
                     sample(&mut common.clock);
                 }
+                if let Some((_, len)) = change.description {
+                    self.describable = Description::capacity(len);
+                }
                 for start in change.remove {
                     self.installed.remove(&start);
                 }
@@ -353,7 +356,10 @@ impl Traced {
         let mut change = Change { remove: drafts.remove.clone(), ..Change::default() };
         if self.shared.is_none() {
             change.state = Some((environment.layout, environment.state));
-            let len = Description::len_for(drafts.drafts.len());
+        }
+        let patches = self.installed.len() + drafts.drafts.len();
+        if patches > self.describable || self.shared.is_none() {
+            let len = Description::len_for(patches);
             change.description = Some((self.take_room(len)?, len));
         }
         self.place_routines(environment, &drafts, &mut change)?;

@@ -44,6 +44,8 @@ pub(super) struct Traced {
     pub(super) installed: BTreeMap<Address, Installed>,
     pub(super) routines: BTreeMap<ModuleKey, Routines>,
     pub(super) room: Room,
+    /// How many patches the area's description has room for.
+    pub(super) describable: usize,
     pub(super) environment: Option<Environment>,
     pub(super) shared: Option<State>,
     /// The counts as last read, of a state that is the target's alone: it may vanish.
@@ -72,6 +74,7 @@ impl Traced {
             installed: BTreeMap::new(),
             routines: BTreeMap::new(),
             room: Room { free: Vec::new(), areas: Vec::new() },
+            describable: 0,
             environment: None,
             shared: None,
             seen: Vec::new(),
@@ -92,6 +95,7 @@ impl Traced {
             installed: parent.installed.clone(),
             routines: parent.routines.clone(),
             room: parent.room.clone(),
+            describable: parent.describable,
             environment: parent.environment.clone(),
             shadow_stack: parent.shadow_stack,
             ..Self::new(space, pid, Rows::default())
