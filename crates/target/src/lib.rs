@@ -1,12 +1,15 @@
 //! The one crate that touches another process.
 //!
 //! `sys` holds every system call that needs `unsafe`; [`seam`] is the small trait that everything above it speaks;
-//! [`linux`] is the ptrace implementation, [`fake`] one in memory for tests; [`engine`] installs, redirects and removes;
-//! [`state`] is how the shared state is reached; [`holder`] is the process that is the ptracer, and the front's end of the line to it.
+//! [`linux`] is the ptrace implementation, `fake` one in memory for tests; [`engine`] installs, redirects and removes;
+//! [`state`] is how the shared state is reached; [`holder`] is the process that is the ptracer, and the front's end of
+//! the line to it.
 
 pub mod area;
 pub mod engine;
 pub mod error;
+#[cfg(test)]
+mod fake;
 pub mod holder;
 pub mod linux;
 pub mod recover;

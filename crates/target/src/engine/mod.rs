@@ -1,7 +1,7 @@
 //! What is done to one address space: the world stopped and let go, text patched and restored, strays redirected, signals
 //! kept out of the area, children let go clean.
 //!
-//! Generic over [`Target`](crate::seam::Target), so that it runs against memory in tests.
+//! Generic over [`Target`](crate::seam::Target), so that it runs against memory (`fake`) in its tests.
 
 mod change;
 mod children;
@@ -11,6 +11,8 @@ mod frames;
 mod leave;
 mod place;
 mod state;
+#[cfg(test)]
+mod tests;
 mod traps;
 mod world;
 

@@ -61,13 +61,14 @@ pub fn pidfd_getfd(pidfd: &OwnedFd, fd: c_int) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-/// A memfd of `len` bytes of this process's own.
+/// A memfd of `len` bytes of this process's own, which may be sealed.
 ///
 /// # Errors
 /// EMFILE, ENOMEM.
 pub fn memfd(name: &std::ffi::CStr, len: u64) -> io::Result<File> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: `name` is NUL-terminated and only read during the call.
-    let fd = check(libc::c_long::from(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) }))?;
+    let fd = check(libc::c_long::from(unsafe { libc::memfd_create(name.as_ptr(), flags) }))?;
     // SAFETY: a new descriptor that nobody else owns.
     let file = unsafe { File::from_raw_fd(fd) };
     file.set_len(len)?;

@@ -87,6 +87,13 @@ impl SigInfo {
         unsafe { std::mem::transmute_copy(&self.0) }
     }
 
+    /// The siginfo of these raw bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; 128]) -> Self {
+        // SAFETY: siginfo_t is 128 bytes of plain data on Linux; any bits are valid for it.
+        Self(unsafe { std::mem::transmute_copy(bytes) })
+    }
+
     /// A synthetic siginfo, for tests and fakes.
     #[must_use]
     pub fn new(signal: c_int, code: c_int, address: u64) -> Self {

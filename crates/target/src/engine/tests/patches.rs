@@ -1,0 +1,259 @@
+//! Patches come, are hit, and go.
+
+use insn::plan::Mechanism;
+
+use super::fixture::{ADD, CALL, LEADER, MAIN, SECOND, SHORT, SITES, TEXT, World, text_mapping};
+use crate::engine::Left;
+use crate::fake::machine::Run;
+use crate::seam::Target;
+
+#[test]
+fn jumps_count_and_go_without_a_trace() {
+    let mut world = World::new(2);
+    world.probe(&SITES).unwrap();
+    assert!(!world.is_text_original());
+    for _ in 0..500 {
+        world.step(LEADER);
+        world.step(SECOND);
+    }
+    world.fake.machine().pace = 1;
+    let left = world.leave();
+    assert_eq!((left.restored, left.left_mapped), (4, 0));
+    let native = world.fake.machine().native.clone();
+    for site in SITES {
+        let counted = world.hits(site) + native.get(&site).copied().unwrap_or(0);
+        assert_eq!(counted, world.rounds(), "{site}");
+    }
+    assert_eq!(world.engine.statistics.traps + world.engine.statistics.strays, 0);
+}
+
+#[test]
+fn a_breakpoint_leads_to_the_same_stub() {
+    let mut world = World::new(1);
+    world.probe_by(&[(ADD, Some(Mechanism::Trap)), (SHORT, Some(Mechanism::Trap))]).unwrap();
+    assert_eq!(world.live(ADD, 1), [0xcc]);
+    for _ in 0..3 {
+        world.run_to(LEADER, ADD);
+        world.run_to(LEADER, MAIN);
+    }
+    assert_eq!((world.hits(ADD), world.hits(SHORT)), (3, 3));
+    assert_eq!(world.engine.statistics.traps, 6);
+    assert_eq!(world.leave().left_mapped, 0);
+}
+
+#[test]
+fn a_stray_goes_on_at_its_copy_and_after_the_restoration_at_the_original() {
+    let mut world = World::new(2);
+    world.run_to(LEADER, ADD + 1);
+    // Nobody sees where a signal frame leads back to: the thread arrives inside the jump later.
+    world.put(LEADER, MAIN);
+    world.probe(&[ADD]).unwrap();
+    world.put(LEADER, ADD + 1);
+    world.step(LEADER);
+    assert_eq!(world.engine.statistics.strays, 1);
+    assert!(world.engine.in_area(world.pc(LEADER)));
+    assert_eq!(world.hits(ADD), 0);
+    world.run_to(LEADER, MAIN);
+
+    // The fault is pending when the world is stopped for the removal.
+    world.put(SECOND, ADD);
+    world.fake.machine().task(SECOND).registers.set_pc(ADD + 4);
+    world.fake.machine().lag.extend([0, 1]);
+    world.engine.stop_world().unwrap();
+    assert_eq!(world.fake.machine().task(SECOND).pending.len(), 1);
+    world.engine.resume_world();
+    // It runs into the boundary in the first stop of leaving and is told of it behind the restoration.
+    world.react();
+    assert_eq!(world.engine.statistics.strays, 2);
+    world.fake.machine().task(SECOND).registers.set_pc(ADD + 4);
+    world.fake.machine().lag.extend([0, 1]);
+    let rsp = world.fake.machine().task(SECOND).registers.sp();
+    world.fake.machine().task(SECOND).registers.set_sp(rsp.offset(-16));
+    world.engine.leave().unwrap();
+    assert!(world.is_text_original());
+    assert_eq!(world.engine.statistics.strays, 3);
+    assert_eq!(world.pc(SECOND), ADD + 4);
+    assert!(world.fake.machine().deliveries.is_empty());
+    assert_eq!(world.areas(), 0);
+}
+
+#[test]
+fn a_thread_inside_the_bytes_is_moved_to_its_copy() {
+    let mut world = World::new(1);
+    world.run_to(LEADER, ADD + 4);
+    world.probe(&[ADD]).unwrap();
+    assert!(world.engine.in_area(world.pc(LEADER)));
+    assert_eq!(world.leave().left_mapped, 0);
+}
+
+#[test]
+fn a_thread_in_a_stub_that_goes_is_let_out_before_the_area_is_unmapped() {
+    let mut world = World::new(1);
+    world.probe(&SITES).unwrap();
+    world.run_into(LEADER, ADD, 10);
+    world.fake.machine().pace = 5;
+    assert_eq!(world.leave().left_mapped, 0);
+    let native = world.fake.machine().native.get(&ADD).copied().unwrap_or(0);
+    assert_eq!(world.hits(ADD) + native, world.rounds());
+}
+
+#[test]
+fn an_area_stays_while_a_thread_cannot_leave_it() {
+    let mut world = World::new(1);
+    world.probe(&[ADD]).unwrap();
+    world.run_into(LEADER, ADD, 10);
+    let left = world.leave();
+    assert!(left.left_mapped > 0);
+}
+
+#[test]
+fn an_area_stays_while_a_stack_word_points_there() {
+    let mut world = World::new(2);
+    world.probe(&[ADD]).unwrap();
+    let stub = world.engine.patches[&ADD].entry.stub;
+    let sp = world.fake.machine().task(SECOND).registers.sp();
+    world.fake.machine().space.poke(sp + 64, &(stub + 3).0.to_le_bytes());
+    let left = world.leave();
+    assert!(left.left_mapped > 0);
+
+    // A later xol finds the area, and nothing in its way any more.
+    world.fake.machine().space.poke(sp + 64, &[0; 8]);
+    let mut later = World { engine: super::fixture::engine_on(&world.fake), ..world };
+    assert_eq!(later.engine.target.seize_new().unwrap(), 2);
+    assert_eq!(later.engine.adopt_leftovers().unwrap(), 0);
+    assert_eq!(later.leave().left_mapped, 0);
+}
+
+#[test]
+fn a_trap_that_is_pending_keeps_the_area() {
+    let mut world = World::new(1);
+    world.probe_by(&[(ADD, Some(Mechanism::Trap))]).unwrap();
+    world.run_to(LEADER, ADD);
+    world.fake.machine().lag.extend([1]);
+    world.fake.machine().pace = 1;
+    let left = world.leave();
+    assert_eq!(left.left_mapped, 0);
+    assert_eq!(world.engine.statistics.traps, 1);
+    assert!(world.fake.machine().deliveries.is_empty());
+}
+
+#[test]
+fn what_the_program_changed_is_reported_and_not_touched() {
+    let mut world = World::new(1);
+    world.probe(&[ADD, CALL]).unwrap();
+    world.fake.machine().space.poke(ADD, &[0xc3]);
+    let left = world.engine.leave().unwrap();
+    assert_eq!(left.changed, [ADD]);
+    assert_eq!((left.restored, left.unmapped), (1, 0));
+    assert_eq!(world.live(ADD, 1), [0xc3]);
+    assert_eq!(world.live(CALL, 5), [0xb8, 39, 0, 0, 0]);
+}
+
+#[test]
+fn a_change_of_changed_bytes_is_refused() {
+    let mut world = World::new(1);
+    world.fake.machine().space.poke(ADD, &[0xc3]);
+    world.probe(&[ADD, CALL]).unwrap_err();
+    assert_eq!(world.live(CALL, 5), [0xb8, 39, 0, 0, 0]);
+    assert_eq!(world.live(ADD, 1), [0xc3]);
+    world.engine.leave().unwrap();
+    assert_eq!(world.areas(), 0);
+}
+
+#[test]
+fn what_was_put_back_by_the_program_counts_as_nothing() {
+    let mut world = World::new(1);
+    world.probe(&[ADD, CALL]).unwrap();
+    let pristine = world.fake.machine().pristine.clone();
+    world.fake.machine().space.poke(TEXT.start, &pristine);
+    assert_eq!(world.leave(), Left { verified: true, membarrier: true, ..Left::default() });
+}
+
+#[test]
+fn other_text_at_the_same_place_is_not_touched() {
+    for maps_again in [true, false] {
+        let mut world = World::new(1);
+        world.probe(&[ADD]).unwrap();
+        {
+            let mut machine = world.fake.machine();
+            let bytes = machine.space.bytes(&TEXT);
+            machine.space.unmap(&TEXT);
+            // The same bytes, but another file's: none of our business.
+            let mut mapping = text_mapping();
+            mapping.inode = 43;
+            if maps_again {
+                machine.space.map(mapping, bytes);
+            }
+            machine.task(LEADER).run = Run::Uninterruptible;
+        }
+        let left = world.engine.leave().unwrap();
+        assert_eq!((left.unmapped, left.restored, left.changed.len()), (1, 0, 0));
+        if maps_again {
+            assert_eq!(world.live(ADD, 1), [0xe9]);
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_is_let_go_clean() {
+    let mut world = World::new(1);
+    world.probe(&SITES).unwrap();
+    world.run_to(LEADER, SHORT);
+    let child = world.fake.machine().fork(LEADER, crate::seam::Tid(500));
+    world.react();
+    let mut child = child.borrow_mut();
+    assert_eq!(child.space.bytes(&TEXT), child.pristine);
+    assert!(!child.space.mappings().iter().any(crate::area::is_ours));
+    assert!((0..100).all(|_| child.step(crate::seam::Tid(500))));
+    drop(child);
+    world.leave();
+}
+#[test]
+fn a_breakpoint_becomes_a_jump_while_its_trap_is_pending() {
+    let mut world = World::new(1);
+    world.probe_by(&[(ADD, Some(Mechanism::Trap))]).unwrap();
+    world.run_to(LEADER, ADD);
+    // The thread stands behind the breakpoint, which is also a boundary inside the jump.
+    let change = world.front.change(&[(ADD, Some(Mechanism::Jump))], &world.fake.mappings().unwrap());
+    if !change.map.is_empty() {
+        world.fake.machine().lag.push_back(0);
+    }
+    world.fake.machine().lag.push_back(1);
+    world.engine.change(change).unwrap();
+    assert!(world.fake.machine().lag.is_empty());
+    world.react();
+    assert!(world.fake.machine().deliveries.is_empty(), "{:?}", world.fake.machine().deliveries);
+    world.run_to(LEADER, MAIN);
+    assert_eq!(world.hits(ADD), 1);
+    world.leave();
+}
+
+#[test]
+fn more_patches_than_can_be_described_are_refused_until_there_is_room() {
+    let mut world = World::new(1);
+    let mappings = world.fake.mappings().unwrap();
+    let mut change = world.front.change(&[(ADD, None), (CALL, None)], &mappings);
+    let (at, _) = change.description.unwrap();
+    let small = area_of(1);
+    change.description = Some((at, small));
+    let maps = change.map.clone();
+    world.engine.change(change.clone()).unwrap_err();
+    assert!(world.is_text_original());
+
+    // The same again with a larger description: the state and the areas are there.
+    change.state = None;
+    change.map.retain(|place| !maps.contains(place));
+    change.description = Some((at + 0x10_0000, area_of(2)));
+    world.engine.change(change).unwrap();
+    let found = world.engine.leftovers().unwrap();
+    let entries: Vec<usize> = found.iter().map(|(_, description)| description.entries.len()).collect();
+    assert_eq!(entries, [0, 2]);
+    assert_eq!(world.leave().left_mapped, 0);
+}
+
+/// The length of a description that holds so many entries and no more.
+fn area_of(entries: u64) -> u64 {
+    let len = 8 * (8 + 5 * entries);
+    assert_eq!(crate::area::Description::capacity(len) as u64, entries);
+    len
+}
