@@ -3,7 +3,8 @@
 use insn::plan::Mechanism;
 
 use super::fixture::{ADD, CALL, LEADER, MAIN, SECOND, SHORT, SITES, TEXT, World, text_mapping};
-use crate::engine::Left;
+use crate::TargetError;
+use crate::engine::{Change, Left};
 use crate::fake::machine::Run;
 use crate::seam::Target;
 
@@ -256,4 +257,19 @@ fn area_of(entries: u64) -> u64 {
     let len = 8 * (8 + 5 * entries);
     assert_eq!(crate::area::Description::capacity(len) as u64, entries);
     len
+}
+
+#[test]
+fn an_area_of_our_own_in_the_way_stays() {
+    let mut world = World::new(1);
+    world.probe(&[ADD]).unwrap();
+    let (areas, map) = (world.areas(), world.engine.mapped.clone());
+    let again = Change { map: map.into_iter().collect(), ..Change::default() };
+    let error = world.engine.change(again).unwrap_err();
+    assert!(matches!(error, TargetError::Taken { .. }), "{error}");
+    assert_eq!(world.areas(), areas);
+    world.run_to(LEADER, ADD);
+    world.run_to(LEADER, MAIN);
+    assert_eq!(world.hits(ADD), 1);
+    assert_eq!(world.leave().left_mapped, 0);
 }
