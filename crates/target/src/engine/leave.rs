@@ -65,7 +65,11 @@ impl<T: Target> Engine<T> {
         left.verified = self.original_again(restored.iter()).into_iter().all(|original| original);
         self.describe_left();
         self.stop_world()?;
-        let unmapped = self.let_everybody_out().and_then(|out| {
+        let out = self.let_everybody_out();
+        if !matches!(self.put_back_ignored(), Ok(true)) {
+            self.warn("a signal that the program ignores has its default action now".to_owned());
+        }
+        let unmapped = out.and_then(|out| {
             self.save_state();
             if out { self.unmap_all() } else { Ok(()) }
         });
@@ -164,7 +168,7 @@ impl<T: Target> Engine<T> {
 
     /// A fault of ours may be queued and not yet reported: the interrupt's stop comes first (kernel/signal.c,
     /// `get_signal`). Let go now, the thread would die of it.
-    fn has_trap_pending(&self, tid: Tid) -> bool {
+    pub(super) fn has_trap_pending(&self, tid: Tid) -> bool {
         let Ok(pc) = self.target.registers(tid).map(|registers| registers.pc()) else { return false };
         let past = self.target.isa().abi().pc_past_breakpoint;
         let is_ours = |info: &SigInfo| match info.signal() {
@@ -224,6 +228,7 @@ impl<T: Target> Engine<T> {
 
     fn detach_all(&mut self) {
         self.held.clear();
+        self.owed_to.clear();
         for tid in self.draining.keys().copied().collect::<Vec<_>>() {
             // Still in its stub after all our patience: its exits must be its own again before nobody watches them.
             let _ = self.end_drain(tid);

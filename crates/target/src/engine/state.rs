@@ -94,6 +94,10 @@ pub struct Engine<T: Target> {
     pub(super) asked: HashMap<Tid, u32>,
     /// Threads that wait for the front.
     pub(super) held: BTreeSet<Tid>,
+    /// Signals whose SIG_IGN our traps cost and that is not back yet.
+    pub(super) owed: BTreeSet<i32>,
+    /// Threads that wait for it.
+    pub(super) owed_to: BTreeSet<Tid>,
     /// Stopped by job control: with the signal.
     pub(super) group_stopped: HashMap<Tid, i32>,
     /// Did not answer, but cannot run before they do: they wait in the kernel with our interrupt pending.
@@ -151,6 +155,8 @@ impl<T: Target> Engine<T> {
             draining: HashMap::new(),
             asked: HashMap::new(),
             held: BTreeSet::new(),
+            owed: BTreeSet::new(),
+            owed_to: BTreeSet::new(),
             group_stopped: HashMap::new(),
             parked: BTreeSet::new(),
             guests: BTreeSet::new(),

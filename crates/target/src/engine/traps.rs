@@ -128,9 +128,8 @@ impl<T: Target> Engine<T> {
         if matches!(ours, Ours::Notify(_)) {
             self.held.insert(tid);
             self.notices.push_back(Notice::Library(tid));
-            return Ok(());
         }
-        self.run(tid, 0)
+        self.go_on_behind_trap(tid)
     }
 
     /// A thread that asks again and again has a slot that its own program destroys: its events are lost, not its time.

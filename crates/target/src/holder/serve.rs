@@ -101,6 +101,7 @@ impl Holder {
         while let Ok(Some((tid, wait))) = ptrace::try_wait(-1) {
             self.route(Tid(tid), wait)?;
         }
+        self.spaces.values_mut().for_each(Engine::settle);
         self.tell()
     }
 
