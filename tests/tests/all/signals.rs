@@ -52,7 +52,7 @@ fn siglongjmp() {
         let pid = target.pid().to_string();
         let mut session = Session::start([verb, &work, "-p", &pid]);
         session.wait_armed(&tests::Watch::on(&target, &["work"]));
-        let jumps = rounds(100_000, 1_000_000);
+        let jumps = rounds(20_000, 200_000);
         let storm = target.ask(&format!("storm {jumps}"));
         let report = session.end();
         assert_eq!((storm.number("jumps"), storm.number("bad")), (jumps, 0), "{storm:?}");

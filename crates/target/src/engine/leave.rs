@@ -93,6 +93,7 @@ impl<T: Target> Engine<T> {
         let mappings = self.target.mappings()?;
         let patches: Vec<Patched> = std::mem::take(&mut self.patches).into_values().collect();
         self.all_retired = true;
+        self.put_back.clear();
         let mut ours = self.still_ours(patches.iter(), &mappings).into_iter();
         let (ours, others): (Vec<_>, Vec<_>) =
             patches.into_iter().partition(|_| ours.next().unwrap_or(false));

@@ -87,6 +87,8 @@ pub struct Engine<T: Target> {
     pub(super) patches: BTreeMap<Address, Patched>,
     /// Addresses that trap, or did: never forgotten, the newest last. A fault may be reported after the bytes were restored.
     pub(super) boundaries: HashMap<Address, Vec<Boundary>>,
+    /// Threads put back to a retired address since the text last changed: what traps there again is the program's own.
+    pub(super) put_back: BTreeSet<(Tid, Address)>,
     pub(super) dispositions: Dispositions,
     /// Threads that run to the end of a stub before they get a signal.
     pub(super) draining: HashMap<Tid, Drain>,
@@ -151,6 +153,7 @@ impl<T: Target> Engine<T> {
             stubs: BTreeMap::new(),
             patches: BTreeMap::new(),
             boundaries: HashMap::new(),
+            put_back: BTreeSet::new(),
             dispositions: Dispositions::default(),
             draining: HashMap::new(),
             asked: HashMap::new(),
@@ -224,6 +227,7 @@ impl<T: Target> Engine<T> {
             patches: self.patches.clone(),
             boundaries: self.boundaries.clone(),
             dispositions: self.dispositions.clone(),
+            owed: self.owed.clone(),
             membarrier: self.membarrier,
             gentle: self.gentle,
             all_retired: self.all_retired,

@@ -196,6 +196,7 @@ impl<T: Target> Engine<T> {
     pub(super) fn gone(&mut self, tid: Tid) {
         self.held.remove(&tid);
         self.owed_to.remove(&tid);
+        self.put_back.retain(|(other, _)| *other != tid);
         self.parked.remove(&tid);
         self.guests.remove(&tid);
         self.exiting.remove(&tid);

@@ -22,6 +22,8 @@ use crate::sys::ptrace::{self, Wait};
 
 /// How long a command may take from fork to its first instruction: reading a large file from a slow disk, not more.
 const EXEC_PATIENCE: Duration = Duration::from_secs(60);
+/// Events handled before the front is looked after again: threads at a hot breakpoint never leave waitpid without one.
+const BATCH: usize = 64;
 /// How long the rest of a request may take to arrive, once its beginning did.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -62,11 +64,9 @@ impl Holder {
         process::ignore_terminal_signals();
         let Ok(mut children) = poll::SignalFd::new(&[libc::SIGCHLD]) else { return 1 };
         loop {
-            if self.sweep().is_err() {
-                return self.take_out();
-            }
+            let Ok(more) = self.sweep() else { return self.take_out() };
             let Ok([_, request, gone]) =
-                poll::readable([children.as_fd(), self.line.as_fd(), front.as_fd()], None)
+                poll::readable([children.as_fd(), self.line.as_fd(), front.as_fd()], more.then(Instant::now))
             else {
                 return self.take_out();
             };
@@ -96,13 +96,18 @@ impl Holder {
         1
     }
 
-    /// Handles everything that waitpid has, and tells of it.
-    fn sweep(&mut self) -> Result<(), TargetError> {
-        while let Ok(Some((tid, wait))) = ptrace::try_wait(-1) {
+    /// Handles what waitpid has, and tells of it; whether there may be more.
+    fn sweep(&mut self) -> Result<bool, TargetError> {
+        let mut handled = 0;
+        while handled < BATCH
+            && let Ok(Some((tid, wait))) = ptrace::try_wait(-1)
+        {
             self.route(Tid(tid), wait)?;
+            handled += 1;
         }
         self.spaces.values_mut().for_each(Engine::settle);
-        self.tell()
+        self.tell()?;
+        Ok(handled == BATCH)
     }
 
     fn route(&mut self, tid: Tid, wait: Wait) -> Result<(), TargetError> {

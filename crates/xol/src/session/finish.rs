@@ -14,6 +14,8 @@ use super::start::{Session, strange};
 use super::traced::{Stage, Traced};
 use super::types::{Error, Hit, Mechanism, Progress, SiteStatus, Summary};
 
+/// No probe is hit so often: it would take decades.
+const IMPOSSIBLE: u64 = 1 << 60;
 /// How long one wait for the command's end lasts before it is begun again.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -168,13 +170,14 @@ impl Session {
         if self.common.clock.backwards() > 0 {
             warnings.push(format!("the clock went backwards {} times", self.common.clock.backwards()));
         }
+        warnings.extend(impossible_counts(sites));
         Summary {
             jump: count(Mechanism::Jump),
             trap: count(Mechanism::Trap),
             refused: count(Mechanism::Refused),
             waiting: count(Mechanism::Waiting),
-            hits: sites.iter().map(|site| site.hits).sum(),
-            lost: sites.iter().map(|site| site.lost).sum(),
+            hits: sites.iter().map(|site| site.hits).fold(0, u64::saturating_add),
+            lost: sites.iter().map(|site| site.lost).fold(0, u64::saturating_add),
             threads: numbers().map(|numbers| numbers.threads as u64).sum(),
             stopped_us: numbers().map(|numbers| micros(numbers.stopped)).sum(),
             longest_stop_us: numbers().map(|numbers| micros(numbers.longest_stop)).max().unwrap_or(0),
@@ -241,4 +244,12 @@ fn warnings_of(traced: &Traced) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Counters that only the program itself can have written.
+fn impossible_counts(sites: &[SiteStatus]) -> Option<String> {
+    let count = sites.iter().filter(|site| site.hits.max(site.lost) >= IMPOSSIBLE).count();
+    let what = if count == 1 { "probe's counts are" } else { "probes' counts are" };
+    (count > 0)
+        .then(|| format!("{count} {what} impossible, so corrupt: the program wrote over the shared state"))
 }
