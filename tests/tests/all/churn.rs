@@ -101,10 +101,10 @@ fn neighbours_come_and_go() {
     come_and_go("run", "work", Mechanism::Jump, &["neighbour", "work+4"], 10_000_000);
 }
 
-/// The same around a breakpoint: a neighbour's probe, one right before it, one right behind it.
+/// The same around a breakpoint: a neighbour's probe, a second one at the same place, one right behind it.
 #[test]
 fn neighbours_of_a_breakpoint_come_and_go() {
-    come_and_go("trapping", "trapped+5", Mechanism::Trap, &["neighbour", "trapped", "trapped+7"], 10_000);
+    come_and_go("trapping", "trapped+5", Mechanism::Trap, &["neighbour", "trapped+5", "trapped+7"], 10_000);
 }
 
 /// A probe that is armed now: its site, and the program's counters just outside and just inside its arming.
