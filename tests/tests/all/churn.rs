@@ -25,10 +25,14 @@ impl Progress for Quiet {
 }
 
 fn open(target: &Process, specs: &[String]) -> Session {
-    let target = Target::Attach(vec![target.pid()]);
-    let options =
-        Options { target, specs: specs.to_vec(), action: Action::Count, follow: false, inject_freely: false };
-    Session::start(options, &mut Quiet).expect("a session")
+    let options = || Options {
+        target: Target::Attach(vec![target.pid()]),
+        specs: specs.to_vec(),
+        action: Action::Count,
+        follow: false,
+        inject_freely: false,
+    };
+    change("a session", || Session::start(options(), &mut Quiet))
 }
 
 fn end(mut session: Session) -> (Vec<SiteStatus>, Summary) {

@@ -33,7 +33,7 @@ pub(super) struct Holder {
     /// Every address space with tasks in it.
     spaces: BTreeMap<Space, Engine<Process>>,
     next: u32,
-    /// States of forked children and copies of states, until the front has opened them: the process may be gone by then.
+    /// States, and copies of such, until the front has opened them: the process may be gone by then.
     unopened: BTreeMap<Space, File>,
     /// Our child: its end is ours to report, also when it is no longer traced.
     command: Option<i32>,
@@ -224,9 +224,12 @@ impl Holder {
             }
             Request::Spawn { paths, argv, manner } => self.spawn(paths, argv, manner),
             Request::Change(space, change) => {
+                let is_first = change.state.is_some();
                 let engine = self.engine(space)?;
                 let report = engine.change(*change)?;
-                Ok(Reply::Changed(report, engine.state_file().map(AsRawFd::as_raw_fd)))
+                // The target may end, and its engine with it, before the front has opened the state.
+                let file = engine.state_file().filter(|_| is_first).and_then(|file| file.try_clone().ok());
+                Ok(Reply::Changed(report, self.keep_for_front(space, file)))
             }
             Request::Go { space, tid } => {
                 // A thread that is gone needs no leave to go.

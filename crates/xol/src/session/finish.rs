@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use target::engine::Left;
-use target::holder::{News, Reply, Request};
+use target::holder::{News, Reply, Request, Space};
 use target::{TargetError, recover};
 
 use super::rows::Wanted;
@@ -16,6 +16,8 @@ use super::types::{Error, Hit, Mechanism, Progress, SiteStatus, Summary};
 
 /// No probe is hit so often: it would take decades.
 const IMPOSSIBLE: u64 = 1 << 60;
+/// How often the world is asked to stop for the end of a session; each time takes most of a second.
+const LEAVE_TRIES: u32 = 10;
 /// How long one wait for the command's end lasts before it is begun again.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -83,7 +85,7 @@ impl Session {
                 break;
             }
             let space = self.traced[index].space;
-            match self.common.client.request(&Request::Leave(space)) {
+            match self.leave(space) {
                 Ok(Reply::Left(left, numbers, saved)) => {
                     let Self { common, traced, .. } = self;
                     traced[index].stage = Stage::Left(left);
@@ -97,6 +99,18 @@ impl Session {
             self.hear_what_came()?;
         }
         Ok(())
+    }
+
+    /// Asks the holder to let a space go, again and again where a thread got no processor in time to stop: arming can be
+    /// given up, but this must be done.
+    fn leave(&mut self, space: Space) -> Result<Reply, TargetError> {
+        let mut tries = LEAVE_TRIES;
+        loop {
+            match self.common.client.request(&Request::Leave(space)) {
+                Err(TargetError::DidNotStop { .. }) if tries > 1 => tries -= 1,
+                other => return other,
+            }
+        }
     }
 
     /// What the holder told meanwhile: children that came before their parent was let go must be let go too.
