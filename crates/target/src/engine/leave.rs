@@ -148,6 +148,8 @@ impl<T: Target> Engine<T> {
             // A thread that has done nothing yet, or waits in a displaced system call (which the kernel may then restart:
             // at the restored original).
             let equal = |place: &Place| place.is_entry || place.behind_syscall;
+            // Of a thread that was parked when the text changed nothing was moved then.
+            self.mend_frames(tid, &Change::default())?;
             let Some(place) = self.original_of(registers.pc()).filter(equal) else { continue };
             place.put(&mut registers);
             self.target.set_registers(tid, &registers)?;
