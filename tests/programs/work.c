@@ -6,7 +6,8 @@
  *   traps N   each thread calls trapped N times              -> done trapped= bad=
  *   tiny N    each thread calls tiny N times                 -> done tiny= bad=
  *   run       threads call work without end                  -> running
- *   counters  calls begun and ended so far                   -> counters begun= ended=
+ *   trapping  threads call trapped without end               -> running
+ *   counters  calls begun and ended so far of either         -> counters begun= ended=
  *   stop      threads pause                                  -> stopped begun= ended= bad= signals=
  * With `alarm` each thread has a timer whose handler sleeps: at any moment some thread is inside a signal frame.
  */
@@ -16,10 +17,10 @@
 #include <signal.h>
 #include <stdatomic.h>
 
-enum job { PAUSE, CALLS, TRAPS, TINY, RUN };
+enum job { PAUSE, CALLS, TRAPS, TINY, RUN, TRAPPING };
 
 struct thread {
-    _Atomic word begun, ended;  /* calls of work; written by this thread alone */
+    _Atomic word begun, ended;  /* calls of work, or of trapped without end; written by this thread alone */
     word neighbour, trapped, tiny, bad;
     atomic_ulong signals;
     pthread_t id;
@@ -53,6 +54,12 @@ static void perform(struct thread *thread, enum job what, word times)
     if (what == RUN)
         for (long i = 0; !atomic_load_explicit(&paused, memory_order_relaxed); i++)
             call_work(thread, base + i, i);
+    if (what == TRAPPING)
+        for (long i = 0; !atomic_load_explicit(&paused, memory_order_relaxed); i++) {
+            bump(&thread->begun);
+            thread->bad += trapped(i) != expect_trapped(i);
+            bump(&thread->ended);
+        }
     for (word i = 0; what == CALLS && i < times; i++) {
         call_work(thread, base + (long)i, (long)i);
         thread->bad += neighbour((long)i) != expect_neighbour((long)i);
@@ -161,9 +168,9 @@ static void *serve_with_alarm(void *argument)
 static void obey(const struct command *command)
 {
     struct thread sum;
-    if (is(command, "run")) {
+    if (is(command, "run") || is(command, "trapping")) {
         atomic_store(&paused, 0);
-        begin(RUN, 0);
+        begin(is(command, "run") ? RUN : TRAPPING, 0);
         say("running");
     } else if (is(command, "counters")) {
         sum = total();

@@ -250,7 +250,7 @@ impl Layout {
         for number in 0..self.sizing.shards as usize {
             memory.copy(self.counters() + number * self.shard_len(), &mut shard);
             for (sum, count) in sums.iter_mut().zip(&shard) {
-                *sum = sum.wrapping_add(*count);
+                *sum = sum.saturating_add(*count);
             }
         }
         sums

@@ -1,11 +1,12 @@
 //! Probes that come and go in one session while the program runs, and sessions that come and go.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use target::TargetError;
 use tests::{Process, Program, need, rounds, wait_for};
-use xol::session::{Action, Error, Hit, Options, Progress, Session, SiteStatus, Summary, Target};
+use xol::session::{Action, Error, Hit, Mechanism, Options, Progress, Session, SiteStatus, Summary, Target};
 
 use crate::probes::probe;
 
@@ -24,10 +25,14 @@ impl Progress for Quiet {
 }
 
 fn open(target: &Process, specs: &[String]) -> Session {
-    let target = Target::Attach(vec![target.pid()]);
-    let options =
-        Options { target, specs: specs.to_vec(), action: Action::Count, follow: false, inject_freely: false };
-    Session::start(options, &mut Quiet).expect("a session")
+    let options = || Options {
+        target: Target::Attach(vec![target.pid()]),
+        specs: specs.to_vec(),
+        action: Action::Count,
+        follow: false,
+        inject_freely: false,
+    };
+    change("a session", || Session::start(options(), &mut Quiet))
 }
 
 fn end(mut session: Session) -> (Vec<SiteStatus>, Summary) {
@@ -64,25 +69,46 @@ fn counters(target: &mut Process) -> (u64, u64) {
     (line.number("begun"), line.number("ended"))
 }
 
-/// A probe on a neighbour and one inside the span of `work`'s own jump come and go: every call of `work` is counted.
-#[test]
-fn neighbours_come_and_go() {
+/// Waits until the program has made so many calls.
+fn wait_calls(target: &mut Process, calls: u64) {
+    wait_for("so many calls", || (counters(target).1 >= calls).then_some(()));
+}
+
+/// Counts `counted` in four threads while the same session adds and removes the other probes, in turn, 100 times each,
+/// and the program makes at least so many calls: every one of them is counted.
+fn come_and_go(command: &str, counted: &str, mechanism: Mechanism, others: &[&str], calls: u64) {
     let program = need!(Program::work().build());
     let mut target = Process::start(&program, &["4"]);
-    let mut session = open(&target, &[probe(&program, "work")]);
-    target.ask("run");
-    for _ in 0..rounds(25, 100) {
-        for name in ["neighbour", "work+4", "work+1"] {
+    let mut session = open(&target, &[probe(&program, counted)]);
+    target.ask(command);
+    for _ in 0..rounds(100, 1000) {
+        for name in others {
             let site = add(&mut session, &probe(&program, name));
             look(&mut session);
             drop_probe(&mut session, site);
         }
     }
+    wait_calls(&mut target, calls);
     let stopped = target.ask("stop");
-    let (sites, _) = end(session);
+    assert_eq!(session.sites()[0].mechanism, mechanism);
+    let (sites, summary) = end(session);
     assert_eq!(stopped.number("bad"), 0, "{stopped:?}");
     assert_eq!((sites[0].hits, sites[0].lost), (stopped.number("ended"), 0));
+    assert!(sites.iter().skip(1).any(|site| site.hits > 0), "no neighbour was ever hit: {sites:?}");
+    assert_eq!((summary.lost, summary.left_mapped), (0, 0), "{summary:?}");
     target.finish();
+}
+
+/// A neighbour's probe, and one inside the span of `work`'s own jump.
+#[test]
+fn neighbours_come_and_go() {
+    come_and_go("run", "work", Mechanism::Jump, &["neighbour", "work+4"], 10_000_000);
+}
+
+/// The same around a breakpoint: a neighbour's probe, a second one at the same place, one right behind it.
+#[test]
+fn neighbours_of_a_breakpoint_come_and_go() {
+    come_and_go("trapping", "trapped+5", Mechanism::Trap, &["neighbour", "trapped+5", "trapped+7"], 10_000);
 }
 
 /// A probe that is armed now: its site, and the program's counters just outside and just inside its arming.
@@ -110,7 +136,7 @@ fn every_instruction_in_random_order() {
     let mut armed: Vec<Armed> = Vec::new();
     let mut bounds = Vec::new();
     let mut random = 12_345_u64;
-    for _ in 0..rounds(60, 400) {
+    for _ in 0..rounds(120, 1000) {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let offset = INSTRUCTIONS[usize::try_from(random >> 33).unwrap() % INSTRUCTIONS.len()];
         match armed.iter().position(|one| one.offset == offset) {
@@ -126,10 +152,15 @@ fn every_instruction_in_random_order() {
     let (sites, _) = end(session);
     assert_eq!(stopped.number("bad"), 0, "{stopped:?}");
     assert_eq!((sites[0].hits, sites[0].lost), (stopped.number("ended"), 0), "armed throughout");
+    let places: BTreeSet<_> = bounds.iter().map(|one| sites[one.site].file_address).collect();
+    assert_eq!(places.len(), INSTRUCTIONS.len(), "every instruction was probed");
+    let mut seen = 0;
     for Bounds { site, least, most } in bounds {
         let hits = sites[site].hits;
+        seen += least;
         assert!((least..=most).contains(&hits), "{}: {hits} not in {least}..={most}", sites[site].probe);
     }
+    assert!(seen > 0, "no call was ever made while a probe was armed");
     target.finish();
 }
 
@@ -154,7 +185,7 @@ fn sessions_come_and_go() {
     let mut target = Process::start(&program, &["4"]);
     target.ask("run");
     let (mut hits, mut least, mut most) = (0, 0, 0);
-    for _ in 0..rounds(20, 100) {
+    for _ in 0..rounds(100, 1000) {
         let before = counters(&mut target);
         let mut session = open(&target, &[probe(&program, "work"), probe(&program, "neighbour")]);
         let first = counters(&mut target);
@@ -165,6 +196,7 @@ fn sessions_come_and_go() {
         least += last.1.saturating_sub(first.0);
         most += after.0 - before.1;
     }
+    assert!(least > 0, "no call was ever made while a session was there");
     assert!((least..=most).contains(&hits), "{hits} not in {least}..={most}");
     assert_eq!(target.ask("stop").number("bad"), 0);
     target.finish();
@@ -184,5 +216,33 @@ fn handlers_sleep_meanwhile() {
     let stopped = target.ask("stop");
     assert_eq!(stopped.number("bad"), 0, "{stopped:?}");
     assert!(stopped.number("signals") > 0, "no handler ever ran");
+    target.finish();
+}
+
+/// An undefined instruction of the program's own, which a probe's jump covered: after the probe is gone its fault is the
+/// program's again, also while the session goes on.
+#[test]
+fn the_program_faults_where_a_probe_was() {
+    let program = need!(Program::new("faulty.c").source("faulty.S").source("work.S").build());
+    let mut target = Process::start(&program, &[]);
+    let mut session = open(&target, &[probe(&program, "work")]);
+    let site = add(&mut session, &probe(&program, "raises"));
+    assert_eq!(session.sites()[site].mechanism, Mechanism::Jump, "the test is about covered instructions");
+    let calls = rounds(1000, 100_000);
+    let call = |target: &mut Process, session: &mut Session| {
+        target.tell(&format!("calls {calls}"));
+        look(session);
+        let done = target.hear();
+        assert_eq!((done.number("faults"), done.number("bad")), (calls, 0), "{done:?}");
+    };
+    call(&mut target, &mut session);
+    drop_probe(&mut session, site);
+    call(&mut target, &mut session);
+    let again = add(&mut session, &probe(&program, "raises"));
+    call(&mut target, &mut session);
+    drop_probe(&mut session, again);
+    call(&mut target, &mut session);
+    let (sites, _) = end(session);
+    assert_eq!((sites[0].hits, sites[site].hits, sites[again].hits), (4 * calls, calls, calls));
     target.finish();
 }

@@ -21,6 +21,7 @@ fn armed() -> Option<(Process, Session, Watch, u32)> {
     let mut session = Session::stat(&[&probe(&program, "work")], target.pid());
     session.wait_armed(&watch);
     target.ask("run");
+    tests::wait_for("calls", || (target.ask("counters").number("ended") > 1000).then_some(()));
     let holder = *children_of(session.process.child_id()).first().expect("the holder");
     Some((target, session, watch, holder))
 }

@@ -201,3 +201,51 @@ fn status_of_the_command() {
         Command::new(tests::xol_binary()).args(["stat", "libc:malloc", "--", "/etc/passwd"]).output();
     assert_eq!(folder.expect("xol runs").status.code(), Some(126));
 }
+
+/// Functions with several implementations: the chosen one is probed, in the program itself and in libc.
+fn chosen_implementation(flags: &[&str], file_of_libc: Option<&str>) {
+    let mut program = Program::new("ifunc.c");
+    for flag in flags {
+        program = program.flag(*flag);
+    }
+    let program = need!(program.build());
+    let in_libc = |name: &str| match file_of_libc {
+        Some(file) => format!("{file}:{name}"),
+        None => probe(&program, name),
+    };
+    let probes = [
+        probe(&program, "pick"),
+        probe(&program, "pick_fast"),
+        probe(&program, "pick_slow"),
+        in_libc("memcpy"),
+        in_libc("strlen"),
+    ];
+    let hits = |calls: u64| {
+        let mut target = Process::start(&program, &[]);
+        let watch = Watch::on(&target, &["pick_fast", "pick_slow"]);
+        let mut session = Session::stat(&borrowed(&probes), target.pid());
+        session.wait_armed(&watch);
+        let done = target.ask(&format!("calls {calls}"));
+        assert_eq!(done.number("bad"), 0, "{done:?}");
+        let report = session.end();
+        report.assert_clean();
+        target.finish();
+        for (probe, hits) in probes.iter().zip([calls, calls, 0]) {
+            assert_eq!(report.hits(probe), hits, "{probe}: {report:?}");
+        }
+        [report.hits(&probes[3]), report.hits(&probes[4])]
+    };
+    let (few, many) = (hits(1000), hits(3000));
+    assert!(few.iter().all(|hits| *hits >= 1000), "{few:?}");
+    assert_eq!([many[0] - few[0], many[1] - few[1]], [2000, 2000], "{few:?} {many:?}");
+}
+
+#[test]
+fn ifunc() {
+    chosen_implementation(&[], Some("libc"));
+}
+
+#[test]
+fn ifunc_static() {
+    chosen_implementation(&["-static"], None);
+}

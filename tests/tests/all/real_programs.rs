@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use tests::{Report, Session, Watch, base_of, skip, which, xol};
+use tests::{Process, Report, Session, Snapshot, Watch, base_of, skip, which, xol};
 
 fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().expect("it starts");
@@ -119,7 +119,11 @@ fn redis_under_load() {
     report.assert_clean();
     // From arming to removal: the first INFO, the load, the last INFO; the difference lacks the last.
     assert_eq!(report.hits(&probes[0]), last - first + 1, "{report:?}");
+    assert_eq!(report.summary()["lost"], 0, "{report:?}");
     assert!(report.hits(&probes[2]) > 20_000, "{report:?}");
+    let looked_up = report.of_type("stat").filter(|line| line["spec"] == probes[1].as_str());
+    let looked_up: Vec<_> = looked_up.filter_map(|line| line["hits"].as_u64()).collect();
+    assert!(looked_up.len() > 3 && looked_up.iter().sum::<u64>() > 20_000, "{looked_up:?}");
     assert!(watch.is_restored());
     let load =
         run(Command::new("redis-benchmark").arg("-s").arg(&socket).args(["-n", "2000", "-q", "-t", "get"]));
@@ -214,40 +218,49 @@ fn python_calls() {
     assert_eq!([many[0] - few[0], many[1] - few[1]], [2000, 2000]);
 }
 
-/// All functions of a large library at once: armed, exact, removed.
-#[test]
-fn ten_thousand_sites() {
-    let count = 10_000_u64;
+/// A program with so many functions, each of which returns its argument times something plus something.
+fn many_functions(count: u64) -> Option<(tempfile::TempDir, PathBuf)> {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("many.c");
-    let mut code = String::from("#include <stdio.h>\n#include <stdlib.h>\n");
+    let mut code = String::from("#include \"common.h\"\n");
     for n in 0..count {
-        code += &format!(
-            "__attribute__((noinline)) long many_{n}(long a) {{ return a * {} + {n}; }}\n",
-            n % 77 + 3
-        );
+        code += &format!("NOINLINE long many_{n}(long a) {{ return a * {} + {n}; }}\n", n % 77 + 3);
     }
     code += "static long (*const all[])(long) = {";
     code += &(0..count).map(|n| format!("many_{n}")).collect::<Vec<_>>().join(",");
-    code += "};\nint main(int c, char **v) { long s = 0; for (int k = 0; k < atoi(v[1]); k++) \
-             for (int i = 0; i < 10000; i++) s += all[i](s + k); printf(\"%ld\\n\", s); return c - 2; }\n";
+    code += "};\nint main(void) { struct command command; say(\"ready pid=%d last=%p\", getpid(), (void *)all[9999]); \
+             while (hear(&command)) { long bad = 0; for (word k = 0; k < command.number; k++) \
+             for (long i = 0; i < 10000; i++) bad += all[i](k) != (long)k * (i % 77 + 3) + i; \
+             say(\"done bad=%ld\", bad); } return 0; }\n";
     fs::write(&source, code).unwrap();
     let program = folder.path().join("many");
-    let built = Command::new("gcc").args(["-O1", "-o"]).arg(&program).arg(&source).status();
-    if !built.is_ok_and(|status| status.success()) {
-        skip!("gcc is not installed")
-    }
-    let report = Session::start([
-        "stat",
-        &format!("{}:many_*", program.display()),
-        "--",
-        &program.to_string_lossy(),
-        "20",
-    ])
-    .wait();
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-O1", "-I"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("programs"));
+    let built = gcc.arg("-o").arg(&program).arg(&source).status();
+    built.is_ok_and(|status| status.success()).then_some((folder, program))
+}
+
+/// All functions of a large program at once: armed, exact, removed.
+#[test]
+fn ten_thousand_sites() {
+    let count = 10_000_u64;
+    let Some((_folder, program)) = many_functions(count) else { skip!("gcc is not installed") };
+    let mut target = Process::start(&program, &[]);
+    let before = Snapshot::of(target.pid());
+    let watch = Watch::on(&target, &["last"]);
+    let mut session = Session::stat(&[&format!("{}:many_*", program.display())], target.pid());
+    session.wait_armed(&watch);
+    assert_eq!(target.ask("calls 20").number("bad"), 0);
+    let report = session.end();
     report.assert_clean();
     let stats: Vec<_> = report.of_type("stat").collect();
     assert_eq!(stats.len() as u64, count);
-    assert!(stats.iter().all(|line| line["hits"] == 20), "every site counts every call");
+    for line in stats {
+        let armed = line["mechanism"] == "jump" || line["mechanism"] == "trap";
+        assert!(armed && line["hits"] == 20 && line["lost"] == 0, "{line}");
+    }
+    before.assert_unchanged(target.pid());
+    assert_eq!(target.ask("calls 1").number("bad"), 0);
+    target.finish();
     println!("{}", report.summary());
 }

@@ -11,7 +11,7 @@ fn masked(mode: &str) {
     let probes = [probe(&program, "trapped+5"), probe(&program, "work")];
     let mut session = Session::stat(&borrowed(&probes), target.pid());
     session.wait_armed(&tests::Watch::on(&target, &["work"]));
-    let calls = rounds(2_000, 10_000);
+    let calls = rounds(10_000, 100_000);
     let traps = target.ask(&format!("traps {calls}"));
     let interiors = target.ask(&format!("interiors {calls}"));
     let report = session.end();
@@ -52,9 +52,10 @@ fn siglongjmp() {
         let pid = target.pid().to_string();
         let mut session = Session::start([verb, &work, "-p", &pid]);
         session.wait_armed(&tests::Watch::on(&target, &["work"]));
-        let storm = target.ask(&format!("storm {}", rounds(4_000, 100_000)));
+        let jumps = rounds(20_000, 200_000);
+        let storm = target.ask(&format!("storm {jumps}"));
         let report = session.end();
-        assert_eq!(storm.number("bad"), 0, "{storm:?}");
+        assert_eq!((storm.number("jumps"), storm.number("bad")), (jumps, 0), "{storm:?}");
         assert_eq!(report.summary()["text_restored"], true, "{report:?}");
         let hits = report.summary()["hits"].as_u64().unwrap();
         let (least, most) = (storm.number("ended"), storm.number("begun"));

@@ -188,6 +188,7 @@ impl<T: Target> Engine<T> {
     }
 
     fn note_change(&mut self, change: Change) {
+        self.put_back.clear();
         let starts = change.apply.iter().map(|patched| patched.entry.start);
         for start in change.remove.iter().copied().chain(starts).collect::<Vec<_>>() {
             if let Some(patched) = self.patches.remove(&start) {

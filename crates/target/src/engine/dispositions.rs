@@ -56,12 +56,21 @@ pub(super) fn bit(signal: i32) -> u64 {
 impl<T: Target> Engine<T> {
     /// Reads masks, and the actions when they may have changed since the last stop.
     pub(super) fn snapshot_dispositions(&mut self) -> Result<(), TargetError> {
+        let mut is_trap_pending = false;
         for tid in self.target.tasks() {
+            // What a trap of ours cost is seen, and put back, when the trap is reported.
+            if self.has_trap_pending(tid) {
+                is_trap_pending = true;
+                continue;
+            }
             // On its way out of a stub a thread has a mask of ours, and its own is kept.
             let own = self.draining.get(&tid).map(Drain::mask);
             if let Some(mask) = own.or_else(|| self.target.signal_mask(tid).ok()) {
                 self.dispositions.note_mask(tid, mask);
             }
+        }
+        if is_trap_pending || !self.owed.is_empty() {
+            return Ok(());
         }
         let Some(caller) = self.caller() else { return Ok(()) };
         let now = self.target.signal_fields(caller)?;
@@ -115,8 +124,9 @@ impl<T: Target> Engine<T> {
         answer("rt_sigaction", got.first().copied()).map(drop)
     }
 
-    /// After a trap of ours in `tid`: puts back what the kernel took. Gives whether calls were injected, after which the
-    /// thread stands at an interrupt stop, no longer at its signal's.
+    /// After a trap of ours in `tid`: puts back what the kernel took. Gives whether the thread can no longer be given a
+    /// signal at this stop: calls were injected, after which it stands at an interrupt stop, or it must wait for
+    /// [`Self::settle`].
     ///
     /// Where the action is SIG_DFL and the mask changed since our last stop the loss cannot be seen: a documented limit.
     pub(super) fn repair(&mut self, tid: Tid, signal: i32) -> Result<bool, TargetError> {
@@ -135,8 +145,13 @@ impl<T: Target> Engine<T> {
         let was_blocked = handler_lost
             || (known.caught & bit != 0 && suspect)
             || (known.caught & bit == 0 && blocked_before);
-        if lost {
+        if handler_lost {
             self.write_action(tid, signal)?;
+        } else if ignore_lost {
+            self.owed.insert(signal);
+            self.owed_to.insert(tid);
+        }
+        if lost {
             self.suspect_others(tid, signal);
         }
         if was_blocked && now.blocked & bit == 0 {
@@ -145,6 +160,42 @@ impl<T: Target> Engine<T> {
             self.dispositions.note_mask(tid, mask);
         }
         Ok(lost)
+    }
+
+    /// Puts back the SIG_IGN that traps cost, for the threads that wait for it. To be called after each batch of events.
+    ///
+    /// Setting SIG_IGN throws away what is pending of the signal in all threads (kernel/signal.c, `do_sigaction`): also
+    /// the trap of a thread that has met our breakpoint and was not stopped by it yet, which would then run on in the
+    /// middle of an instruction. So it is done with all threads stopped and nothing of ours pending.
+    pub fn settle(&mut self) {
+        if self.owed.is_empty() || self.owed_to.is_empty() {
+            return;
+        }
+        match self.in_stopped_world(Self::put_back_ignored) {
+            // Whose trap is pending reports it soon: an event, after which we are called again.
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(error) => self.warn(format!("an ignored signal is not ignored for a while: {error}")),
+        }
+        for tid in std::mem::take(&mut self.owed_to) {
+            // One that is gone is told by its own event.
+            let _ = self.go_on_behind_trap(tid);
+        }
+    }
+
+    /// Puts back the SIG_IGN that traps cost, in a stopped world; whether all is as it was.
+    pub(super) fn put_back_ignored(&mut self) -> Result<bool, TargetError> {
+        if self.owed.is_empty() {
+            return Ok(true);
+        }
+        if self.target.tasks().into_iter().any(|tid| self.has_trap_pending(tid)) {
+            return Ok(false);
+        }
+        let Some(caller) = self.caller() else { return Ok(false) };
+        for signal in std::mem::take(&mut self.owed) {
+            self.write_action(caller, signal)?;
+        }
+        Ok(true)
     }
 
     /// Whoever stands in a trap that has not been looked at yet met it while the action was lost.

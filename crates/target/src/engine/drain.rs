@@ -118,10 +118,10 @@ impl<T: Target> Engine<T> {
         self.target.set_registers(tid, &registers)?;
         let held_back = self.abort_drain(tid)?;
         let moved = self.repair(tid, info.signal())?;
-        let Some(held_back) = held_back else { return self.run(tid, 0) };
+        let Some(held_back) = held_back else { return self.go_on_behind_trap(tid) };
         if moved {
             self.requeue(tid, &held_back)?;
-            return self.run(tid, 0);
+            return self.go_on_behind_trap(tid);
         }
         self.target.set_siginfo(tid, &held_back)?;
         self.run(tid, held_back.signal())

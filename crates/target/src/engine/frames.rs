@@ -18,6 +18,8 @@ use crate::seam::{Target, Tid};
 
 /// How far above the stack pointer is searched: frames of handlers that run now were within it in 91 of 91 cases.
 const REACH: u64 = 64 << 10;
+/// What a mapping is made of.
+const PAGE: u64 = 4096;
 
 /// The part of a stack that was read.
 struct Stack {
@@ -62,10 +64,10 @@ impl<T: Target> Engine<T> {
     fn stack_of(&self, tid: Tid) -> Result<Option<Stack>, TargetError> {
         let sp = self.target.registers(tid)?.sp();
         let start = Address(sp.0.saturating_sub(self.target.isa().abi().red_zone) & !7);
-        // A stack may end before the reach does: by pages then, from the far end.
-        let ends = [REACH, REACH / 4, REACH / 16];
-        Ok(ends.into_iter().find_map(|reach| {
-            let end = (start.0.checked_add(reach)?) & !0xfff;
+        // A stack may end before the reach does: as far as it goes then.
+        let page_end = start.0.checked_add(PAGE).map(|end| end & !(PAGE - 1));
+        let ends = (0..=REACH / PAGE).rev().filter_map(|pages| page_end?.checked_add(pages * PAGE));
+        Ok(ends.into_iter().find_map(|end| {
             let mut bytes = vec![0; usize::try_from(end.checked_sub(start.0)?).ok()?];
             self.target.read(start, &mut bytes).is_ok().then_some(Stack { start, bytes })
         }))

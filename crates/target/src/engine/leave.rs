@@ -78,7 +78,11 @@ impl<T: Target> Engine<T> {
         self.left.verified = is_verified() || is_verified();
         self.describe_left();
         self.stop_world()?;
-        let unmapped = self.let_everybody_out().and_then(|out| {
+        let out = self.let_everybody_out();
+        if !matches!(self.put_back_ignored(), Ok(true)) {
+            self.warn("a signal that the program ignores has its default action now".to_owned());
+        }
+        let unmapped = out.and_then(|out| {
             self.save_state();
             if out { self.unmap_all() } else { Ok(()) }
         });
@@ -112,6 +116,7 @@ impl<T: Target> Engine<T> {
         let (ours, others): (Vec<_>, Vec<_>) =
             patches.into_iter().partition(|_| is_ours.next().unwrap_or(false));
         self.all_retired = true;
+        self.put_back.clear();
         if let Err(error) = self.carry_out(|engine| engine.write_originals(&ours), &Change::default()) {
             self.all_retired = false;
             return Err(error);
@@ -164,6 +169,8 @@ impl<T: Target> Engine<T> {
             // A thread that has done nothing yet, or waits in a displaced system call (which the kernel may then restart:
             // at the restored original).
             let equal = |place: &Place| place.is_entry || place.behind_syscall;
+            // Of a thread that was parked when the text changed nothing was moved then.
+            self.mend_frames(tid, &Change::default())?;
             let Some(place) = self.original_of(registers.pc()).filter(equal) else { continue };
             place.put(&mut registers);
             self.target.set_registers(tid, &registers)?;
@@ -185,7 +192,7 @@ impl<T: Target> Engine<T> {
 
     /// A fault of ours may be queued and not yet reported: the interrupt's stop comes first (kernel/signal.c,
     /// `get_signal`). Let go now, the thread would die of it.
-    fn has_trap_pending(&self, tid: Tid) -> bool {
+    pub(super) fn has_trap_pending(&self, tid: Tid) -> bool {
         let Ok(pc) = self.target.registers(tid).map(|registers| registers.pc()) else { return false };
         let is_ours = |info: &SigInfo| {
             let at = Address(info.address());
@@ -254,6 +261,7 @@ impl<T: Target> Engine<T> {
 
     fn detach_all(&mut self) {
         self.held.clear();
+        self.owed_to.clear();
         for tid in self.draining.keys().copied().collect::<Vec<_>>() {
             // Still in its stub after all our patience: its exits must be its own again before nobody watches them.
             let _ = self.end_drain(tid);

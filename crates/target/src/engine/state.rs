@@ -90,6 +90,8 @@ pub struct Engine<T: Target> {
     pub(super) patches: BTreeMap<Address, Patched>,
     /// Addresses that trap, or did: never forgotten, the newest last. A fault may be reported after the bytes were restored.
     pub(super) boundaries: HashMap<Address, Vec<Boundary>>,
+    /// Threads put back to a retired address since the text last changed: what traps there again is the program's own.
+    pub(super) put_back: BTreeSet<(Tid, Address)>,
     pub(super) dispositions: Dispositions,
     /// Threads that run to the end of a stub before they get a signal.
     pub(super) draining: HashMap<Tid, Drain>,
@@ -97,6 +99,10 @@ pub struct Engine<T: Target> {
     pub(super) asked: HashMap<Tid, u32>,
     /// Threads that wait for the front.
     pub(super) held: BTreeSet<Tid>,
+    /// Signals whose SIG_IGN our traps cost and that is not back yet.
+    pub(super) owed: BTreeSet<i32>,
+    /// Threads that wait for it.
+    pub(super) owed_to: BTreeSet<Tid>,
     /// Stopped by job control: with the signal.
     pub(super) group_stopped: HashMap<Tid, i32>,
     /// Did not answer, but cannot run before they do: they wait in the kernel with our interrupt pending.
@@ -155,10 +161,13 @@ impl<T: Target> Engine<T> {
             stubs: BTreeMap::new(),
             patches: BTreeMap::new(),
             boundaries: HashMap::new(),
+            put_back: BTreeSet::new(),
             dispositions: Dispositions::default(),
             draining: HashMap::new(),
             asked: HashMap::new(),
             held: BTreeSet::new(),
+            owed: BTreeSet::new(),
+            owed_to: BTreeSet::new(),
             group_stopped: HashMap::new(),
             parked: BTreeSet::new(),
             guests: BTreeSet::new(),
@@ -228,6 +237,7 @@ impl<T: Target> Engine<T> {
             patches: self.patches.clone(),
             boundaries: self.boundaries.clone(),
             dispositions: self.dispositions.clone(),
+            owed: self.owed.clone(),
             membarrier: self.membarrier,
             gentle: self.gentle,
             all_retired: self.all_retired,

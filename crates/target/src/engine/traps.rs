@@ -28,7 +28,7 @@ impl<T: Target> Engine<T> {
     pub(super) fn on_signal(&mut self, tid: Tid, info: SigInfo) -> Result<(), TargetError> {
         let info = self.former_info(tid, info)?;
         let registers = self.target.registers(tid)?;
-        match self.ours(&registers, &info) {
+        match self.ours(tid, &registers, &info) {
             Some(ours) => self.on_trap(tid, registers, &info, &ours),
             None if self.in_area(registers.pc()) => self.on_signal_in_area(tid, registers, info),
             None => self.run(tid, info.signal()),
@@ -36,7 +36,7 @@ impl<T: Target> Engine<T> {
     }
 
     /// Whether our own bytes raised this signal.
-    fn ours(&self, registers: &Registers, info: &SigInfo) -> Option<Ours> {
+    fn ours(&self, tid: Tid, registers: &Registers, info: &SigInfo) -> Option<Ours> {
         let pc = registers.pc();
         match info.signal() {
             libc::SIGTRAP if info.code() == SI_KERNEL => {
@@ -49,7 +49,8 @@ impl<T: Target> Engine<T> {
                 let at = [Address(info.address()), pc];
                 let at = at.into_iter().find(|at| self.boundary(*at).is_some())?;
                 let boundary = self.boundary(at)?;
-                (boundary.live || pc == at).then(|| self.go_on(boundary, at))
+                let was_ours = pc == at && !self.put_back.contains(&(tid, at));
+                (boundary.live || was_ours).then(|| self.go_on(boundary, at))
             }
             libc::SIGSEGV | libc::SIGBUS => self.recovery(pc).map(Ours::At),
             _ => None,
@@ -116,6 +117,9 @@ impl<T: Target> Engine<T> {
         };
         if info.signal() == libc::SIGILL {
             self.statistics.strays += 1;
+            if to == registers.pc() {
+                self.put_back.insert((tid, to));
+            }
         } else {
             self.statistics.traps += 1;
         }
@@ -128,9 +132,8 @@ impl<T: Target> Engine<T> {
         if matches!(ours, Ours::Notify(_)) {
             self.held.insert(tid);
             self.notices.push_back(Notice::Library(tid));
-            return Ok(());
         }
-        self.run(tid, 0)
+        self.go_on_behind_trap(tid)
     }
 
     /// A thread that asks again and again has a slot that its own program destroys: its events are lost, not its time.

@@ -184,7 +184,7 @@ impl<T: Target> Engine<T> {
     /// Lets every thread go on that nobody holds.
     pub fn resume_world(&mut self) {
         for tid in self.target.tasks() {
-            if self.held.contains(&tid) || !self.target.is_stopped(tid) {
+            if self.must_wait(tid) || !self.target.is_stopped(tid) {
                 continue;
             }
             self.resume_one(tid);
@@ -209,14 +209,26 @@ impl<T: Target> Engine<T> {
 
     /// Lets a thread go that waited for the front.
     pub fn go(&mut self, tid: Tid) {
-        if self.held.remove(&tid) && self.stopped_since.is_none() {
+        if self.held.remove(&tid) && !self.must_wait(tid) && self.stopped_since.is_none() {
             self.resume_one(tid);
         }
+    }
+
+    /// Whether a thread waits for the front, or for a signal action that is not back yet.
+    fn must_wait(&self, tid: Tid) -> bool {
+        self.held.contains(&tid) || self.owed_to.contains(&tid)
+    }
+
+    /// Lets a thread go on behind a trap of ours.
+    pub(super) fn go_on_behind_trap(&mut self, tid: Tid) -> Result<(), TargetError> {
+        if self.must_wait(tid) { Ok(()) } else { self.run(tid, 0) }
     }
 
     /// Drops a thread that no longer exists.
     pub(super) fn gone(&mut self, tid: Tid) {
         self.held.remove(&tid);
+        self.owed_to.remove(&tid);
+        self.put_back.retain(|(other, _)| *other != tid);
         self.parked.remove(&tid);
         self.guests.remove(&tid);
         self.exiting.remove(&tid);
@@ -267,7 +279,7 @@ impl<T: Target> Engine<T> {
     }
 
     fn resume_unless_held(&mut self, tid: Tid, signal: i32) -> Result<(), TargetError> {
-        if self.held.contains(&tid) || self.stopped_since.is_some() {
+        if self.must_wait(tid) || self.stopped_since.is_some() {
             return Ok(());
         }
         self.run(tid, signal)

@@ -22,6 +22,8 @@ use crate::sys::ptrace::{self, Wait};
 
 /// How long a command may take from fork to its first instruction: reading a large file from a slow disk, not more.
 const EXEC_PATIENCE: Duration = Duration::from_secs(60);
+/// Events handled before the front is looked after again: threads at a hot breakpoint never leave waitpid without one.
+const BATCH: usize = 64;
 /// How long the rest of a request may take to arrive, once its beginning did.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -31,7 +33,7 @@ pub(super) struct Holder {
     /// Every address space with tasks in it.
     spaces: BTreeMap<Space, Engine<Process>>,
     next: u32,
-    /// States of forked children and copies of states, until the front has opened them: the process may be gone by then.
+    /// States, and copies of such, until the front has opened them: the process may be gone by then.
     unopened: BTreeMap<Space, File>,
     /// Our child: its end is ours to report, also when it is no longer traced.
     command: Option<i32>,
@@ -62,11 +64,9 @@ impl Holder {
         process::ignore_terminal_signals();
         let Ok(mut children) = poll::SignalFd::new(&[libc::SIGCHLD]) else { return 1 };
         loop {
-            if self.sweep().is_err() {
-                return self.take_out();
-            }
+            let Ok(more) = self.sweep() else { return self.take_out() };
             let Ok([_, request, gone]) =
-                poll::readable([children.as_fd(), self.line.as_fd(), front.as_fd()], None)
+                poll::readable([children.as_fd(), self.line.as_fd(), front.as_fd()], more.then(Instant::now))
             else {
                 return self.take_out();
             };
@@ -96,12 +96,18 @@ impl Holder {
         1
     }
 
-    /// Handles everything that waitpid has, and tells of it.
-    fn sweep(&mut self) -> Result<(), TargetError> {
-        while let Ok(Some((tid, wait))) = ptrace::try_wait(-1) {
+    /// Handles what waitpid has, and tells of it; whether there may be more.
+    fn sweep(&mut self) -> Result<bool, TargetError> {
+        let mut handled = 0;
+        while handled < BATCH
+            && let Ok(Some((tid, wait))) = ptrace::try_wait(-1)
+        {
             self.route(Tid(tid), wait)?;
+            handled += 1;
         }
-        self.tell()
+        self.spaces.values_mut().for_each(Engine::settle);
+        self.tell()?;
+        Ok(handled == BATCH)
     }
 
     fn route(&mut self, tid: Tid, wait: Wait) -> Result<(), TargetError> {
@@ -218,9 +224,12 @@ impl Holder {
             }
             Request::Spawn { paths, argv, manner } => self.spawn(paths, argv, manner),
             Request::Change(space, change) => {
+                let is_first = change.state.is_some();
                 let engine = self.engine(space)?;
                 let report = engine.change(*change)?;
-                Ok(Reply::Changed(report, engine.state_file().map(AsRawFd::as_raw_fd)))
+                // The target may end, and its engine with it, before the front has opened the state.
+                let file = engine.state_file().filter(|_| is_first).and_then(|file| file.try_clone().ok());
+                Ok(Reply::Changed(report, self.keep_for_front(space, file)))
             }
             Request::Go { space, tid } => {
                 // A thread that is gone needs no leave to go.

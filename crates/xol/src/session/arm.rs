@@ -325,6 +325,7 @@ impl Traced {
             Ok((change, installed, Reply::Changed(_, fd))) => {
                 if self.shared.is_none() {
                     self.open_state(&common.client, common.action, fd)?;
+                    common.client.request(&Request::Opened(self.space))?;
                     sample(&mut common.clock);
                 }
                 if let Some((_, len)) = change.description {

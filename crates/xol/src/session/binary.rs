@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use symbols::frames::{Frame, frames};
 use symbols::functions::Outline;
-use symbols::{Bias, Image, Symbols};
+use symbols::{Bias, FileAddress, Image, Symbols};
 
 use crate::catalogue::LookupError;
 use crate::files::{Identity, System};
@@ -64,6 +64,12 @@ impl Binary {
     /// What planning must know of it, in file addresses.
     pub(super) fn outline(&self) -> &Outline {
         self.outline.get_or_init(|| Outline::read(&self.image, &self.frames, &self.symbols))
+    }
+
+    /// Whether a function begins there, by a symbol or, in a stripped file, by the unwind tables.
+    pub(super) fn begins_function(&self, at: FileAddress) -> bool {
+        let symbol = self.symbols.function_of(at).is_some_and(|symbol| symbol.address == at);
+        symbol || self.frames.iter().any(|frame| frame.range.start == at)
     }
 
     /// What identifies this copy: interned binaries are never moved or dropped.

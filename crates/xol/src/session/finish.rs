@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use target::engine::Left;
-use target::holder::{News, Reply, Request};
+use target::holder::{News, Reply, Request, Space};
 use target::{TargetError, recover};
 
 use super::rows::Wanted;
@@ -14,6 +14,10 @@ use super::start::{Session, strange};
 use super::traced::{Stage, Traced};
 use super::types::{Error, Hit, Mechanism, Progress, SiteStatus, Summary};
 
+/// No probe is hit so often: it would take decades.
+const IMPOSSIBLE: u64 = 1 << 60;
+/// How often the world is asked to stop for the end of a session; each time takes most of a second.
+const LEAVE_TRIES: u32 = 10;
 /// How long one wait for the command's end lasts before it is begun again.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -81,7 +85,7 @@ impl Session {
                 break;
             }
             let space = self.traced[index].space;
-            match self.common.client.request(&Request::Leave(space)) {
+            match self.leave(space) {
                 Ok(Reply::Left(left, numbers, saved)) => {
                     let Self { common, traced, .. } = self;
                     traced[index].stage = Stage::Left(left);
@@ -95,6 +99,18 @@ impl Session {
             self.hear_what_came()?;
         }
         Ok(())
+    }
+
+    /// Asks the holder to let a space go, again and again where a thread got no processor in time to stop: arming can be
+    /// given up, but this must be done.
+    fn leave(&mut self, space: Space) -> Result<Reply, TargetError> {
+        let mut tries = LEAVE_TRIES;
+        loop {
+            match self.common.client.request(&Request::Leave(space)) {
+                Err(TargetError::DidNotStop { .. }) if tries > 1 => tries -= 1,
+                other => return other,
+            }
+        }
     }
 
     /// What the holder told meanwhile: children that came before their parent was let go must be let go too.
@@ -168,13 +184,14 @@ impl Session {
         if self.common.clock.backwards() > 0 {
             warnings.push(format!("the clock went backwards {} times", self.common.clock.backwards()));
         }
+        warnings.extend(impossible_counts(sites));
         Summary {
             jump: count(Mechanism::Jump),
             trap: count(Mechanism::Trap),
             refused: count(Mechanism::Refused),
             waiting: count(Mechanism::Waiting),
-            hits: sites.iter().map(|site| site.hits).sum(),
-            lost: sites.iter().map(|site| site.lost).sum(),
+            hits: sites.iter().map(|site| site.hits).fold(0, u64::saturating_add),
+            lost: sites.iter().map(|site| site.lost).fold(0, u64::saturating_add),
             threads: numbers().map(|numbers| numbers.threads as u64).sum(),
             stopped_us: numbers().map(|numbers| micros(numbers.stopped)).sum(),
             longest_stop_us: numbers().map(|numbers| micros(numbers.longest_stop)).max().unwrap_or(0),
@@ -241,4 +258,12 @@ fn warnings_of(traced: &Traced) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Counters that only the program itself can have written.
+fn impossible_counts(sites: &[SiteStatus]) -> Option<String> {
+    let count = sites.iter().filter(|site| site.hits.max(site.lost) >= IMPOSSIBLE).count();
+    let what = if count == 1 { "probe's counts are" } else { "probes' counts are" };
+    (count > 0)
+        .then(|| format!("{count} {what} impossible, so corrupt: the program wrote over the shared state"))
 }

@@ -250,9 +250,9 @@ fn chosen(module: &Module, found: &Match, view: &View, modules: &[Module]) -> Op
     let resolver = module.bias.run_time(found.file_address);
     own.chain(others).find_map(|slot| {
         let to = Address(view.word(slot)?);
-        // Not yet bound, a slot points back into its own module's PLT, or at the resolver.
+        // Not yet bound, a slot points back into a PLT (not at its beginning), or at the resolver.
         let inside = module.binary.image.is_code(module.bias.file(to));
-        let is_function = module.binary.symbols.function_of(module.bias.file(to)).is_some();
+        let is_function = module.binary.begins_function(module.bias.file(to));
         (to != resolver && inside && is_function).then_some(to)
     })
 }

@@ -70,7 +70,7 @@ impl LostBy {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.ring_full + self.nested + self.abandoned + self.no_slot
+        [self.nested, self.abandoned, self.no_slot].into_iter().fold(self.ring_full, u64::saturating_add)
     }
 }
 
