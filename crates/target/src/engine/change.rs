@@ -110,6 +110,9 @@ impl<T: Target> Engine<T> {
         if change.state.is_some() || change.description.is_some() || !change.map.is_empty() {
             self.in_stopped_world(|engine| engine.map(&change))?;
         }
+        if let Some((layout, _)) = &change.state {
+            self.provide_memory(layout)?;
+        }
         let writes_running = self.target.capabilities().write_running;
         if writes_running {
             self.write_code(&change)?;
@@ -195,19 +198,39 @@ impl<T: Target> Engine<T> {
         let Some(command) = SystemCall::MembarrierRegisterSyncCore.membarrier_command() else {
             return Ok(());
         };
+        let call = self.membarrier_call(command);
+        self.membarrier = self.call_while_others_run(call)? == Some(0);
+        Ok(())
+    }
+
+    /// Has one thread make a system call that may take long. Gives its answer; `None` where no thread could make it.
+    fn call_while_others_run(&mut self, call: Call) -> Result<Option<i64>, TargetError> {
         self.stop_world()?;
         let Some(tid) = self.caller() else {
             self.resume_world();
-            return Ok(());
+            return Ok(None);
         };
         let was_held = !self.held.insert(tid);
         self.resume_world();
-        let call = self.membarrier_call(command);
         let result = self.target.call(tid, &[call]);
         if !was_held {
             self.go(tid);
         }
-        self.membarrier = result?.first() == Some(&0);
+        Ok(result?.first().copied())
+    }
+
+    /// Gives the shared state its pages, while the target runs: nobody uses them yet. Those of rings are also entered into
+    /// the target's page table, as the fault at each first record of a page would cost more than its fifty events.
+    fn provide_memory(&mut self, layout: &Layout) -> Result<(), TargetError> {
+        let (Some(file), Some((at, len))) = (&self.state_file, self.state_at) else { return Ok(()) };
+        process::allocate(file, len).map_err(system("allocating the shared state"))?;
+        if layout.sizing.rings > 0 {
+            // MADV_POPULATE_WRITE of include/uapi/asm-generic/mman-common.h; kernels before 5.14 refuse it.
+            const POPULATE_WRITE: u64 = 23;
+            let number = self.target.isa().abi().numbers.madvise;
+            let arguments = [at.0, len, POPULATE_WRITE, 0, 0, 0];
+            self.call_while_others_run(Call { name: "madvise", number, arguments })?;
+        }
         Ok(())
     }
 
@@ -351,9 +374,6 @@ impl<T: Target> Engine<T> {
         let mapped = file.and_then(|file| {
             let len = if is_state { places.iter().map(|(_, len)| len).sum() } else { longest(places) };
             file.set_len(len).map_err(system("sizing the area"))?;
-            if is_state {
-                process::allocate(&file, len).map_err(system("allocating the shared state"))?;
-            }
             process::seal(&file).map_err(system("sealing the area"))?;
             self.map_places(caller, Some(fd), places, is_state)?;
             Ok(file)
