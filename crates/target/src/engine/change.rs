@@ -500,10 +500,13 @@ impl<T: Target> Engine<T> {
     }
 
     /// Puts the original bytes back.
-    pub(super) fn write_originals(&mut self, patches: &[Patched]) -> Result<(), TargetError> {
+    pub(super) fn write_originals<'p>(
+        &mut self,
+        patches: impl Iterator<Item = &'p Patched>,
+    ) -> Result<(), TargetError> {
         let originals =
-            patches.iter().map(|patched| (patched.entry.start, patched.entry.original.as_slice()));
-        write_by_page(&mut self.target, originals.collect())
+            patches.map(|patched| (patched.entry.start, patched.entry.original.as_slice())).collect();
+        write_by_page(&mut self.target, originals)
     }
 
     fn way(&self) -> Result<&'static Way, TargetError> {

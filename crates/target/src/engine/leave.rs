@@ -1,6 +1,6 @@
 //! Leaving: the text restored and verified, threads out of the area, the area unmapped, every thread let go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use insn::Address;
@@ -42,6 +42,14 @@ const STACK_NEAR: u64 = 256 << 10;
 /// ... unless a PC in a signal frame was moved into a stub: its handler may have gone deep since.
 const STACK_FAR: u64 = 16 << 20;
 
+/// Patches by their start.
+type Patches = BTreeMap<Address, Patched>;
+
+/// The patches of which `ours` says `which`, in the order of both.
+fn chosen<'p>(patches: &'p Patches, ours: &'p [bool], which: bool) -> impl Iterator<Item = &'p Patched> {
+    patches.values().zip(ours).filter(move |(_, ours)| **ours == which).map(|(patched, _)| patched)
+}
+
 impl<T: Target> Engine<T> {
     /// Takes everything out and lets every thread go.
     ///
@@ -55,14 +63,18 @@ impl<T: Target> Engine<T> {
         if let (Some(layout), Some(shared)) = (&self.layout, &self.shared) {
             layout.set_asks(shared, false);
         }
-        let (mut left, restored) = match self.in_stopped_world(Self::restore) {
+        let (mut left, patches, ours) = match self.in_stopped_world(Self::restore) {
             // It ended while we were at it: there is nothing to restore any more.
             Err(_) if self.target.tasks().is_empty() => {
                 return Ok(Left { verified: true, ..Left::default() });
             }
             other => other?,
         };
-        left.verified = self.original_again(restored.iter()).into_iter().all(|original| original);
+        let restored: Vec<&Patched> = chosen(&patches, &ours, true).collect();
+        left.restored = restored.len();
+        left.private_pages =
+            restored.iter().map(|patched| patched.entry.start.0 >> 12).collect::<BTreeSet<_>>().len();
+        left.verified = self.original_again(restored.into_iter()).into_iter().all(|original| original);
         self.describe_left();
         self.stop_world()?;
         let unmapped = self.let_everybody_out().and_then(|out| {
@@ -83,16 +95,17 @@ impl<T: Target> Engine<T> {
         }
     }
 
-    /// Puts the originals back. Gives what became of the patches, and those restored.
-    fn restore(&mut self) -> Result<(Left, Vec<Patched>), TargetError> {
+    /// Puts the originals back. Gives what became of the others, all patches, and which of them were put back.
+    ///
+    /// The patches are moved as a whole and then only referred to: taking ten thousand apart doubled the stop.
+    fn restore(&mut self) -> Result<(Left, Patches, Vec<bool>), TargetError> {
         let mut left = Left { verified: true, ..Left::default() };
         let mappings = self.target.mappings()?;
-        let patches: Vec<Patched> = std::mem::take(&mut self.patches).into_values().collect();
+        let patches = std::mem::take(&mut self.patches);
         self.all_retired = true;
-        let mut ours = self.still_ours(patches.iter(), &mappings).into_iter();
-        let (ours, others): (Vec<_>, Vec<_>) =
-            patches.into_iter().partition(|_| ours.next().unwrap_or(false));
-        for (patched, untouched) in others.iter().zip(self.original_again(others.iter())) {
+        let ours = self.still_ours(patches.values(), &mappings);
+        let others = || chosen(&patches, &ours, false);
+        for (patched, untouched) in others().zip(self.original_again(others())) {
             let start = patched.entry.start;
             if Backing::at(&mappings, start) != Some(patched.backing) {
                 left.unmapped += 1;
@@ -100,15 +113,15 @@ impl<T: Target> Engine<T> {
                 left.changed.push(start);
             }
         }
-        if let Err(error) = self.carry_out(|engine| engine.write_originals(&ours), &Change::default()) {
-            self.patches = ours.into_iter().map(|patched| (patched.entry.start, patched)).collect();
+        let originals = |engine: &mut Self| engine.write_originals(chosen(&patches, &ours, true));
+        if let Err(error) = self.carry_out(originals, &Change::default()) {
+            let mut ours = ours.into_iter();
+            self.patches = patches;
+            self.patches.retain(|_, _| ours.next().unwrap_or(false));
             self.all_retired = false;
             return Err(error);
         }
-        left.restored = ours.len();
-        left.private_pages =
-            ours.iter().map(|patched| patched.entry.start.0 >> 12).collect::<BTreeSet<_>>().len();
-        Ok((left, ours))
+        Ok((left, patches, ours))
     }
 
     /// Until no thread is in the area, none has a signal of ours pending, and no stack word points there. The world is
