@@ -110,8 +110,9 @@ impl<T: Target> Engine<T> {
         if change.state.is_some() || change.description.is_some() || !change.map.is_empty() {
             self.in_stopped_world(|engine| engine.map(&change))?;
         }
-        if let Some((layout, _)) = &change.state {
-            self.provide_memory(layout)?;
+        if change.state.is_some() {
+            self.allocate_state()?;
+            self.populate_rings()?;
         }
         let writes_running = self.target.capabilities().write_running;
         if writes_running {
@@ -219,19 +220,28 @@ impl<T: Target> Engine<T> {
         Ok(result?.first().copied())
     }
 
-    /// Gives the shared state its pages, while the target runs: nobody uses them yet. Those of rings are also entered into
-    /// the target's page table, as the fault at each first record of a page would cost more than its fifty events.
-    fn provide_memory(&mut self, layout: &Layout) -> Result<(), TargetError> {
-        let (Some(file), Some((at, len))) = (&self.state_file, self.state_at) else { return Ok(()) };
-        process::allocate(file, len).map_err(system("allocating the shared state"))?;
-        if layout.sizing.rings > 0 {
-            // MADV_POPULATE_WRITE of include/uapi/asm-generic/mman-common.h; kernels before 5.14 refuse it.
-            const POPULATE_WRITE: u64 = 23;
-            let number = self.target.isa().abi().numbers.madvise;
-            let arguments = [at.0, len, POPULATE_WRITE, 0, 0, 0];
-            self.call_while_others_run(Call { name: "madvise", number, arguments })?;
+    /// Gives the shared state its pages, so that no later access can fail for want of memory. Nobody uses them before the
+    /// text is patched: the target need not stand still meanwhile.
+    fn allocate_state(&self) -> Result<(), TargetError> {
+        let (Some(file), Some((_, len))) = (&self.state_file, self.state_at) else { return Ok(()) };
+        process::allocate(file, len).map_err(system("allocating the shared state"))
+    }
+
+    /// Enters the pages of the rings into the target's page table: a fault at the first record of each page would cost as
+    /// much as all the page's fifty events.
+    fn populate_rings(&mut self) -> Result<(), TargetError> {
+        /// include/uapi/asm-generic/mman-common.h; kernels before 5.14 refuse it, and the faults are taken.
+        const MADV_POPULATE_WRITE: u64 = 23;
+        let has_rings = self.layout.is_some_and(|layout| layout.sizing.rings > 0);
+        let (true, Some(_), Some((at, len))) = (has_rings, &self.state_file, self.state_at) else {
+            return Ok(());
+        };
+        if self.target.is_filtered() {
+            return Ok(());
         }
-        Ok(())
+        let number = self.target.isa().abi().numbers.madvise;
+        let arguments = [at.0, len, MADV_POPULATE_WRITE, 0, 0, 0];
+        self.call_while_others_run(Call { name: "madvise", number, arguments }).map(drop)
     }
 
     fn membarrier_call(&self, command: u64) -> Call {
@@ -331,7 +341,8 @@ impl<T: Target> Engine<T> {
         let answers = self.target.call(caller, &unmap)?;
         answer("munmap", answers.first().copied())?;
         self.mapped.remove(&at);
-        self.map_state(caller, layout, at)
+        self.map_state(caller, layout, at)?;
+        self.allocate_state()
     }
 
     /// Mappings at `places`: of a memfd, which is given, or where that must not be made of private memory.
