@@ -14,6 +14,14 @@ use crate::uprobe::Uprobe;
 const FUNCTIONS: [(&str, &str); 4] =
     [("lea", "single-stepped"), ("push", "emulated"), ("nop", "emulated"), ("nop5", "5-byte nop")];
 
+/// Copies of `lea` with stubs by hand, and what those do: the parts of a cost that no probe can avoid.
+const PARTS: [(Way, &str, &str); 4] = [
+    (Way::Part, "lea_jump", "jump there and back"),
+    (Way::Part, "lea_time", "read the time (rdtsc)"),
+    (Way::BurstPart, "lea_record", "count and write a record, no time"),
+    (Way::BurstPart, "lea_event", "count and write a record with the time"),
+];
+
 /// One way to take a hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Way {
@@ -21,32 +29,32 @@ enum Way {
     Bare,
     /// The stub written by hand.
     ByHand,
+    /// Another stub written by hand, one of [`PARTS`].
+    Part,
+    /// The same, in bursts as `Event`.
+    BurstPart,
     /// `xol stat`.
     Count,
-    /// Not probed, with the pauses of `Event`.
-    BarePaced,
-    /// `xol trace`, in bursts short enough for the rings.
+    /// Not probed, in bursts as `Event`.
+    BareBurst,
+    /// `xol trace`, in bursts that the rings hold.
     Event,
     /// The kernel's uprobe with a counting perf event.
     Kernel,
 }
 
-/// How a batch of calls is run.
-struct Batch {
-    calls: u64,
-    chunk: u64,
-    pause_us: u32,
-}
-
 impl Way {
-    /// Batches long enough for the clock and short enough for many rounds: 5 to 100 ms each.
-    fn batch(self) -> Batch {
+    /// How many batches make a round.
+    fn batches(self) -> u64 {
+        if matches!(self, Self::BareBurst | Self::BurstPart | Self::Event) { 4 } else { 1 }
+    }
+
+    /// Calls in a batch: enough for the clock, few enough for many rounds (up to 100 ms each). A burst is less than
+    /// a ring holds; the next one comes when the reader has told of all.
+    fn calls(self) -> u64 {
         match self {
-            Self::Bare | Self::ByHand | Self::Count => {
-                Batch { calls: 4_000_000, chunk: 4_000_000, pause_us: 0 }
-            }
-            Self::BarePaced | Self::Event => Batch { calls: 40_000, chunk: 1_000, pause_us: 5_000 },
-            Self::Kernel => Batch { calls: 20_000, chunk: 20_000, pause_us: 0 },
+            Self::Bare | Self::ByHand | Self::Part | Self::Count => 4_000_000,
+            Self::BareBurst | Self::BurstPart | Self::Event | Self::Kernel => 20_000,
         }
     }
 }
@@ -56,9 +64,10 @@ impl Way {
 struct Samples {
     /// ns of CPU time a call.
     ns: HashMap<(Way, &'static str), Vec<f64>>,
-    /// Events that `xol trace` lost, and hits.
-    lost: u64,
+    /// Hits under `xol trace`, and how many of them its reader told of and counted as lost.
     hits: u64,
+    told: u64,
+    lost: u64,
     /// Why xol or the kernel's uprobe have no figures.
     missing: Vec<String>,
 }
@@ -91,8 +100,15 @@ impl Bench<'_> {
         for _ in 0..rounds {
             for (function, _) in FUNCTIONS {
                 self.measure(Way::Bare, function)?;
-                self.measure(Way::BarePaced, function)?;
+                for _ in 0..Way::BareBurst.batches() {
+                    self.measure(Way::BareBurst, function)?;
+                }
                 self.by_hand(function)?;
+            }
+            for (way, part, _) in PARTS {
+                for _ in 0..way.batches() {
+                    self.batch(way, part, part, "lea")?;
+                }
             }
             if xol_outcome.is_ok() {
                 xol_outcome = self.count().and_then(|()| self.event());
@@ -110,15 +126,20 @@ impl Bench<'_> {
     /// One batch of `function`; its checksum must not depend on who watches.
     fn measure(&mut self, way: Way, function: &'static str) -> Result<(), Error> {
         let name = if way == Way::ByHand { format!("{function}_stub") } else { function.to_owned() };
-        let Batch { calls, chunk, pause_us } = way.batch();
-        let request = format!("run {name} {calls} {chunk} {pause_us}");
+        self.batch(way, function, &name, function)
+    }
+
+    /// One batch of the function called `name`, a copy of `original`, entered under `key`.
+    fn batch(&mut self, way: Way, key: &'static str, name: &str, original: &str) -> Result<(), Error> {
+        let calls = way.calls();
+        let request = format!("run {name} {calls}");
         let [ns, sum] = self.target.ask_numbers(&request)?;
-        let expected = checksum(function, calls, chunk);
+        let expected = checksum(original, calls);
         if sum != expected {
             return Err(Error::Inexact(format!("{name} computed {sum}, not {expected}")));
         }
         #[allow(clippy::cast_precision_loss, reason = "far below 2^53 nanoseconds and calls")]
-        self.samples.ns.entry((way, function)).or_default().push(ns as f64 / calls as f64);
+        self.samples.ns.entry((way, key)).or_default().push(ns as f64 / calls as f64);
         Ok(())
     }
 
@@ -143,9 +164,10 @@ impl Bench<'_> {
     /// All functions under one `xol trace`: every hit is a line or is counted as lost.
     fn event(&mut self) -> Result<(), Error> {
         let report = self.under_xol("trace", Way::Event)?;
-        let calls = Way::Event.batch().calls * FUNCTIONS.len() as u64;
+        let calls = Way::Event.calls() * Way::Event.batches() * FUNCTIONS.len() as u64;
         let told = report.hit_lines + report.summary.lost;
         self.samples.hits += calls;
+        self.samples.told += report.hit_lines;
         self.samples.lost += report.summary.lost;
         match told == calls {
             true => Ok(()),
@@ -162,8 +184,15 @@ impl Bench<'_> {
             let now = code_of_all(&mut self.target)?;
             Ok(now.iter().zip(&pristine).all(|(now, then)| now != then))
         })?;
+        let mut hits = 0;
         for (function, _) in FUNCTIONS {
-            self.measure(way, function)?;
+            for _ in 0..way.batches() {
+                self.measure(way, function)?;
+                hits += way.calls();
+                if way == Way::Event {
+                    session.told(hits)?;
+                }
+            }
         }
         let (report, _) = session.finish()?;
         if !report.summary.text_restored || code_of_all(&mut self.target)? != pristine {
@@ -197,7 +226,7 @@ impl Bench<'_> {
 }
 
 fn exact(function: &str, way: Way, hits: u64) -> Result<(), Error> {
-    let calls = way.batch().calls;
+    let calls = way.calls();
     match hits == calls {
         true => Ok(()),
         false => {
@@ -210,18 +239,22 @@ fn code_of_all(target: &mut Peer) -> Result<Vec<String>, Error> {
     FUNCTIONS.iter().map(|(function, _)| target.ask(&format!("code {function}"))).collect()
 }
 
-/// What a batch of the measured program must compute: each call adds its index within the chunk, `lea` 8 more.
-fn checksum(function: &str, calls: u64, chunk: u64) -> u64 {
-    let indices = |count: u64| count * count.saturating_sub(1) / 2;
+/// What a batch of the measured program must compute: each call adds its index, `lea` 8 more.
+fn checksum(function: &str, calls: u64) -> u64 {
     let extra = if function == "lea" { 8 } else { 0 };
-    calls / chunk * indices(chunk) + indices(calls % chunk) + extra * calls
+    calls * calls.saturating_sub(1) / 2 + extra * calls
 }
 
 impl Samples {
     /// Quartiles of what a way costs beyond the bare call of the same round.
     fn over_bare(&self, way: Way, function: &'static str) -> Option<Quartiles> {
-        let base = if way == Way::Event { Way::BarePaced } else { Way::Bare };
-        let (with, bare) = (self.ns.get(&(way, function))?, self.ns.get(&(base, function))?);
+        self.over(way, function, function)
+    }
+
+    /// The same where the bare call is that of the function `original`.
+    fn over(&self, way: Way, function: &'static str, original: &'static str) -> Option<Quartiles> {
+        let base = if matches!(way, Way::Event | Way::BurstPart) { Way::BareBurst } else { Way::Bare };
+        let (with, bare) = (self.ns.get(&(way, function))?, self.ns.get(&(base, original))?);
         let deltas: Vec<f64> = with.iter().zip(bare).map(|(with, bare)| with - bare).collect();
         Quartiles::of(&deltas)
     }
@@ -233,9 +266,16 @@ impl Samples {
         );
         text.push_str("\nhow many times dearer the kernel's uprobe is\n\n");
         text.push_str(&table(&self.ratios()));
-        if self.lost > 0 {
-            text.push_str(&format!("\nevents lost (and cheaper for it): {} of {}\n", self.lost, self.hits));
-        }
+        text.push_str("\nwhat of it is the machine's: stubs by hand on `lea`\n\n");
+        text.push_str(&table(&self.parts()));
+        text.push_str(&format!(
+            "\nxol trace: {} hits in bursts of {}, {} read and written, {} lost{}\n",
+            self.hits,
+            Way::Event.calls(),
+            self.told,
+            self.lost,
+            if self.lost > 0 { " (and cheaper for it)" } else { "" }
+        ));
         for reason in &self.missing {
             text.push_str(&format!("\nnot measured: {reason}\n"));
         }
@@ -260,6 +300,15 @@ impl Samples {
             row.extend(ways.map(|way| cell(self.over_bare(way, function), "+")));
             rows.push(row);
         }
+        rows
+    }
+
+    fn parts(&self) -> Vec<Vec<String>> {
+        let row = |name: &str, cell: String| vec![name.to_owned(), cell];
+        let mut rows = vec![row("the stub's work", "ns".to_owned())];
+        let locked = self.over_bare(Way::ByHand, "lea");
+        rows.extend(PARTS.map(|(way, part, work)| row(work, cell(self.over(way, part, "lea"), "+"))));
+        rows.insert(2, row("count (locked add)", cell(locked, "+")));
         rows
     }
 
@@ -294,7 +343,7 @@ fn cell(quartiles: Option<Quartiles>, sign: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Batch, FUNCTIONS, Samples, Way, checksum, code_of_all};
+    use super::{FUNCTIONS, PARTS, Samples, Way, checksum, code_of_all};
     use crate::compile::Workshop;
     use crate::peer::Peer;
 
@@ -307,21 +356,17 @@ mod tests {
         assert!(code[3].contains(" 0f1f440000"), "{}", code[3]);
         for (function, _) in FUNCTIONS {
             for name in [function.to_owned(), format!("{function}_stub")] {
-                let [_, sum] = target.ask_numbers(&format!("run {name} 2500 1000 1")).unwrap();
-                assert_eq!(sum, checksum(function, 2500, 1000), "{name}");
+                let [_, sum] = target.ask_numbers(&format!("run {name} 2500")).unwrap();
+                assert_eq!(sum, checksum(function, 2500), "{name}");
             }
             let [hits] = target.ask_numbers(&format!("hits {function}_stub")).unwrap();
             assert_eq!(hits, 2500);
         }
-        assert_eq!(target.ask("run nothing 1 1 0").unwrap(), "no such function");
-    }
-
-    #[test]
-    fn batches_are_whole_chunks() {
-        for way in [Way::Bare, Way::ByHand, Way::Count, Way::BarePaced, Way::Event, Way::Kernel] {
-            let Batch { calls, chunk, .. } = way.batch();
-            assert_eq!(calls % chunk, 0, "{way:?}");
+        for (_, part, _) in PARTS {
+            let [_, sum] = target.ask_numbers(&format!("run {part} 2500")).unwrap();
+            assert_eq!(sum, checksum("lea", 2500), "{part}");
         }
+        assert_eq!(target.ask("run nothing 1").unwrap(), "no such function");
     }
 
     #[test]
@@ -337,5 +382,6 @@ mod tests {
         let ratios = samples.ratios();
         assert_eq!(ratios[1], ["lea", "4,000", "-", "-"]);
         assert!(text.contains("not measured: xol: gone"), "{text}");
+        assert!(text.contains("xol trace: 0 hits in bursts of 20000, 0 read and written, 0 lost"), "{text}");
     }
 }

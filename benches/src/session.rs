@@ -73,6 +73,7 @@ pub(crate) struct Summary {
 enum Line {
     Stat(Site),
     Hit {},
+    Lost {},
     Summary(Summary),
     #[serde(other)]
     Other,
@@ -126,6 +127,35 @@ impl Session {
             }
             thread::sleep(INTERVAL);
         }
+    }
+
+    /// Waits until `hits` hits are in the results, or a loss is.
+    pub(crate) fn told(&mut self, hits: u64) -> Result<(), Error> {
+        let what = format!("reading {}", self.results.display());
+        let what = || what.clone();
+        let asked = Instant::now();
+        let mut results = BufReader::new(File::open(&self.results).map_err(Error::io(what()))?);
+        let (mut found, mut line) = (0, String::new());
+        while found < hits {
+            // A line that is not all there yet is read on the next time.
+            if results.read_line(&mut line).map_err(Error::io(what()))? > 0 && line.ends_with('\n') {
+                match serde_json::from_str(&line) {
+                    Ok(Line::Hit {}) => found += 1,
+                    Ok(Line::Lost {}) => return Ok(()),
+                    _ => {}
+                }
+                line.clear();
+                continue;
+            }
+            if let Some(status) = self.poll()? {
+                return Err(self.ended(status));
+            }
+            if asked.elapsed() > LIMIT {
+                return Err(Error::Deadline { what: format!("reading {hits} hits"), limit: LIMIT });
+            }
+            thread::sleep(INTERVAL);
+        }
+        Ok(())
     }
 
     /// Ends it as a user does, by Ctrl-C, and reads what it reported; with the time that the end took.
@@ -203,7 +233,7 @@ impl Report {
                     report.summary = summary;
                     complete = true;
                 }
-                Line::Other => {}
+                Line::Lost {} | Line::Other => {}
             }
         }
         if complete { Ok(report) } else { Err("the last line is not a summary".to_owned()) }

@@ -45,6 +45,7 @@ pub struct SyscallAbi {
 pub struct SyscallNumbers {
     pub mmap: u64,
     pub munmap: u64,
+    pub madvise: u64,
     pub memfd_create: u64,
     pub close: u64,
     pub rt_sigaction: u64,

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// First word of the shared state: "xolstate" as bytes in memory.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"xolstate");
 /// Version of this layout; raised whenever an offset or a meaning changes.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// Deepest nesting of events in one thread that is still recorded (a hit inside the body of a hit, ...).
 pub const NESTING_LIMIT: u32 = 4;
@@ -59,8 +59,11 @@ pub mod slot {
     pub const IDENTITY: usize = 8;
     /// Number of the thread's ring.
     pub const RING: usize = 16;
-    /// Events of this thread that are being written.
+    /// `slot | depth << 24`: its own number, and how many events of this thread are being written. As in the upper
+    /// half of a record's word `WHO`, where it is copied to.
     pub const DEPTH: usize = 24;
+    /// How far the depth is shifted in its word.
+    pub const DEPTH_SHIFT: u32 = 24;
     /// Size of a slot, one cache line. A power of two: the code in the target shifts by its logarithm.
     pub const LEN: usize = 64;
 }
@@ -81,7 +84,7 @@ pub mod record {
     pub const STATE: usize = 0;
     /// `rdtsc`; 0 where the program forbade that instruction.
     pub const TIME: usize = 8;
-    /// `probe | slot << 32 | nesting << 56`.
+    /// `probe | slot << 32 | nesting << 56`; the upper half is the word [`slot::DEPTH`](super::slot::DEPTH) as it was.
     pub const WHO: usize = 16;
     /// `tid | generation << 32`.
     pub const IDENTITY: usize = 24;

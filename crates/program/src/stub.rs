@@ -93,16 +93,6 @@ pub struct Ask {
     pub key: u32,
 }
 
-/// Offsets in the saved-register frame that an event body builds on the stack, in bytes.
-pub mod frame {
-    /// Integer arguments of the C calling convention, first to sixth: `ARGUMENTS + 8 * n`.
-    pub const ARGUMENTS: usize = 0;
-    /// The stack pointer at the site.
-    pub const SP: usize = 48;
-    /// The address of the site.
-    pub const PC: usize = 56;
-}
-
 /// The routines that stubs of a neighbourhood share: code with its notable places.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Routines {

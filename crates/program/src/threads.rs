@@ -113,7 +113,7 @@ impl Table {
         let (at, slot) = (self.layout.slot(number), self.slots[number as usize]);
         memory.store(at + slot::IDENTITY, identity(slot.tid, slot.generation));
         memory.store(at + slot::RING, u64::from(slot.ring));
-        memory.store(at + slot::DEPTH, 0);
+        memory.store(at + slot::DEPTH, u64::from(number));
         memory.store(at + slot::KEY, slot.key);
     }
 }

@@ -59,7 +59,7 @@ fn state() -> (Layout, Words) {
     for number in 0..2 {
         words.insert(layout.slot(number) + slot::KEY, AtomicU64::new(0x1000));
         words.insert(layout.slot(number) + slot::IDENTITY, AtomicU64::new(identity(number)));
-        words.insert(layout.slot(number) + slot::DEPTH, AtomicU64::new(0));
+        words.insert(layout.slot(number) + slot::DEPTH, AtomicU64::new(u64::from(number)));
     }
     (layout, Words(words))
 }
@@ -68,49 +68,55 @@ fn identity(slot: u32) -> u64 {
     u64::from(slot + 1) | 1 << 32
 }
 
+/// One event more in the word `DEPTH`.
+const STEP: u64 = 1 << slot::DEPTH_SHIFT;
+
 /// `enter` and `reserve` of the routine: the index, or `None` where the ring is full.
-fn reserve(layout: &Layout, memory: &Words, slot: u32) -> Option<(u64, u64)> {
+fn reserve(layout: &Layout, memory: &Words, slot: u32) -> Option<u64> {
     let depth = layout.slot(slot) + slot::DEPTH;
-    let nesting = memory.load(depth);
-    assert!(nesting < u64::from(NESTING_LIMIT));
-    memory.store(depth, nesting + 1);
+    let before = memory.load(depth);
+    assert!(before < u64::from(NESTING_LIMIT) * STEP);
+    memory.store(depth, before + STEP);
     let (head, tail) = (layout.ring(0) + ring::HEAD, layout.ring(0) + ring::TAIL);
     // The routine loads. Loom compares a store only with the last access to its word: after a load by the same thread
     // it would not look for orders in which the reader sees the store earlier, and explore next to nothing.
     let mut index = memory.add(head, 0);
     loop {
         if index.wrapping_sub(memory.load(tail)) >= u64::from(layout.sizing.records) {
-            memory.store(depth, nesting);
+            memory.store(depth, memory.load(depth) - STEP);
             return None;
         }
         match memory.0[&head].compare_exchange(index, index + 1, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return Some((index, nesting)),
+            Ok(_) => return Some(index),
             Err(now) => index = now,
         }
     }
 }
 
-/// `fill` up to the state `BUSY`.
-fn mark(layout: &Layout, memory: &Words, slot: u32, index: u64, nesting: u64) {
+/// `fill` up to the state `BUSY`. The nesting is what the slot's word `DEPTH` says now, less this event: whatever
+/// handlers added since `enter` they have taken away again.
+fn mark(layout: &Layout, memory: &Words, slot: u32, index: u64) {
     let at = layout.record(0, index);
-    memory.store(at + record::WHO, u64::from(slot) << 32 | nesting << 56);
+    let depth = memory.load(layout.slot(slot) + slot::DEPTH) - STEP;
+    memory.store(at + record::WHO, depth << 32);
     memory.store(at + record::IDENTITY, identity(slot));
     memory.store(at + record::STATE, index << record::INDEX_SHIFT | record::BUSY);
 }
 
 /// The rest of `fill`.
-fn finish(layout: &Layout, memory: &Words, slot: u32, index: u64, nesting: u64, argument: u64) {
+fn finish(layout: &Layout, memory: &Words, slot: u32, index: u64, argument: u64) {
     let at = layout.record(0, index);
     memory.store(at + record::ARGUMENTS, argument);
     memory.store(at + record::STATE, index << record::INDEX_SHIFT | record::DONE);
-    memory.store(layout.slot(slot) + slot::DEPTH, nesting);
+    let depth = layout.slot(slot) + slot::DEPTH;
+    memory.store(depth, memory.load(depth) - STEP);
 }
 
 /// One event; whether there was room for it.
 fn produce(layout: &Layout, memory: &Words, slot: u32, argument: u64) -> bool {
-    let Some((index, nesting)) = reserve(layout, memory, slot) else { return false };
-    mark(layout, memory, slot, index, nesting);
-    finish(layout, memory, slot, index, nesting, argument);
+    let Some(index) = reserve(layout, memory, slot) else { return false };
+    mark(layout, memory, slot, index);
+    finish(layout, memory, slot, index, argument);
     true
 }
 
@@ -174,11 +180,36 @@ fn an_event_inside_an_event_does_not_give_the_outer_one_up() {
         let producer = {
             let memory = Arc::clone(&memory);
             thread::spawn(move || {
-                let (index, nesting) = reserve(&layout, &memory, 0).unwrap();
-                mark(&layout, &memory, 0, index, nesting);
+                let index = reserve(&layout, &memory, 0).unwrap();
+                mark(&layout, &memory, 0, index);
                 // A handler runs here.
                 assert!(produce(&layout, &memory, 0, 11));
-                finish(&layout, &memory, 0, index, nesting, 10);
+                finish(&layout, &memory, 0, index, 10);
+            })
+        };
+        let (mut reader, mut hits) = (Reader::new(layout), Vec::new());
+        let waited = drain(&mut reader, &memory, &mut hits);
+        producer.join().unwrap();
+        assert!(!drain(&mut reader, &memory, &mut hits));
+        assert_eq!(hits.iter().map(|hit| (hit.args[0], hit.nesting)).collect::<Vec<_>>(), [(10, 0), (11, 1)]);
+        assert_eq!((reader.corrupt(), reader.abandoned(0)), (0, 0));
+        waited
+    });
+}
+
+#[test]
+fn an_event_between_reservation_and_mark_is_inside_the_outer_one() {
+    explore(|| {
+        let (layout, memory) = state();
+        let memory = Arc::new(memory);
+        let producer = {
+            let memory = Arc::clone(&memory);
+            thread::spawn(move || {
+                let index = reserve(&layout, &memory, 0).unwrap();
+                // A handler runs here.
+                assert!(produce(&layout, &memory, 0, 11));
+                mark(&layout, &memory, 0, index);
+                finish(&layout, &memory, 0, index, 10);
             })
         };
         let (mut reader, mut hits) = (Reader::new(layout), Vec::new());
@@ -199,10 +230,10 @@ fn a_thread_that_leaves_a_record_behind_is_seen_and_others_go_on() {
         let producer = {
             let memory = Arc::clone(&memory);
             thread::spawn(move || {
-                let (index, nesting) = reserve(&layout, &memory, 0).unwrap();
-                mark(&layout, &memory, 0, index, nesting);
+                let index = reserve(&layout, &memory, 0).unwrap();
+                mark(&layout, &memory, 0, index);
                 // Thrown out of the routine; its depth is put right, its record never finished.
-                memory.store(layout.slot(0) + slot::DEPTH, nesting);
+                memory.store(layout.slot(0) + slot::DEPTH, 0);
                 produce(&layout, &memory, 0, 11)
             })
         };

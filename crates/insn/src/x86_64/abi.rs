@@ -76,6 +76,7 @@ pub(crate) static ABI: Abi = Abi {
     numbers: SyscallNumbers {
         mmap: 9,
         munmap: 11,
+        madvise: 28,
         memfd_create: 319,
         close: 3,
         rt_sigaction: 13,

@@ -56,6 +56,7 @@ enum Rm {
 /// Conditions of `jcc`, by their encoding.
 #[derive(Clone, Copy)]
 pub(crate) enum If {
+    Below = 2,
     AboveOrEqual = 3,
     Equal = 4,
     NotEqual = 5,
@@ -200,6 +201,15 @@ impl Assembler {
         self.op(&[], true, &[0x89], src.0, Rm::Mem(dst));
     }
 
+    /// The upper half of `dst` becomes 0.
+    pub(crate) fn load32(&mut self, dst: Reg, src: Mem) {
+        self.op(&[], false, &[0x8b], dst.0, Rm::Mem(src));
+    }
+
+    pub(crate) fn store32(&mut self, dst: Mem, src: Reg) {
+        self.op(&[], false, &[0x89], src.0, Rm::Mem(dst));
+    }
+
     /// `mov $value, %dst`, 32 bits, zero-extended.
     pub(crate) fn set32(&mut self, dst: Reg, value: u32) {
         self.short(0xb8, dst);
@@ -251,11 +261,6 @@ impl Assembler {
         self.raw(&by.to_le_bytes());
     }
 
-    pub(crate) fn imul64(&mut self, dst: Reg, src: Reg, by: u32) {
-        self.op(&[], true, &[0x69], dst.0, Rm::Reg(src));
-        self.raw(&by.to_le_bytes());
-    }
-
     pub(crate) fn shl32(&mut self, reg: Reg, by: u8) {
         self.op(&[], false, &[0xc1], 4, Rm::Reg(reg));
         self.raw(&[by]);
@@ -276,12 +281,20 @@ impl Assembler {
         self.raw(&mask.to_le_bytes());
     }
 
-    pub(crate) fn or32(&mut self, dst: Reg, src: Reg) {
-        self.op(&[], false, &[0x09], src.0, Rm::Reg(dst));
+    pub(crate) fn add32(&mut self, reg: Reg, by: u32) {
+        self.op(&[], false, &[0x81], 0, Rm::Reg(reg));
+        self.raw(&by.to_le_bytes());
     }
 
-    pub(crate) fn or64(&mut self, dst: Reg, src: Reg) {
-        self.op(&[], true, &[0x09], src.0, Rm::Reg(dst));
+    pub(crate) fn sub32(&mut self, reg: Reg, by: u32) {
+        self.op(&[], false, &[0x81], 5, Rm::Reg(reg));
+        self.raw(&by.to_le_bytes());
+    }
+
+    /// `subl $by, place`.
+    pub(crate) fn sub32_mem(&mut self, place: Mem, by: u32) {
+        self.op(&[], false, &[0x81], 5, Rm::Mem(place));
+        self.raw(&by.to_le_bytes());
     }
 
     /// `xor %reg, %reg`, 32 bits.
@@ -295,18 +308,6 @@ impl Assembler {
 
     pub(crate) fn inc64(&mut self, reg: Reg) {
         self.op(&[], true, &[0xff], 0, Rm::Reg(reg));
-    }
-
-    pub(crate) fn dec32(&mut self, reg: Reg) {
-        self.op(&[], false, &[0xff], 1, Rm::Reg(reg));
-    }
-
-    pub(crate) fn inc_mem(&mut self, place: Mem) {
-        self.op(&[], true, &[0xff], 0, Rm::Mem(place));
-    }
-
-    pub(crate) fn dec_mem(&mut self, place: Mem) {
-        self.op(&[], true, &[0xff], 1, Rm::Mem(place));
     }
 
     /// `sub place, %dst`.
@@ -331,6 +332,16 @@ impl Assembler {
     pub(crate) fn cmp64(&mut self, reg: Reg, with: u32) {
         self.op(&[], true, &[0x81], 7, Rm::Reg(reg));
         self.raw(&with.to_le_bytes());
+    }
+
+    pub(crate) fn cmp32(&mut self, reg: Reg, with: u32) {
+        self.op(&[], false, &[0x81], 7, Rm::Reg(reg));
+        self.raw(&with.to_le_bytes());
+    }
+
+    /// Compares the lower halves of two registers.
+    pub(crate) fn cmp32_with(&mut self, reg: Reg, with: Reg) {
+        self.op(&[], false, &[0x39], with.0, Rm::Reg(reg));
     }
 
     pub(crate) fn test64(&mut self, reg: Reg) {

@@ -97,22 +97,32 @@ fn scratch(dead: Dead) -> [Reg; 2] {
 
 /// Whether a body may leave something else in the register. The argument registers are never taken, dead or not: an
 /// event at a later site of the same run shows them to the user.
-fn is_dead(dead: Dead, reg: Reg) -> bool {
+pub(super) fn is_dead(dead: Dead, reg: Reg) -> bool {
     !ARGUMENTS.contains(&reg) && reg != RSP && dead.registers.contains(u32::from(reg.0))
 }
 
-/// Lowers the stack past the red zone and pushes registers.
-pub(super) fn save(asm: &mut Assembler, registers: &[Reg]) {
+/// Moves the stack pointer past the red zone.
+pub(super) fn lower_stack(asm: &mut Assembler) {
+    asm.move_stack(-RED_ZONE);
+}
+
+/// Undoes [`lower_stack`].
+pub(super) fn raise_stack(asm: &mut Assembler) {
+    asm.move_stack(RED_ZONE);
+}
+
+/// Lowers the stack past the red zone and pushes registers, if there are any.
+fn save(asm: &mut Assembler, registers: &[Reg]) {
     if !registers.is_empty() {
-        asm.move_stack(-RED_ZONE);
+        lower_stack(asm);
     }
     registers.iter().for_each(|&reg| asm.push(reg));
 }
 
 /// Undoes [`save`].
-pub(super) fn restore(asm: &mut Assembler, registers: &[Reg]) {
+fn restore(asm: &mut Assembler, registers: &[Reg]) {
     registers.iter().rev().for_each(|&reg| asm.pop(reg));
     if !registers.is_empty() {
-        asm.move_stack(RED_ZONE);
+        raise_stack(asm);
     }
 }

@@ -1,29 +1,51 @@
 //! The event routine, shared by all stubs of a neighbourhood: counts the hit, finds the thread's slot, reserves a
 //! record in its ring and fills it.
 //!
-//! In: rdi = the saved-register frame, esi = the probe; one return address on the stack. A leaf that pushes nothing.
-//! Clobbers rax, rcx, rdx, rsi, rdi, r8-r11 and the flags, which the stub has saved.
+//! In: ecx = the probe; on the stack the return address, then the site's rcx and rdx. A leaf that pushes nothing.
+//! Changes rax, rcx, rdx, r10, r11 and the flags, which the stub has saved; the other arguments stay where they are.
+//! What a hit costs is little more than the number of instructions on the straight path (`rdtsc` counts for a third of
+//! it), so nothing rare is on it.
 //!
 //! Nothing here trusts the shared state, which the program may have scribbled over: every address is the state's own
-//! address plus a bounded number. The slot's number comes from a register, the ring's number is compared, the record's
-//! place is masked. Heads, tails and depths are only compared. Every loop is bounded, but for the question to the
-//! holder, which decides how it goes on.
+//! address plus a bounded number. The slot's place comes from a register, the ring's number is compared, the record's
+//! place is masked. Heads, tails and depths are only compared and copied. Every loop is bounded, but for the question to
+//! the holder, which decides how it goes on.
 //!
 //! Stores of x86-64 become visible in program order (Intel SDM volume 3, 9.2.2), so a plain store releases: who sees
 //! `BUSY` sees whose record it is, who sees `DONE` sees all of it.
 
 use insn::Address;
 
-use super::asm::{Assembler, If, Label, Mem, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, mem};
+use super::asm::{Assembler, If, Label, Mem, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, RSP, mem};
 use super::count::spread;
-use crate::layout::{Layout, Loss, NESTING_LIMIT, PROBE_LIMIT, RECORD_LEN, header, record, ring, slot};
+use crate::layout::{
+    Layout, Loss, MAX_SIZING, NESTING_LIMIT, PROBE_LIMIT, RECORD_LEN, header, record, ring, slot,
+};
 use crate::stub::{Ask, Environment, Routines, ThreadBy};
 
-/// Attempts to move a ring's head before the record is given up: as many threads must have won each time.
-const ATTEMPTS: u32 = 64;
+/// Attempts to move a ring's head are counted in the six bits of ecx from here on, above the probe's number: after 64
+/// the record is given up, as so many threads must have won.
+const ATTEMPTS_SHIFT: u8 = 26;
+const PROBE_MASK: u32 = (1 << ATTEMPTS_SHIFT) - 1;
+const _: () = assert!(MAX_SIZING.probes - 1 <= PROBE_MASK, "no room for the attempts");
 
-/// Where the rare ways out are.
+/// One event in the word [`slot::DEPTH`].
+const DEPTH_STEP: u32 = 1 << slot::DEPTH_SHIFT;
+
+/// Where the stub left two arguments, as seen from the routine.
+const SAVED_RCX: usize = 8;
+const SAVED_RDX: usize = 16;
+
+/// Ways that are rarely gone, out of line.
 struct Ways {
+    /// The slot at the thread pointer's home is another's.
+    elsewhere: Label,
+    /// The slot is found.
+    found: Label,
+    /// Another thread took the record.
+    contended: Label,
+    /// Tries to take the next one.
+    again: Label,
     full: Label,
     nested: Label,
     no_slot: Label,
@@ -34,42 +56,43 @@ pub(crate) fn assemble(environment: &Environment, at: Address) -> Routines {
     let mut routine = EventRoutine::new(environment);
     let event = routine.asm.here();
     routine.count();
-    routine.find_slot();
+    let retry = routine.find_slot();
     routine.enter();
     routine.reserve();
     routine.fill();
+    let ask = routine.search(retry);
+    routine.contend();
     routine.losses();
-    let EventRoutine { asm, ask, recoveries, .. } = routine;
-    Routines { at, bytes: asm.finish(), event, asks: ask.into_iter().collect(), recoveries }
+    let ask = Ask { give_up: routine.asm.offset_of(routine.ways.no_slot), ..ask };
+    let EventRoutine { asm, recoveries, .. } = routine;
+    Routines { at, bytes: asm.finish(), event, asks: vec![ask], recoveries }
 }
 
-/// The routine in the making; its parts in the order they run.
+/// The routine in the making; its parts in the order they run, then what is out of line.
 struct EventRoutine<'a> {
     asm: Assembler,
     layout: &'a Layout,
     environment: &'a Environment,
     ways: Ways,
-    ask: Option<Ask>,
     recoveries: Vec<(u32, u32)>,
-    /// Where a part that is out of line finds its way back; the breakpoint's offset and the retry label.
-    rdtsc_refused: Option<(u32, Label)>,
-    retry: Option<(u32, Label)>,
+    /// The `rdtsc`, and where it goes on behind it.
+    rdtsc: Option<(u32, Label)>,
 }
 
 impl<'a> EventRoutine<'a> {
     fn new(environment: &'a Environment) -> Self {
         let mut asm = Assembler::default();
-        let ways = Ways { full: asm.label(), nested: asm.label(), no_slot: asm.label() };
-        Self {
-            asm,
-            layout: &environment.layout,
-            environment,
-            ways,
-            ask: None,
-            recoveries: Vec::new(),
-            rdtsc_refused: None,
-            retry: None,
-        }
+        let ways = Ways {
+            elsewhere: asm.label(),
+            found: asm.label(),
+            contended: asm.label(),
+            again: asm.label(),
+            full: asm.label(),
+            nested: asm.label(),
+            no_slot: asm.label(),
+        };
+        let layout = &environment.layout;
+        Self { asm, layout, environment, ways, recoveries: Vec::new(), rdtsc: None }
     }
 
     /// `r11` = state; `r10` = thread pointer, 0 if there is none; one hit counted in the thread's shard.
@@ -89,135 +112,158 @@ impl<'a> EventRoutine<'a> {
         }
         spread(asm, RAX, R10, self.layout.sizing.shards);
         asm.imul32(RAX, RAX, number(self.layout.shard_len()));
-        asm.lea(RAX, mem(RAX, 0).plus(RSI, 3));
+        asm.lea(RAX, mem(RAX, 0).plus(RCX, 3));
         asm.lock_inc(mem(R11, self.layout.counters()).plus(RAX, 0));
     }
 
-    /// `eax` = number of the slot whose key is `r10`, `rdx` = its offset in the table.
-    fn find_slot(&mut self) {
-        let found = self.asm.label();
+    /// `rdx` = offset in the table of the slot whose key is `r10`. Gives where the search may begin again.
+    fn find_slot(&mut self) -> Label {
         let retry = self.asm.mark();
         self.asm.test64(R10);
         self.asm.jcc(If::Equal, self.ways.no_slot);
         spread(&mut self.asm, RAX, R10, self.layout.sizing.threads);
-        self.asm.set32(RCX, PROBE_LIMIT);
-        let next = self.asm.mark();
         self.asm.mov32(RDX, RAX);
+        self.compare_key();
+        self.asm.jcc(If::NotEqual, self.ways.elsewhere);
+        self.asm.bind(self.ways.found);
+        retry
+    }
+
+    /// `rdx`, a slot's number, becomes its offset in the table; whether its key is `r10`.
+    fn compare_key(&mut self) {
         self.asm.shl32(RDX, log2(slot::LEN));
         self.asm.cmp_mem(mem(R11, self.layout.slots() + slot::KEY).plus(RDX, 0), R10);
-        self.asm.jcc(If::Equal, found);
-        self.asm.inc32(RAX);
-        self.asm.and32(RAX, self.layout.sizing.threads - 1);
-        self.asm.dec32(RCX);
-        self.asm.jcc(If::NotEqual, next);
-        self.ask(retry);
-        self.asm.bind(found);
     }
 
-    /// Asks the holder for a slot, by a breakpoint.
-    fn ask(&mut self, retry: Label) {
-        self.asm.cmp_mem_zero(mem(R11, header::ASKS_CLOSED));
-        self.asm.jcc(If::NotEqual, self.ways.no_slot);
-        self.retry = Some((self.asm.here(), retry));
-        self.asm.int3();
-        self.asm.jmp(retry);
-    }
-
-    /// `r8` = slot, `r10` = ring, `rcx` = the record's word `WHO`; the thread's depth is one more.
+    /// `r10` = slot, `r11` = ring; the thread's depth is one more.
+    ///
+    /// It is so before a record is reserved: an event of a handler that comes in between is inside this one.
     fn enter(&mut self) {
         let asm = &mut self.asm;
-        asm.lea(R8, mem(R11, self.layout.slots()).plus(RDX, 0));
-        asm.load(R10, mem(R8, slot::RING));
-        asm.cmp64(R10, self.layout.sizing.rings);
+        asm.lea(R10, mem(R11, self.layout.slots()).plus(RDX, 0));
+        asm.load32(RAX, mem(R10, slot::RING));
+        asm.cmp32(RAX, self.layout.sizing.rings);
         asm.jcc(If::AboveOrEqual, self.ways.no_slot);
-        asm.imul64(R10, R10, number(self.layout.ring_len()));
-        asm.lea(R10, mem(R11, self.layout.rings()).plus(R10, 0));
+        asm.imul32(RAX, RAX, number(self.layout.ring_len()));
+        asm.lea(R11, mem(R11, self.layout.rings()).plus(RAX, 0));
 
-        asm.load(RCX, mem(R8, slot::DEPTH));
-        asm.cmp64(RCX, NESTING_LIMIT);
+        asm.load32(RAX, mem(R10, slot::DEPTH));
+        asm.cmp32(RAX, NESTING_LIMIT * DEPTH_STEP);
         asm.jcc(If::AboveOrEqual, self.ways.nested);
-        asm.inc_mem(mem(R8, slot::DEPTH));
-        asm.shl32(RCX, 24);
-        asm.or32(RCX, RAX);
-        asm.shl64(RCX, 32);
-        asm.or64(RCX, RSI);
+        asm.add32(RAX, DEPTH_STEP);
+        asm.store32(mem(R10, slot::DEPTH), RAX);
     }
 
     /// `rax` = index of the record that is now ours.
+    ///
+    /// Threads share rings, so the head is moved by a locked instruction. Without the lock, a ring for each thread, an
+    /// event is not measurably cheaper where a locked instruction finds its line in the cache.
     fn reserve(&mut self) {
         let asm = &mut self.asm;
-        let reserved = asm.label();
-        asm.set32(R9, ATTEMPTS);
-        asm.load(RAX, mem(R10, ring::HEAD));
-        let again = asm.mark();
+        asm.load(RAX, mem(R11, ring::HEAD));
+        asm.bind(self.ways.again);
         asm.mov(RDX, RAX);
-        asm.sub_mem(RDX, mem(R10, ring::TAIL));
+        asm.sub_mem(RDX, mem(R11, ring::TAIL));
         asm.cmp64(RDX, self.layout.sizing.records);
         asm.jcc(If::AboveOrEqual, self.ways.full);
         asm.lea(RDX, mem(RAX, 1));
-        asm.lock_cmpxchg(mem(R10, ring::HEAD), RDX);
-        asm.jcc(If::Equal, reserved);
-        asm.dec32(R9);
-        asm.jcc(If::NotEqual, again);
-        asm.jmp(self.ways.full);
-        asm.bind(reserved);
+        asm.lock_cmpxchg(mem(R11, ring::HEAD), RDX);
+        asm.jcc(If::NotEqual, self.ways.contended);
     }
 
-    /// Writes the record and returns. `r10` = record, `r9` = its state.
+    /// Writes the record and returns. `r11` = record, `rcx` = its state.
     fn fill(&mut self) {
         let asm = &mut self.asm;
         asm.mov32(RDX, RAX);
         asm.and32(RDX, self.layout.sizing.records - 1);
         asm.imul32(RDX, RDX, number(RECORD_LEN));
-        asm.lea(R10, mem(R10, ring::RECORDS).plus(RDX, 0));
-        asm.mov(R9, RAX);
-        asm.shl64(R9, 2);
-        asm.inc64(R9);
-        asm.store(mem(R10, record::WHO), RCX);
-        asm.load(RDX, mem(R8, slot::IDENTITY));
-        asm.store(mem(R10, record::IDENTITY), RDX);
-        asm.store(mem(R10, record::STATE), R9);
+        asm.lea(R11, mem(R11, ring::RECORDS).plus(RDX, 0));
+        asm.and32(RCX, PROBE_MASK);
+        asm.store32(mem(R11, record::WHO), RCX);
+        asm.load32(RDX, mem(R10, slot::DEPTH));
+        asm.sub32(RDX, DEPTH_STEP);
+        asm.store32(mem(R11, record::WHO + 4), RDX);
+        asm.load(RDX, mem(R10, slot::IDENTITY));
+        asm.store(mem(R11, record::IDENTITY), RDX);
+        asm.shl64(RAX, u8::try_from(record::INDEX_SHIFT).unwrap_or(0));
+        asm.lea(RCX, mem(RAX, 1));
+        asm.store(mem(R11, record::STATE), RCX);
 
         let rdtsc = asm.here();
         asm.rdtsc();
-        asm.shl64(RDX, 32);
-        asm.or64(RAX, RDX);
         let timed = asm.mark();
-        self.rdtsc_refused = Some((rdtsc, timed));
-        asm.store(mem(R10, record::TIME), RAX);
-        for argument in (0..6).map(|n| n * 8) {
-            asm.load(RAX, mem(RDI, argument));
-            asm.store(mem(R10, record::ARGUMENTS + argument), RAX);
+        self.rdtsc = Some((rdtsc, timed));
+        asm.store32(mem(R11, record::TIME), RAX);
+        asm.store32(mem(R11, record::TIME + 4), RDX);
+        let argument = |n: usize| mem(R11, record::ARGUMENTS + 8 * n);
+        for (n, register) in [(0, RDI), (1, RSI), (4, R8), (5, R9)] {
+            asm.store(argument(n), register);
         }
-        asm.inc64(R9);
-        asm.store(mem(R10, record::STATE), R9);
-        asm.dec_mem(mem(R8, slot::DEPTH));
+        for (n, saved) in [(2, SAVED_RDX), (3, SAVED_RCX)] {
+            asm.load(RAX, mem(RSP, saved));
+            asm.store(argument(n), RAX);
+        }
+        asm.inc64(RCX);
+        asm.store(mem(R11, record::STATE), RCX);
+        asm.sub32_mem(mem(R10, slot::DEPTH), DEPTH_STEP);
         asm.ret();
     }
 
-    /// The rare ways out.
+    /// The slots behind the home of `r10`, `eax` being the number of the last one looked at; then asks the holder for
+    /// a slot, by a breakpoint. Gives what is known of the question here.
+    fn search(&mut self, retry: Label) -> Ask {
+        let exhausted = self.asm.label();
+        self.asm.bind(self.ways.elsewhere);
+        self.asm.inc32(RAX);
+        spread(&mut self.asm, RDX, R10, self.layout.sizing.threads);
+        self.asm.add32(RDX, PROBE_LIMIT);
+        self.asm.cmp32_with(RAX, RDX);
+        self.asm.jcc(If::Equal, exhausted);
+        self.asm.mov32(RDX, RAX);
+        self.asm.and32(RDX, self.layout.sizing.threads - 1);
+        self.compare_key();
+        self.asm.jcc(If::NotEqual, self.ways.elsewhere);
+        self.asm.jmp(self.ways.found);
+
+        self.asm.bind(exhausted);
+        self.asm.cmp_mem_zero(mem(R11, header::ASKS_CLOSED));
+        self.asm.jcc(If::NotEqual, self.ways.no_slot);
+        let offset = self.asm.here();
+        self.asm.int3();
+        self.asm.jmp(retry);
+        Ask { offset, retry: self.asm.offset_of(retry), give_up: offset, key: u32::from(R10.0) }
+    }
+
+    /// Another thread has taken the record; `rax` is the head that it left.
+    fn contend(&mut self) {
+        self.asm.bind(self.ways.contended);
+        self.asm.add32(RCX, 1 << ATTEMPTS_SHIFT);
+        self.asm.jcc(If::Below, self.ways.full);
+        self.asm.jmp(self.ways.again);
+    }
+
+    /// The ways on which an event is lost, or goes on without its time.
     fn losses(&mut self) {
         self.asm.bind(self.ways.full);
-        self.asm.dec_mem(mem(R8, slot::DEPTH));
+        self.asm.and32(RCX, PROBE_MASK);
+        self.asm.sub32_mem(mem(R10, slot::DEPTH), DEPTH_STEP);
         self.lose(Loss::RingFull);
         self.asm.bind(self.ways.nested);
         self.lose(Loss::Nested);
         self.asm.bind(self.ways.no_slot);
         self.lose(Loss::NoSlot);
-        if let Some((offset, retry)) = self.retry {
-            let (retry, give_up) = (self.asm.offset_of(retry), self.asm.offset_of(self.ways.no_slot));
-            self.ask = Some(Ask { offset, retry, give_up, key: u32::from(R10.0) });
-        }
         // prctl(PR_SET_TSC, PR_TSC_SIGSEGV) makes rdtsc fault: the event goes on without a time.
-        if let Some((rdtsc, timed)) = self.rdtsc_refused {
+        if let Some((rdtsc, timed)) = self.rdtsc {
             self.recoveries.push((rdtsc, self.asm.here()));
             self.asm.zero(RAX);
+            self.asm.zero(RDX);
             self.asm.jmp(timed);
         }
     }
 
     fn lose(&mut self, reason: Loss) {
-        let counter: Mem = mem(R11, self.layout.losses(reason)).plus(RSI, 3);
+        let counter: Mem = mem(R11, self.layout.losses(reason)).plus(RCX, 3);
+        self.asm.set64(R11, self.environment.state.0);
         self.asm.lock_inc(counter);
         self.asm.ret();
     }

@@ -63,7 +63,7 @@ fn bodies(source: &Source<'_>, asm: &mut Assembler, stub: &mut Stub, insn: &Disp
         count(asm, source.environment, insn.dead, &counts, &mut stub.recoveries);
     }
     if !events.is_empty() {
-        let place = Place { start: stub.at, site: insn.address, routines: source.routines };
+        let place = Place { start: stub.at, routines: source.routines };
         event(asm, &place, insn.dead, &events)?;
     }
     Ok(())

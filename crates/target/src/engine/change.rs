@@ -110,6 +110,10 @@ impl<T: Target> Engine<T> {
         if change.state.is_some() || change.description.is_some() || !change.map.is_empty() {
             self.in_stopped_world(|engine| engine.map(&change))?;
         }
+        if change.state.is_some() {
+            self.allocate_state()?;
+            self.populate_rings()?;
+        }
         let writes_running = self.target.capabilities().write_running;
         if writes_running {
             self.write_code(&change)?;
@@ -239,20 +243,49 @@ impl<T: Target> Engine<T> {
         let Some(command) = SystemCall::MembarrierRegisterSyncCore.membarrier_command() else {
             return Ok(());
         };
+        let call = self.membarrier_call(command);
+        self.membarrier = self.call_while_others_run(call)? == Some(0);
+        Ok(())
+    }
+
+    /// Has one thread make a system call that may take long. Gives its answer; `None` where no thread could make it.
+    fn call_while_others_run(&mut self, call: Call) -> Result<Option<i64>, TargetError> {
         self.stop_world()?;
         let Some(tid) = self.caller() else {
             self.resume_world();
-            return Ok(());
+            return Ok(None);
         };
         let was_held = !self.held.insert(tid);
         self.resume_world();
-        let call = self.membarrier_call(command);
         let result = self.target.call(tid, &[call]);
         if !was_held {
             self.go(tid);
         }
-        self.membarrier = result?.first() == Some(&0);
-        Ok(())
+        Ok(result?.first().copied())
+    }
+
+    /// Gives the shared state its pages, so that no later access can fail for want of memory. Nobody uses them before the
+    /// text is patched: the target need not stand still meanwhile.
+    fn allocate_state(&self) -> Result<(), TargetError> {
+        let (Some(file), Some((_, len))) = (&self.state_file, self.state_at) else { return Ok(()) };
+        process::allocate(file, len).map_err(system("allocating the shared state"))
+    }
+
+    /// Enters the pages of the rings into the target's page table: a fault at the first record of each page would cost as
+    /// much as all the page's fifty events.
+    fn populate_rings(&mut self) -> Result<(), TargetError> {
+        /// include/uapi/asm-generic/mman-common.h; kernels before 5.14 refuse it, and the faults are taken.
+        const MADV_POPULATE_WRITE: u64 = 23;
+        let has_rings = self.layout.is_some_and(|layout| layout.sizing.rings > 0);
+        let (true, Some(_), Some((at, len))) = (has_rings, &self.state_file, self.state_at) else {
+            return Ok(());
+        };
+        if self.target.is_filtered() {
+            return Ok(());
+        }
+        let number = self.target.isa().abi().numbers.madvise;
+        let arguments = [at.0, len, MADV_POPULATE_WRITE, 0, 0, 0];
+        self.call_while_others_run(Call { name: "madvise", number, arguments }).map(drop)
     }
 
     fn membarrier_call(&self, command: u64) -> Call {
@@ -352,7 +385,8 @@ impl<T: Target> Engine<T> {
         let answers = self.target.call(caller, &unmap)?;
         answer("munmap", answers.first().copied())?;
         self.mapped.remove(&at);
-        self.map_state(caller, layout, at)
+        self.map_state(caller, layout, at)?;
+        self.allocate_state()
     }
 
     /// Mappings at `places`: of a memfd, which is given, or where that must not be made of private memory.
@@ -395,9 +429,6 @@ impl<T: Target> Engine<T> {
         let mapped = file.and_then(|file| {
             let len = if is_state { places.iter().map(|(_, len)| len).sum() } else { longest(places) };
             file.set_len(len).map_err(system("sizing the area"))?;
-            if is_state {
-                process::allocate(&file, len).map_err(system("allocating the shared state"))?;
-            }
             process::seal(&file).map_err(system("sealing the area"))?;
             self.map_places(caller, Some(fd), places, is_state)?;
             Ok(file)
@@ -535,10 +566,13 @@ impl<T: Target> Engine<T> {
     }
 
     /// Puts the original bytes back.
-    pub(super) fn write_originals(&mut self, patches: &[Patched]) -> Result<(), TargetError> {
+    pub(super) fn write_originals<'p>(
+        &mut self,
+        patches: impl Iterator<Item = &'p Patched>,
+    ) -> Result<(), TargetError> {
         let originals =
-            patches.iter().map(|patched| (patched.entry.start, patched.entry.original.as_slice()));
-        write_by_page(&mut self.target, originals.collect())
+            patches.map(|patched| (patched.entry.start, patched.entry.original.as_slice())).collect();
+        write_by_page(&mut self.target, originals)
     }
 
     fn way(&self) -> Result<&'static Way, TargetError> {

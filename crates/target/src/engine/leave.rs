@@ -1,6 +1,6 @@
 //! Leaving: the text restored and verified, threads out of the area, the area unmapped, every thread let go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use insn::Address;
@@ -44,6 +44,21 @@ const STACK_NEAR: u64 = 256 << 10;
 /// ... unless a PC in a signal frame was moved into a stub: its handler may have gone deep since.
 const STACK_FAR: u64 = 16 << 20;
 
+/// Patches by their start.
+type Patches = BTreeMap<Address, Patched>;
+
+/// What was in the text, which of it was ours to put back, and what was mapped then.
+struct PutBack {
+    patches: Patches,
+    ours: Vec<bool>,
+    mappings: Vec<Mapping>,
+}
+
+/// The patches of which `ours` says `which`, in the order of both.
+fn chosen<'p>(patches: &'p Patches, ours: &'p [bool], which: bool) -> impl Iterator<Item = &'p Patched> {
+    patches.values().zip(ours).filter(move |(_, ours)| **ours == which).map(|(patched, _)| patched)
+}
+
 impl<T: Target> Engine<T> {
     /// Takes everything out and lets every thread go.
     ///
@@ -72,7 +87,7 @@ impl<T: Target> Engine<T> {
             // It ended before or while we were at it: there is nothing to restore any more.
             return Ok(Left { verified: true, ..Left::default() });
         }
-        restored?;
+        self.account_for(restored?);
         // What could not be read is looked at once more.
         let is_verified = || self.original_again(self.restored.iter()).into_iter().all(|original| original);
         self.left.verified = is_verified() || is_verified();
@@ -104,24 +119,34 @@ impl<T: Target> Engine<T> {
         }
     }
 
-    /// Puts the originals back, and notes what became of the patches.
-    fn restore(&mut self, is_last: bool) -> Result<(), TargetError> {
+    /// Puts the originals back.
+    ///
+    /// The patches are moved as a whole and then only referred to: taking ten thousand apart doubled the stop.
+    fn restore(&mut self, is_last: bool) -> Result<PutBack, TargetError> {
         let mappings = self.target.mappings()?;
-        let patches: Vec<Patched> = self.patches.values().cloned().collect();
-        let is_ours = self.still_ours(patches.iter(), &mappings);
-        if let (false, Some(index)) = (is_last, is_ours.iter().position(Option::is_none)) {
-            return Err(unreadable(&patches[index].entry));
+        let is_ours = self.still_ours(self.patches.values(), &mappings);
+        let unread = self.patches.values().zip(&is_ours).find(|(_, ours)| ours.is_none());
+        if let (false, Some((patched, _))) = (is_last, unread) {
+            return Err(unreadable(&patched.entry));
         }
-        let mut is_ours = is_ours.into_iter().map(|ours| ours == Some(true));
-        let (ours, others): (Vec<_>, Vec<_>) =
-            patches.into_iter().partition(|_| is_ours.next().unwrap_or(false));
+        let ours: Vec<bool> = is_ours.into_iter().map(|ours| ours == Some(true)).collect();
+        let patches = std::mem::take(&mut self.patches);
         self.all_retired = true;
         self.put_back.clear();
-        if let Err(error) = self.carry_out(|engine| engine.write_originals(&ours), &Change::default()) {
+        let originals = |engine: &mut Self| engine.write_originals(chosen(&patches, &ours, true));
+        if let Err(error) = self.carry_out(originals, &Change::default()) {
+            self.patches = patches;
             self.all_retired = false;
             return Err(error);
         }
-        for (patched, untouched) in others.iter().zip(self.original_again(others.iter())) {
+        Ok(PutBack { patches, ours, mappings })
+    }
+
+    /// Notes what became of the patches, while the target runs on.
+    fn account_for(&mut self, done: PutBack) {
+        let PutBack { patches, ours, mappings } = done;
+        let others = || chosen(&patches, &ours, false);
+        for (patched, untouched) in others().zip(self.original_again(others())) {
             let start = patched.entry.start;
             if Backing::at(&mappings, start) != Some(patched.backing) {
                 self.left.unmapped += 1;
@@ -129,12 +154,11 @@ impl<T: Target> Engine<T> {
                 self.left.changed.push(start);
             }
         }
-        self.patches.clear();
-        self.restored.extend(ours);
+        let mut ours = ours.into_iter();
+        self.restored.extend(patches.into_values().filter(|_| ours.next().unwrap_or(false)));
         self.left.restored = self.restored.len();
         self.left.private_pages =
             self.restored.iter().map(|patched| patched.entry.start.0 >> 12).collect::<BTreeSet<_>>().len();
-        Ok(())
     }
 
     /// Until no thread is in the area, none has a signal of ours pending, and no stack word points there. The world is
