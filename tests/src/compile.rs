@@ -142,6 +142,16 @@ fn open_to_all(folder: &Path) {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("a folder of ours");
 }
 
+/// Copies a program file, by a child: had this process a descriptor open for writing, a child that another test forks at
+/// that moment would inherit it, and executing the copy would fail with ETXTBSY.
+///
+/// # Panics
+/// It cannot be copied.
+pub fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("--").arg(from).arg(to).status().expect("cp runs");
+    assert!(status.success(), "cp {} {}: {status:?}", from.display(), to.display());
+}
+
 /// Where compiled programs are kept.
 ///
 /// # Panics

@@ -14,7 +14,7 @@ mod session;
 mod snapshot;
 mod sys;
 
-pub use compile::{Program, out_dir, which};
+pub use compile::{Program, copy, out_dir, which};
 pub use process::{Line, Process, wait_for};
 pub use session::{Report, Session, xol, xol_binary};
 pub use snapshot::{

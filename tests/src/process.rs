@@ -63,6 +63,19 @@ impl Process {
         Self::of_command(&mut command)
     }
 
+    /// Starts a program of the protocol that may say `missing` instead of `ready`: the machine lacks what it shows.
+    ///
+    /// # Errors
+    /// What is missing: a reason to skip.
+    pub fn start_if_possible(program: &Path, arguments: &[&str]) -> Result<Self, String> {
+        let mut process = Self::spawn(Command::new(program).args(arguments).stderr(Stdio::inherit()));
+        process.ready = process.hear();
+        match process.ready.word.as_str() {
+            "ready" => Ok(process),
+            _ => Err(format!("this machine does not offer it: {:?}", process.ready)),
+        }
+    }
+
     /// Starts a command that speaks the protocol, directly or through a child, and waits until it is ready.
     #[must_use]
     pub fn of_command(command: &mut Command) -> Self {

@@ -116,6 +116,12 @@ impl Session {
         fs::read_to_string(self.files.path().join("err")).unwrap_or_default()
     }
 
+    /// What xol has written of its results so far.
+    #[must_use]
+    pub fn results(&self) -> String {
+        fs::read_to_string(self.files.path().join("out")).unwrap_or_default()
+    }
+
     /// Ctrl-C, and the report.
     #[must_use]
     pub fn end(self) -> Report {

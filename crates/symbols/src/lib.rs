@@ -26,7 +26,7 @@ pub mod ld_cache;
 pub mod loader;
 mod lsda;
 pub mod maps;
-mod near;
+pub mod near;
 pub mod path;
 mod reader;
 pub mod relocations;

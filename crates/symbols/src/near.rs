@@ -7,7 +7,7 @@ const MOST: usize = 5;
 const LONGEST: usize = 64;
 
 /// The names nearest to `wanted`, the nearest first: few edits, upper and lower case the same, or `wanted` as a part of them.
-pub(crate) fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Vec<String> {
+pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Vec<String> {
     let wanted = folded(wanted);
     // Beyond a third of the letters it is another word.
     let limit = wanted.len() / 3 + 1;

@@ -55,8 +55,11 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// A path with a slash.
-    #[error("no such file: {}", .0.display())]
+    #[error("no such file, or not a regular one: {}", .0.display())]
     NoSuchFile(PathBuf),
+    /// A mapping that no file is behind.
+    #[error("`{0}` belongs to the kernel, not to a file, and cannot be probed")]
+    Kernel(String),
     /// A name without a slash.
     #[error(
         "`{name}` is no {}command on PATH and no library in the loader's cache{}",
@@ -110,7 +113,13 @@ fn file(files: &impl Files, mapped: Option<&[MappedFile]>, path: &Path) -> Resul
     Err(PathError::NoSuchFile(path.to_owned()))
 }
 
+/// What /proc/PID/maps calls the kernel's own code, and ldd(1) the first of it.
+const KERNEL: [&str; 3] = ["[vdso]", "[vsyscall]", "linux-vdso.so.1"];
+
 fn named(files: &impl Files, mapped: Option<&[MappedFile]>, name: &str) -> Result<Found, PathError> {
+    if KERNEL.contains(&name) {
+        return Err(PathError::Kernel(name.to_owned()));
+    }
     if let Some(paths) = mapped.and_then(|mapped| among_mapped(mapped, name)) {
         return Ok(found(paths, true));
     }

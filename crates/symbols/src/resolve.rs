@@ -105,8 +105,7 @@ fn suggestion(near: &[String]) -> String {
     }
 }
 
-/// All places that `name` means: sorted by address, aliases of an exact name each by itself, of a pattern one for each
-/// address.
+/// All places that `name` means, sorted by address, each once: an exact name's without a version first.
 ///
 /// # Errors
 /// [`ResolveError`]: nothing can be probed under that name, and why.
@@ -165,7 +164,8 @@ fn exact(
         matches.iter_mut().for_each(|found| found.kind = Kind::Function);
     }
     matches.sort_by(|a, b| (a.file_address, &a.symbol).cmp(&(b.file_address, &b.symbol)));
-    matches.dedup_by(|a, b| a.file_address == b.file_address && a.symbol == b.symbol);
+    // Versions of a symbol at one address are one place, and so are a constructor's variants.
+    matches.dedup_by(|a, b| a.file_address == b.file_address);
     Ok(matches)
 }
 

@@ -13,6 +13,8 @@ pub struct Stat {
     pub state: char,
     /// Field 4: the parent.
     pub ppid: i32,
+    /// Field 9: the kernel's `PF_` flags.
+    pub flags: u64,
     /// Field 22: clock ticks between boot and start: with the pid it identifies a process.
     pub start_time: u64,
     /// Field 28: the bottom of the main stack; 0 where reading it is not permitted.
@@ -21,7 +23,16 @@ pub struct Stat {
     pub start_brk: Address,
 }
 
+/// `PF_KTHREAD` (include/linux/sched.h): a thread of the kernel, without memory of its own.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
 impl Stat {
+    /// Whether it is a thread of the kernel.
+    #[must_use]
+    pub fn is_kernel_thread(&self) -> bool {
+        self.flags & KERNEL_THREAD != 0
+    }
+
     /// Reads the file's text; `None` for text of another form.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
@@ -36,6 +47,7 @@ impl Stat {
             comm: comm.to_owned(),
             state: field(3)?.chars().next()?,
             ppid: field(4)?.parse().ok()?,
+            flags: field(9)?.parse().ok()?,
             start_time: field(22)?.parse().ok()?,
             start_stack: Address(field(28)?.parse().ok()?),
             start_brk: Address(field(47).and_then(|text| text.parse().ok()).unwrap_or(0)),
@@ -54,6 +66,7 @@ mod tests {
         for name in ["sleep", "a b", "x) S 1 (y", ")", "("] {
             let stat = Stat::parse(format!("42 ({name}) t {}\n", numbers.join(" ")).as_bytes()).unwrap();
             assert_eq!((stat.pid, stat.comm.as_str(), stat.state, stat.ppid), (42, name, 't', 4), "{name}");
+            assert_eq!((stat.flags, stat.is_kernel_thread()), (9, false));
             assert_eq!((stat.start_time, stat.start_stack, stat.start_brk), (22, Address(28), Address(47)));
         }
     }

@@ -19,7 +19,7 @@ use crate::sys::{poll, process};
 
 mod execute;
 mod inject;
-mod permission;
+pub mod permission;
 mod tracer;
 mod windows;
 

@@ -8,10 +8,13 @@ use symbols::frames::frames;
 use symbols::path::{self, Files, PathError};
 use symbols::resolve::{Match, ResolveError, resolve};
 use symbols::spec::{Kind, SpecError};
-use symbols::{ElfError, FileAddress, Image, Spec, Symbols};
+use symbols::{Bias, ElfError, FileAddress, Image, Spec, Symbols};
+use target::TargetError;
+use target::linux::permission;
 use thiserror::Error;
 
 use crate::files::System;
+use crate::mapped::Contents;
 
 /// Something that can be probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,14 +41,9 @@ pub enum LookupError {
     /// Its PATH means no file.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// The process cannot be looked at.
-    #[error("cannot look at process {pid}: {source}")]
-    Process {
-        /// Its number.
-        pid: u32,
-        /// Why.
-        source: io::Error,
-    },
+    /// The process is not there, or may not be looked at.
+    #[error(transparent)]
+    Process(#[from] TargetError),
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -70,6 +68,16 @@ pub enum LookupError {
         /// Why.
         source: ResolveError,
     },
+    /// The NAME means nothing in any of several files.
+    #[error("none of the {files} mapped files has a symbol that matches `{name}`{}", suggestion(near))]
+    Nowhere {
+        /// As typed.
+        name: String,
+        /// How many.
+        files: usize,
+        /// Up to five names like it.
+        near: Vec<String>,
+    },
 }
 
 impl LookupError {
@@ -78,14 +86,49 @@ impl LookupError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Spec(error) => Some(format!("it goes wrong here:\n{}", error.pointed())),
-            Self::Process { source, pid } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some(format!("`xol doctor -p {pid}` says what would permit it"))
+            Self::Process(TargetError::NotPermitted { pid, .. }) => {
+                Some(format!("`xol doctor -p {pid}` says more"))
             }
             Self::Name { source: ResolveError::NotFound { .. }, path } => {
                 Some(format!("`xol list '{}:*'` shows what is there", path.display()))
             }
             _ => None,
         }
+    }
+
+    /// What to say of several files in each of which a NAME means nothing: the reason that says most.
+    pub(crate) fn of_all(errors: Vec<Self>) -> Option<Self> {
+        let is_missing = |error: &Self| {
+            matches!(
+                error,
+                Self::Name { source: ResolveError::NotFound { .. } | ResolveError::Stripped { .. }, .. }
+            )
+        };
+        let is_passed_over = |error: &Self| is_missing(error) || matches!(error, Self::Elf { .. });
+        let files = errors.len();
+        if files < 2 || !errors.iter().all(is_passed_over) || !errors.iter().any(is_missing) {
+            let mut errors = errors.into_iter();
+            let first = errors.next();
+            return match &first {
+                Some(error) if is_passed_over(error) => errors.find(|error| !is_passed_over(error)).or(first),
+                _ => first,
+            };
+        }
+        let mut near: Vec<String> = Vec::new();
+        let mut missing = String::new();
+        for error in errors {
+            let Self::Name { source, .. } = error else { continue };
+            match source {
+                ResolveError::NotFound { name, near: more } => {
+                    missing = name;
+                    near.extend(more);
+                }
+                ResolveError::Stripped { name } => missing = name,
+                _ => {}
+            }
+        }
+        let near = symbols::near::nearest(&missing, near.iter().map(String::as_str));
+        Some(Self::Nowhere { name: missing, files, near })
     }
 
     /// Whether the command was used wrongly, rather than well and in vain.
@@ -95,13 +138,20 @@ impl LookupError {
     }
 }
 
+fn suggestion(near: &[String]) -> String {
+    match near {
+        [] => String::new(),
+        names => format!("; is it one of: {}?", names.join(", ")),
+    }
+}
+
 /// The system as seen by `pid`, or by xol itself.
 ///
 /// # Errors
 /// [`LookupError::Process`].
 pub fn system(pid: Option<u32>) -> Result<System, LookupError> {
     pid.map_or(Ok(System::here()), |pid| {
-        System::of_process(pid).map_err(|source| LookupError::Process { pid, source })
+        System::of_process(pid).map_err(|error| permission::explain(pid.cast_signed(), &error).into())
     })
 }
 
@@ -123,15 +173,24 @@ pub struct Binary {
     /// As the target sees it.
     pub path: PathBuf,
     bytes: Vec<u8>,
+    /// Where it is loaded, if the bytes are a process's memory.
+    loaded: Option<Bias>,
 }
 
 impl Binary {
-    /// Reads the file at `path`.
+    /// Reads the file at `path`, or what the process has of it where that is another one by now.
     ///
     /// # Errors
     /// [`LookupError::Read`].
     pub fn read(system: &System, path: &Path) -> Result<Self, LookupError> {
-        let read = || Ok(Self { path: system.real_path(path)?, bytes: system.read(path)? });
+        let read = || {
+            let real = system.real_path(path).unwrap_or_else(|_| path.to_owned());
+            if let Some(mapping) = system.replaced(&real) {
+                let Contents { bytes, loaded } = system.contents_of(mapping)?;
+                return Ok(Self { path: real, bytes, loaded });
+            }
+            Ok(Self { path: system.real_path(path)?, bytes: system.read(path)?, loaded: None })
+        };
         read().map_err(|source| LookupError::Read { path: path.to_owned(), source })
     }
 
@@ -140,7 +199,10 @@ impl Binary {
     /// # Errors
     /// [`LookupError::Elf`].
     pub fn image(&self) -> Result<Image<'_>, LookupError> {
-        let image = Image::parse(&self.bytes);
+        let image = match self.loaded {
+            Some(bias) => Image::parse_loaded(&self.bytes, bias),
+            None => Image::parse(&self.bytes),
+        };
         let checked = image.and_then(|image| image.isa().map(|_| image));
         checked.map_err(|source| LookupError::Elf { path: self.path.clone(), source })
     }
@@ -168,14 +230,14 @@ pub fn binaries(system: &System, spec: &Spec) -> Result<Vec<Binary>, LookupError
 /// [`LookupError`].
 pub fn list(system: &System, spec: &Spec) -> Result<Vec<Entry>, LookupError> {
     let mut entries = Vec::new();
-    let mut missed = None;
+    let mut missed = Vec::new();
     for path in path::find(system, &spec.path)?.files {
         match entries_of(system, &path, spec) {
             Ok(more) => entries.extend(more),
-            Err(error) => missed = missed.or(Some(error)),
+            Err(error) => missed.push(error),
         }
     }
-    match missed {
+    match LookupError::of_all(missed) {
         Some(error) if entries.is_empty() => Err(error),
         _ => Ok(entries),
     }
@@ -201,6 +263,13 @@ pub fn places(binary: &Binary, spec: &Spec) -> Result<Vec<Match>, LookupError> {
     let symbols = Symbols::read(&image, &frames(&image));
     resolve(&image, &symbols, &spec.name)
         .map_err(|source| LookupError::Name { path: binary.path.clone(), source })
+}
+
+/// A line for each file of `spec` that is not looked at, but what the process has mapped of it.
+#[must_use]
+pub fn notices(system: &System, spec: &Spec) -> Vec<String> {
+    let found = path::find(system, &spec.path).map(|found| found.files).unwrap_or_default();
+    found.iter().filter_map(|path| system.replaced_notice(path)).collect()
 }
 
 /// The files with code that a process has mapped, and how many functions each names.

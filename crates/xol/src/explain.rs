@@ -1,7 +1,7 @@
 //! How a site would be probed, and why: the same analysis, plan, placement and stub as for a session, and nothing
 //! written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use coherence::{Architecture, Requirement, Situation, Writer};
@@ -20,6 +20,7 @@ use symbols::{Bias, FileAddress, Image, Spec, Symbols};
 use crate::catalogue::{Binary, LookupError, binaries};
 use crate::files::System;
 use crate::room::free_ranges;
+use crate::session::{View, check_kind, differs, unfit_mapping};
 
 /// Where the loader usually puts a position-independent program and libraries, without randomisation.
 const PROGRAM_BASE: u64 = 0x5555_5555_4000;
@@ -103,14 +104,14 @@ pub struct Explanation {
 /// [`LookupError`]: it means nothing.
 pub fn explain(system: &System, spec: &Spec) -> Result<Vec<Explanation>, LookupError> {
     let mut explanations = Vec::new();
-    let mut missed = None;
+    let mut missed = Vec::new();
     for binary in binaries(system, spec)? {
         match explain_in(system, &binary, spec) {
             Ok(more) => explanations.extend(more),
-            Err(error) => missed = missed.or(Some(error)),
+            Err(error) => missed.push(error),
         }
     }
-    match missed {
+    match LookupError::of_all(missed) {
         Some(error) if explanations.is_empty() => Err(error),
         _ => Ok(explanations),
     }
@@ -126,7 +127,34 @@ fn explain_in(system: &System, binary: &Binary, spec: &Spec) -> Result<Vec<Expla
     let live = bias_in(system, &binary.path, &image);
     let bias = live.unwrap_or_else(|| usual_bias(&image));
     let module = Module::new(system, &image, &outline, bias, live.is_none());
-    Ok(places.iter().map(|place| module.explain(binary, place)).collect())
+    let process = Live::of(system, live.is_some());
+    let notices: Vec<String> = system.replaced_notice(&binary.path).into_iter().chain(process.note).collect();
+    let explain = |place| {
+        let mut explanation = module.explain(binary, place, process.view.as_ref());
+        explanation.notes.extend(notices.iter().cloned());
+        explanation
+    };
+    Ok(places.iter().map(explain).collect())
+}
+
+/// What the process itself says, where there is one that has the file.
+struct Live {
+    view: Option<View>,
+    /// Why it cannot be probed at all, or looked at.
+    note: Option<String>,
+}
+
+impl Live {
+    fn of(system: &System, is_mapped: bool) -> Self {
+        let Some(pid) = system.pid().filter(|_| is_mapped).map(u32::cast_signed) else {
+            return Self { view: None, note: None };
+        };
+        let wrong = check_kind(pid).err().map(|error| error.to_string());
+        match View::of(pid) {
+            Ok(view) => Self { view: Some(view), note: wrong },
+            Err(error) => Self { view: None, note: wrong.or_else(|| Some(error.to_string())) },
+        }
+    }
 }
 
 /// Where the process has the file.
@@ -187,7 +215,7 @@ impl<'a> Module<'a> {
         }
     }
 
-    fn explain(&self, binary: &Binary, place: &Match) -> Explanation {
+    fn explain(&self, binary: &Binary, place: &Match, live: Option<&View>) -> Explanation {
         let address = self.bias.run_time(place.file_address);
         let plan = self.analysis.plan(&[address], &HashMap::new());
         let mut explanation = Explanation {
@@ -207,26 +235,42 @@ impl<'a> Module<'a> {
             coherence: Vec::new(),
             notes: notes(place, &plan),
         };
-        match plan.patches.first() {
-            Some(patch) => self.describe(patch, &mut explanation),
-            None => {
-                let refusal = plan.refused.first();
-                explanation.refused = refusal.map(|refusal| refusal.reason.to_string());
+        match self.patch(&plan, address, live) {
+            Ok((patch, placed)) => self.describe(patch, placed, &mut explanation),
+            Err(reason) => {
+                explanation.refused = Some(reason);
                 explanation.displaced = self.instructions_at(address);
             }
         }
         explanation
     }
 
-    fn describe(&self, patch: &Patch, explanation: &mut Explanation) {
+    /// The patch and its stub, if neither plan, process nor room refuse it.
+    fn patch<'p>(
+        &self,
+        plan: &'p Plan,
+        address: Address,
+        live: Option<&View>,
+    ) -> Result<(&'p Patch, Placed), String> {
+        if let Some(why) = live.and_then(|view| unfit_mapping(view, address)) {
+            return Err(why);
+        }
+        let Some(patch) = plan.patches.first() else {
+            let refusal = plan.refused.first();
+            return Err(refusal.map(|refusal| refusal.reason.to_string()).unwrap_or_default());
+        };
+        if let Some(why) = live.and_then(|view| differs(view, patch, &BTreeMap::new())) {
+            return Err(why);
+        }
+        Ok((patch, self.place(patch)?))
+    }
+
+    fn describe(&self, patch: &Patch, placed: Placed, explanation: &mut Explanation) {
         explanation.mechanism = Some(patch.mechanism);
         let displaced = patch.displaced.iter();
         explanation.displaced =
             displaced.flat_map(|insn| instructions(self.isa, insn.address, &insn.bytes)).collect();
-        match self.place(patch) {
-            Ok(placed) => explanation.placed = Some(placed),
-            Err(reason) => explanation.notes.push(format!("no stub: {reason}")),
-        }
+        explanation.placed = Some(placed);
         explanation.coherence = coherence_steps(self.isa, self.membarrier);
     }
 
@@ -236,7 +280,7 @@ impl<'a> Module<'a> {
         let size = u32::try_from(draft.bytes.len()).map_err(|_| "it is too large".to_string())?;
         let mut room = self.room.clone();
         let places = room.place(self.isa, &[Demand { patch, size }]);
-        let at = places.first().copied().flatten().ok_or("no free address for it within reach")?;
+        let at = places.first().copied().flatten().ok_or("no free address for the stub within reach")?;
         let stub = self.stub(patch, at).map_err(|reason| reason.to_string())?;
         let written = patch_bytes(self.isa, patch, at).ok_or("it is out of reach")?;
         let interior = patch.interior().into_iter().filter_map(|offset| {

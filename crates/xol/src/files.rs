@@ -71,6 +71,12 @@ impl System {
         system
     }
 
+    /// The process, if there is one.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
     /// What the process has mapped.
     #[must_use]
     pub fn mappings(&self) -> &[Mapping] {

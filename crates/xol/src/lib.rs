@@ -5,5 +5,6 @@ pub mod catalogue;
 pub mod doctor;
 pub mod explain;
 pub mod files;
+mod mapped;
 pub mod room;
 pub mod session;

@@ -1,5 +1,6 @@
 //! The command as its users run it: arguments in, output and status out. Nothing is probed here.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -118,6 +119,12 @@ fn names_that_mean_nothing() {
     assert!(status == 1 && text.contains("outside"), "{text}");
     let (status, text) = fails(&["list", "/no/such/file:f"]);
     assert!(status == 1 && text.contains("/no/such/file"), "{text}");
+    for path in ["/", "/dev/zero"] {
+        let (status, text) = fails(&["list", &format!("{path}:f")]);
+        assert!(status == 1 && text.contains("not a regular one"), "{text}");
+    }
+    let (status, text) = fails(&["list", "[vdso]:time"]);
+    assert!(status == 1 && text.contains("belongs to the kernel"), "{text}");
     let (status, text) = fails(&["list", "no_such_library_anywhere:f"]);
     assert!(status == 1 && text.contains("no_such_library_anywhere"), "{text}");
 }
@@ -223,10 +230,36 @@ fn list_of_a_process() {
 
 #[test]
 fn processes_that_are_not_there() {
-    for command in [&["list", "-p", "4194304"][..], &["doctor", "-p", "4194304"]] {
+    for command in [
+        &["list", "-p", "4194304"][..],
+        &["list", "libc:malloc", "-p", "4194304"],
+        &["explain", "libc:malloc", "-p", "4194304"],
+        &["doctor", "-p", "4194304"],
+        &["detach", "-p", "4194304"],
+    ] {
         let (status, text) = fails(command);
-        assert_eq!(status, 1);
-        assert!(text.contains("4194304"), "{text}");
+        assert_eq!((status, text.trim_end()), (1, "error: there is no process 4194304"), "{command:?}");
+    }
+}
+
+/// What `list` prints can be given back, and means the place that it was printed for: names with versions, of C++.
+#[test]
+fn what_is_listed_can_be_pasted_back() {
+    for pattern in ["libc:*pthread_*specific", "libc:sem_close*", "libc:*regex*", "libstdc++:*is_open*"] {
+        let listed = xol(&["list", "--json", pattern]);
+        if !listed.status.success() {
+            println!("skipped: {}", stderr(&listed).trim_end());
+            continue;
+        }
+        for line in stdout(&listed).lines() {
+            let entry: Value = serde_json::from_str(line).unwrap();
+            let again = succeeds(&["list", "--json", entry["probe"].as_str().unwrap()]);
+            let again: Vec<Value> = again.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert!(again.contains(&entry), "{entry} is not among {again:?}");
+            // A name means all its versions, but no place twice.
+            let places: BTreeSet<_> = again.iter().map(|entry| entry["file_address"].to_string()).collect();
+            assert_eq!(places.len(), again.len(), "{again:?}");
+        }
     }
 }
 
@@ -259,7 +292,12 @@ fn wrong_usage() {
     assert!(text.contains("-p PID[,PID...]") && text.contains("-- CMD ARG..."), "{text}");
     let (status, text) = fails(&["stat", "libc:malloc", "-p", "1", "--", "ls"]);
     assert_eq!((status, text.trim_end().lines().count()), (2, 1), "{text}");
-    for arguments in [&["list"][..], &[], &["what"], &["stat", "libc:malloc", "-p", "me"]] {
+    let (status, text) = fails(&["list"]);
+    assert!(
+        status == 2 && text.contains("PATTERN [-p PID]") && text.contains("xol list [OPTIONS] -p PID"),
+        "{text}"
+    );
+    for arguments in [&[][..], &["what"], &["stat", "libc:malloc", "-p", "me"]] {
         assert_eq!(fails(arguments).0, 2, "{arguments:?}");
     }
 }
@@ -271,7 +309,6 @@ fn what_is_not_built_yet_says_so() {
         &["tree", "libc:malloc"],
         &["run", "-e", "BEGIN{}"],
         &["coherence", "alpha"],
-        &["stat", "-f", "libc:malloc", "-p", "1"],
         &["trace", "uretprobe:libc:malloc", "-p", "1"],
         &["list", "usdt:libc:*"],
     ] {

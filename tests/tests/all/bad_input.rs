@@ -1,8 +1,16 @@
 //! Bad input: a clear error, nothing changed in the target.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use tests::{Process, Program, Report, Session, Signal, Watch, need, xol};
+use tests::{
+    Process, Program, Report, Session, Signal, Snapshot, Watch, copy, is_root, need, rounds, send, skip,
+    status_field, text_changes, wait_for, xol, xol_binary,
+};
 
 use crate::probes::probe;
 
@@ -79,30 +87,392 @@ fn the_same_place_twice() {
     target.finish();
 }
 
-/// The file was replaced after it was mapped: what runs is analysed from memory.
+/// The program was replaced after it was started, as by an upgrade: what runs is probed, and one line says so.
 #[test]
 fn a_file_that_was_replaced() {
     let program = need!(Program::work().build());
+    for upgraded in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("work");
+        copy(&program, &file);
+        let mut target = Process::start(&file, &["1"]);
+        fs::remove_file(&file).unwrap();
+        if upgraded {
+            copy(Path::new("/bin/true"), &file);
+        }
+        let mut session = Session::stat(&[&probe(&file, "work")], target.pid());
+        session.wait_armed(&Watch::on(&target, &["work"]));
+        assert_eq!(target.ask("calls 1234").number("bad"), 0);
+        let report = session.end();
+        report.assert_clean();
+        assert_eq!((report.hits("work"), report.lost("work")), (1234, 0), "{report:?}");
+        let notices = report.errors.lines().filter(|line| line.contains("analysed from memory"));
+        assert_eq!(notices.count(), 1, "{}", report.errors);
+        target.finish();
+    }
+}
+
+/// The same of a library, which an ordinary user can only find in memory: its exported names are there.
+#[test]
+fn a_library_that_was_deleted() {
+    let library = need!(Program::new("libplug.c").library("libplug.so").build());
+    let program = need!(Program::new("dl.c").flag("-ldl").build());
     let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("work");
-    fs::copy(&program, &copy).unwrap();
-    let mut target = Process::start(&copy, &["1"]);
-    fs::remove_file(&copy).unwrap();
-    fs::write(&copy, fs::read("/bin/true").unwrap()).unwrap();
-    let work = target.address("work");
-    let base = work & !0xfff;
-    assert!(base > 0);
-    let listed = Report::of(&mut xol([
+    let file = folder.path().join("libplug.so");
+    copy(&library, &file);
+    let mut target = Process::start(&program, &[]);
+    let inner = target.ask(&format!("load {}", file.display())).number("inner");
+    fs::remove_file(&file).unwrap();
+    let mut session = Session::stat(&["libplug:plug_inner"], target.pid());
+    session.wait_armed(&Watch::at(target.pid(), &[inner]));
+    assert_eq!(target.ask("calls 1234").number("bad"), 0);
+    let report = session.end();
+    report.assert_clean();
+    assert_eq!(report.hits("plug_inner"), 1234, "{report:?}");
+    assert!(report.errors.contains("analysed from memory"), "{}", report.errors);
+    target.finish();
+}
+
+/// Text that may be probed, or not, by what is mapped there; in every case the program goes on as it was.
+#[test]
+fn text_in_mappings_of_other_kinds() {
+    for (mode, word) in [
+        ("shared", Some("is mapped shared")),
+        ("writable", Some("is writable")),
+        ("anonymous", Some("is no file's")),
+        ("patched", Some("live bytes differ")),
+        ("sealed", None),
+    ] {
+        let program = need!(Program::new("mappings.c").build());
+        check_mapping(&program, mode, word);
+    }
+}
+
+#[test]
+fn text_in_huge_pages() {
+    let program = Program::new("mappings.c").flag("-DREGION=0x200000").flag("-Wl,-z,max-page-size=0x200000");
+    check_mapping(&need!(program.build()), "huge", Some("huge pages"));
+}
+
+fn check_mapping(program: &Path, mode: &str, word: Option<&str>) {
+    let mut target = need!(Process::start_if_possible(program, &[mode]));
+    let before = Snapshot::of(target.pid());
+    let (exact, pattern) = (probe(program, "victim"), probe(program, "victi?"));
+    let pid = target.pid().to_string();
+    let Some(word) = word else {
+        let mut session = Session::stat(&[&exact], target.pid());
+        session.wait_armed(&Watch::on(&target, &["victim"]));
+        target.ask("calls 321");
+        let report = session.end();
+        report.assert_clean();
+        assert_eq!(report.hits("victim"), 321, "{mode}: {report:?}");
+        before.assert_unchanged(target.pid());
+        return target.finish();
+    };
+    refused(&["stat", &exact, "-p", &pid, "--duration", "1ms"], 1, &[word, "victim"]);
+    // Of a pattern the refused are listed, and that is no failure.
+    let report = Report::of(&mut xol(["stat", "--json", &pattern, "-p", &pid, "--duration", "1ms"]));
+    report.assert_clean();
+    assert_eq!(report.mechanism("victim"), "refused", "{mode}: {report:?}");
+    let reason = report.stats("victim").next().unwrap()["reason"].as_str().unwrap();
+    assert!(reason.contains(word), "{mode}: {reason}");
+    assert_eq!(report.summary()["sites"]["refused"], 1);
+    // `explain` knows it too.
+    let report = Report::of(&mut xol(["explain", "--json", &exact, "-p", &pid]));
+    let explained = report.of_type("explain").next().unwrap();
+    assert_eq!(explained["mechanism"], "refused", "{mode}: {explained}");
+    assert_eq!(target.ask("calls 100").number("bad"), 0);
+    before.assert_unchanged(target.pid());
+    target.finish();
+}
+
+/// Nothing is free within reach of the program's text; its libraries lie elsewhere.
+#[test]
+fn no_room_within_reach() {
+    let program = need!(Program::new("crowded.c").build());
+    let mut target = Process::start(&program, &[]);
+    let pid = target.pid().to_string();
+    let victim = probe(&program, "victim");
+    refused(&["stat", &victim, "-p", &pid], 1, &["no free address", "within reach"]);
+    let report = Report::of(&mut xol([
         "stat",
-        &probe(&copy, "work"),
+        "--json",
+        &probe(&program, "victi?"),
+        "libc:malloc",
         "-p",
-        &target.pid().to_string(),
+        &pid,
         "--duration",
-        "10ms",
+        "1ms",
     ]));
-    listed.assert_no_panic();
+    report.assert_clean();
+    assert_eq!(report.mechanism("victim"), "refused");
+    assert_ne!(report.mechanism("malloc"), "refused", "{report:?}");
+    assert_eq!(target.ask("calls 100").number("bad"), 0);
+    target.finish();
+}
+
+#[test]
+fn a_32_bit_process() {
+    let program = Program::new("ia32.S").flag("-m32").flag("-nostdlib").flag("-static").flag("-no-pie");
+    let program = need!(program.build());
+    let mut command = Command::new(&program);
+    let Ok(()) = command.stdin(Stdio::null()).stdout(Stdio::null()).status().map(drop) else {
+        skip!("the kernel runs no 32-bit programs");
+    };
+    let mut target = Process::start(&program, &[]);
+    let pid = target.child_id().to_string();
+    for spec in [&probe(&program, "_start"), "libc:malloc"] {
+        refused(&["stat", spec, "-p", &pid], 1, &["32-bit", "not supported yet"]);
+    }
+    target.assert_running();
+    target.finish();
+    // As a command it runs, without probes, to its end.
+    let report = Session::start(["stat", "libc:malloc", "--", &program.to_string_lossy()]);
+    let mut report = report;
+    report.process.close_stdin();
+    report.wait().assert_error(1, &["32-bit", "not supported yet", "goes on without probes"]);
+}
+
+#[test]
+fn a_program_of_another_machine() {
+    let program = need!(Program::work().build());
+    let folder = tempfile::tempdir().unwrap();
+    let foreign = folder.path().join("foreign");
+    let mut bytes = fs::read(&program).unwrap();
+    bytes[18] = 183; // e_machine: EM_AARCH64
+    fs::write(&foreign, bytes).unwrap(); // is never executed
+    let mut target = Process::start(&program, &["1"]);
+    let pid = target.pid().to_string();
+    refused(&["stat", &probe(&foreign, "work"), "-p", &pid], 1, &["not supported yet"]);
     assert_eq!(target.ask("calls 10").number("bad"), 0);
     target.finish();
+}
+
+#[test]
+fn a_process_without_its_first_thread() {
+    let program = need!(Program::new("leaderless.c").build());
+    let mut target = Process::start(&program, &[]);
+    let pid = target.pid().to_string();
+    refused(&["stat", "libc:malloc", "-p", &pid], 1, &["first thread has ended"]);
+    assert_eq!(target.ask("x").word, "alive");
+    target.finish();
+}
+
+#[test]
+fn a_thread_of_the_kernel() {
+    // 2 is kthreadd, where it can be seen: not in a container.
+    if fs::read_to_string("/proc/2/comm").unwrap_or_default().trim() != "kthreadd" {
+        skip!("no thread of the kernel in sight");
+    }
+    if !is_root() {
+        refused(&["stat", "libc:malloc", "-p", "2"], 1, &["2"]);
+        return;
+    }
+    refused(&["stat", "libc:malloc", "-p", "2"], 1, &["a thread of the kernel"]);
+}
+
+/// Not permitted: each way says what would permit it. As root, xol is run as somebody else for it.
+#[test]
+fn processes_of_others() {
+    let program = need!(Program::new("undumpable.c").build());
+    let mut target = Process::start(&program, &[]);
+    let pid = target.pid().to_string();
+    let (mut before, words): (Vec<&str>, _) = match is_root() {
+        true => (vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], "belongs to user 0"),
+        false => (vec![], "not dumpable"),
+    };
+    let binary = xol_binary();
+    before.push(binary.to_str().unwrap());
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(before[0]);
+        command.args(&before[1..]).args(arguments);
+        command
+    };
+    if !run(&["--version"]).output().is_ok_and(|output| output.status.success()) {
+        skip!("{before:?} does not run");
+    }
+    for verb in ["stat", "trace", "explain"] {
+        let report = Report::of(&mut run(&[verb, "libc:malloc", "-p", &pid]));
+        report.assert_error(1, &["not permitted", words, "CAP_SYS_PTRACE"]);
+    }
+    Report::of(&mut run(&["list", "-p", &pid])).assert_error(1, &["not permitted", words, "CAP_SYS_PTRACE"]);
+    Report::of(&mut run(&["detach", "-p", &pid])).assert_error(1, &["not permitted", words]);
+    assert_eq!(target.ask("x").word, "alive");
+    target.finish();
+}
+
+/// Names of places that are no functions, and of functions with an odd symbol.
+#[test]
+fn names_of_odd_kinds() {
+    let program = need!(Program::new("names.c").source("names.S").build());
+    let mut target = Process::start(&program, &[]);
+    let pid = target.pid().to_string();
+    let at = |name: &str| probe(&program, name);
+    for (spec, words) in [
+        (at("odd_object"), ["odd_object", "data"]),
+        (at("odd_functoin"), ["odd_functoin", "odd_function"]),
+        (at("odd_sizeless+4"), ["odd_sizeless", "inside the instruction"]),
+        ("[vdso]:clock_gettime".to_owned(), ["[vdso]", "kernel"]),
+        ("*:odd_nowhere".to_owned(), ["none of the", "odd_nowhere"]),
+    ] {
+        refused(&["stat", &spec, "-p", &pid], 1, &words);
+    }
+    // An alias, a function of unknown size, and a pattern over both: two places, each name counted.
+    let (function, alias, sizeless) = (at("odd_function"), at("odd_alias"), at("odd_sizeless"));
+    let pattern = at("odd_*");
+    let mut session = Session::stat(&[&function, &alias, &sizeless, &pattern], target.pid());
+    session.wait_armed(&Watch::on(&target, &["odd_function", "odd_sizeless"]));
+    target.ask("calls 250");
+    let report = session.end();
+    report.assert_clean();
+    let hits: Vec<_> = report.of_type("stat").map(|line| line["hits"].as_u64().unwrap()).collect();
+    assert_eq!(hits, [250; 5], "{report:?}");
+    let places: BTreeSet<_> = report.of_type("stat").map(|line| line["address"].to_string()).collect();
+    assert_eq!(places.len(), 2, "{report:?}");
+    target.finish();
+}
+
+/// A process that ends at any moment of an attachment: a clean session or one clear word, and its own exit status.
+#[test]
+fn processes_that_end_while_xol_attaches() {
+    for round in 0..20_u64 {
+        let mut child = Command::new("sleep").arg(format!("0.{:03}", 1 + round * 15)).spawn().unwrap();
+        let pid = child.id().to_string();
+        let report = Report::of(&mut xol(["stat", "--json", "libc:m*", "-p", &pid]));
+        match report.status.code() {
+            Some(0) => report.assert_clean(),
+            _ => report.assert_error(1, &[&pid]),
+        }
+        assert!(
+            report.status.success()
+                || report.errors.contains("ended")
+                || report.errors.contains("no process"),
+            "{}",
+            report.errors
+        );
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+/// An exact place of a command's own library that is refused: known only when it is mapped, and an error all the same.
+#[test]
+fn a_refused_place_in_a_command() {
+    let line = Report::of(&mut xol(["explain", "--json", "libc:getpid"]));
+    let first = line.of_type("explain").next().unwrap()["displaced"][0]["bytes"].as_str().unwrap().len();
+    assert!(first > 2, "getpid begins with an instruction of one byte");
+    let report = Session::start(["stat", "libc:getpid+1", "--", "sh", "-c", "exit 7"]).wait();
+    report.assert_error(1, &["inside the instruction", "goes on without probes"]);
+}
+
+/// `-- CMD`: xol's end is the command's; probes go when the time is up, and the command is waited for.
+#[test]
+fn the_status_of_a_command() {
+    for (script, status) in [("exit 7", 7), ("kill -9 $$", 137), ("exit 0", 0)] {
+        let report = Session::start(["stat", "libc:malloc", "--", "sh", "-c", script]).wait();
+        assert_eq!(report.status.code(), Some(status), "{script}: {}", report.errors);
+        assert_eq!(report.summary()["text_restored"], true);
+    }
+    for limit in [["--duration", "1ms"], ["--max-hits", "1"]] {
+        let command = ["libc:malloc", "--", "sh", "-c", "ls / >&2; read x; exit 5"];
+        let mut session = Session::start([&["stat"], &limit[..], &command].concat());
+        wait_for("the results", || session.results().contains("summary").then_some(()));
+        session.process.assert_running();
+        session.process.close_stdin();
+        let report = session.wait();
+        assert_eq!(report.status.code(), Some(5), "{}", report.errors);
+        assert_eq!(report.summary()["text_restored"], true);
+    }
+}
+
+/// The first signal removes and prints, and xol waits for its command; the second ends xol at once. The command goes on.
+#[test]
+fn two_signals_with_a_command() {
+    let program = need!(Program::work().build());
+    let mut session =
+        Session::start(["stat", &probe(&program, "work"), "--", &program.to_string_lossy(), "1"]);
+    session.process.wait_ready();
+    let target = session.process.pid();
+    let xol = session.process.child_id();
+    assert_eq!(session.process.ask("calls 10").number("bad"), 0);
+    send(xol, Signal::Interrupt);
+    wait_for("the results", || session.results().contains("summary").then_some(()));
+    assert_eq!(session.process.ask("calls 10").number("bad"), 0);
+    session.process.assert_running();
+    send(xol, Signal::Interrupt);
+    assert_eq!(session.process.wait().code(), Some(130));
+    assert_eq!(text_changes(target), [0_u64; 0]);
+    assert_eq!(session.process.ask("calls 10").number("bad"), 0, "the command goes on");
+    let report = session.wait();
+    assert_eq!(report.hits("work"), 10, "{report:?}");
+}
+
+/// A reader who closes the pipe: probes out, no complaint, no failure.
+#[test]
+fn a_closed_pipe() {
+    let program = need!(Program::work().build());
+    let mut target = Process::start(&program, &["2"]);
+    let watch = Watch::on(&target, &["work"]);
+    target.ask("run");
+    let (work, pid) = (probe(&program, "work"), target.pid().to_string());
+    for arguments in [
+        &["trace", &work, "-p", &pid][..],
+        &["trace", "--json", &work, "-p", &pid],
+        &["stat", "--interval", "20ms", &work, "-p", &pid],
+    ] {
+        let mut command = xol(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        drop(output);
+        let status = wait_for("the end of xol", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(0), "{arguments:?}");
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let complaints = said.lines().filter(|line| !line.starts_with("lost "));
+        assert_eq!(complaints.count(), 0, "{said}");
+        assert!(watch.is_restored());
+    }
+    assert_eq!(target.ask("stop").number("bad"), 0);
+    target.finish();
+}
+
+/// A signal while xol still reads and plans: nothing was touched, or everything is out again.
+#[test]
+fn signals_at_any_moment() {
+    let program = need!(Program::work().build());
+    let mut target = Process::start(&program, &["2"]);
+    let watch = Watch::on(&target, &["work"]);
+    let before = Snapshot::of(target.pid());
+    target.ask("run");
+    let signals = [Signal::Interrupt, Signal::Terminate, Signal::HangUp];
+    for round in 0..rounds(12, 300) {
+        let mut session = Session::stat(&[&probe(&program, "work"), "libc:*"], target.pid());
+        // xol has caught the signals; from there on, in steps, to some time after it has armed.
+        let ready = Instant::now();
+        let own = session.process.child_id();
+        wait_for("xol's handlers", || catches_signals(own).then_some(()));
+        while ready.elapsed() < Duration::from_millis(round * 25 % 400) && session.process.ended().is_none() {
+            std::hint::spin_loop();
+        }
+        let signal = signals[usize::try_from(round).unwrap() % signals.len()];
+        let report = session.end_by(signal);
+        match report.status.code() {
+            Some(0) => report.assert_clean(),
+            _ => report.assert_error(1, &["interrupted before the probes were armed"]),
+        }
+        assert!(watch.is_restored(), "{round}: {report:?}");
+    }
+    assert_eq!(target.ask("stop").number("bad"), 0);
+    before.assert_unchanged(target.pid());
+    target.finish();
+}
+
+/// SIGHUP, SIGINT and SIGTERM are signals 1, 2 and 15.
+fn catches_signals(pid: u32) -> bool {
+    let caught = status_field(pid, "SigCgt").and_then(|text| u64::from_str_radix(&text, 16).ok());
+    const WANTED: u64 = 1 | 1 << 1 | 1 << 14;
+    caught.is_some_and(|caught| caught & WANTED == WANTED)
 }
 
 /// Ctrl-C, SIGTERM, SIGHUP at any moment: probes removed, counts printed.

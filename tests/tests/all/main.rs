@@ -17,4 +17,5 @@ mod seccomp;
 mod signals;
 mod state;
 mod storms;
+mod terminal;
 mod trace;

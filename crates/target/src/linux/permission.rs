@@ -11,11 +11,16 @@ pub(super) fn open_memory(pid: i32) -> Result<fs::File, TargetError> {
     open_rw(pid).map_err(|error| explain(pid, &error))
 }
 
-/// Turns the kernel's answer into one that says what would permit it.
-pub(super) fn explain(pid: i32, error: &io::Error) -> TargetError {
+/// Turns the kernel's answer, when a process could not be looked at or traced, into one that says what would permit it.
+#[must_use]
+pub fn explain(pid: i32, error: &io::Error) -> TargetError {
     let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
         return TargetError::NoSuchProcess { pid };
     };
+    // A process without memory: it is just ending.
+    if error.raw_os_error() == Some(libc::ESRCH) {
+        return TargetError::NoSuchProcess { pid };
+    }
     let field = |name: &str| {
         status
             .lines()
@@ -28,18 +33,19 @@ pub(super) fn explain(pid: i32, error: &io::Error) -> TargetError {
     if let Some(tracer) = field("TracerPid:").and_then(|value| value.parse().ok()).filter(|&pid| pid != 0) {
         return TargetError::AlreadyTraced { pid, tracer };
     }
-    TargetError::NotPermitted { pid, why: why(field("Uid:"), error) }
+    let own = fs::metadata("/proc/self").map(|meta| std::os::unix::fs::MetadataExt::uid(&meta)).unwrap_or(0);
+    let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    TargetError::NotPermitted { pid, why: why(field("Uid:"), own, yama.trim(), error) }
 }
 
-fn why(uid: Option<&str>, error: &io::Error) -> String {
-    let own = fs::metadata("/proc/self").map(|meta| std::os::unix::fs::MetadataExt::uid(&meta)).unwrap_or(0);
+/// What stands in the way of user `own`, and what would take it away.
+fn why(uid: Option<&str>, own: u32, yama: &str, error: &io::Error) -> String {
     if let Some(uid) = uid.filter(|uid| *uid != own.to_string()) {
         return format!(
             "it belongs to user {uid} and you are user {own}; run xol as that user, or with CAP_SYS_PTRACE"
         );
     }
-    let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
-    match yama.trim() {
+    match yama {
         "1" => "Yama allows tracing only one's own descendants: start the program with `-- CMD`, \
                 or set kernel.yama.ptrace_scope to 0, or give xol CAP_SYS_PTRACE"
             .to_owned(),
@@ -49,5 +55,33 @@ fn why(uid: Option<&str>, error: &io::Error) -> String {
             "{error}; the process is probably not dumpable (it changed its user, or has capabilities that you \
              lack): CAP_SYS_PTRACE would permit it"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_permit_it() {
+        let denied = io::Error::from_raw_os_error(libc::EACCES);
+        let text = |uid, yama| why(Some(uid), 1000, yama, &denied);
+        assert!(text("0", "1").contains("user 0 and you are user 1000"), "the user stands first in the way");
+        assert!(text("1000", "1").contains("`-- CMD`") && text("1000", "1").contains("CAP_SYS_PTRACE"));
+        assert!(text("1000", "2").contains("demands CAP_SYS_PTRACE"));
+        assert!(text("1000", "3").contains("next boot"));
+        for yama in ["0", ""] {
+            assert!(text("1000", yama).contains("not dumpable"), "no Yama, or one that allows it");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_gone() {
+        let gone = |pid| {
+            let error = explain(pid, &io::Error::from_raw_os_error(libc::ESRCH));
+            assert_eq!(error, TargetError::NoSuchProcess { pid });
+        };
+        gone(1 << 22);
+        gone(i32::try_from(std::process::id()).unwrap());
     }
 }

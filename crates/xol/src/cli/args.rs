@@ -28,6 +28,8 @@ const STAT_USAGE: &str =
 const TRACE_USAGE: &str =
     "xol trace [OPTIONS] PROBE... -p PID[,PID...]\n       xol trace [OPTIONS] PROBE... -- CMD ARG...";
 
+const LIST_USAGE: &str = "xol list [OPTIONS] PATTERN [-p PID]\n       xol list [OPTIONS] -p PID";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Count hits
@@ -37,6 +39,7 @@ pub(crate) enum Command {
     #[command(override_usage = TRACE_USAGE)]
     Trace(TraceArgs),
     /// Show what can be probed
+    #[command(override_usage = LIST_USAGE)]
     List(ListArgs),
     /// Show how a site would be probed, and why
     Explain(ExplainArgs),

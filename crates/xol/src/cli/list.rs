@@ -15,13 +15,16 @@ pub(crate) fn run(args: &ListArgs) -> Result<u8, Failure> {
     let spec = args.pattern.as_deref().map(catalogue::parse).transpose()?;
     let system = catalogue::system(args.pid)?;
     let mut output = Output::open(args.output.output.as_deref())?;
+    let mut notes = Notes::new(args.output.quiet);
     match spec {
         Some(spec) => {
+            let notices = catalogue::notices(&system, &spec);
+            notices.iter().for_each(|notice| notes.note(&printable(notice)));
             for entry in catalogue::list(&system, &spec)? {
                 print_entry(&entry, args.output.json, &mut output)?;
             }
         }
-        None => print_files(&system, args, &mut output)?,
+        None => print_files(&system, args.output.json, &mut output, &mut notes)?,
     }
     output.flush()?;
     Ok(0)
@@ -41,12 +44,14 @@ fn print_entry(entry: &catalogue::Entry, json: bool, output: &mut Output) -> Res
 }
 
 /// The mapped files, with how many functions each names.
-fn print_files(system: &System, args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
-    let mut notes = Notes::new(args.output.quiet);
+fn print_files(system: &System, json: bool, output: &mut Output, notes: &mut Notes) -> Result<(), Failure> {
     for (path, counted) in catalogue::mapped(system) {
+        if let Some(notice) = system.replaced_notice(&path) {
+            notes.note(&printable(&notice));
+        }
         let path = path.to_string_lossy();
         match counted {
-            Ok(functions) if args.output.json => output.json(&Line::File { path: &path, functions })?,
+            Ok(functions) if json => output.json(&Line::File { path: &path, functions })?,
             Ok(functions) => output.line(&format!("{:>9}  {}", thousands(functions), printable(&path)))?,
             Err(error) => notes.note(&unreadable(&error)),
         }

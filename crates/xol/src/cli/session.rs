@@ -36,7 +36,7 @@ pub(crate) fn start(
     args.check()?;
     let target = args.target(verb)?;
     let output = Output::open(args.output.output.as_deref())?;
-    let mut notes = Notes::new(args.output.quiet);
+    let notes = Notes::new(args.output.quiet);
     let stop = StopRequest::on_signals()?;
     let shares_terminal = matches!(target, Target::Spawn(_));
     let options = Options {
@@ -46,7 +46,9 @@ pub(crate) fn start(
         follow: args.follow,
         inject_freely: args.inject_freely,
     };
-    let session = Session::start(options, &mut Bars::new(&mut notes, &stop, args.output.quiet))?;
+    let mut bars = Bars::new(&stop, args.output.quiet);
+    let mut session = Session::start(options, &mut bars)?;
+    session.show_progress(Box::new(bars));
     Ok((Box::new(session), Surroundings { output, notes, stop, shares_terminal }))
 }
 
@@ -81,6 +83,8 @@ impl Limit {
 
 /// The last words of a session whose probes are removed.
 pub(crate) fn print_summary(summary: &Summary, json: bool, around: &mut Surroundings) -> Result<(), Failure> {
+    // On a terminal results and notes meet: what came first stands first.
+    around.output.flush()?;
     for warning in summary::warnings(summary) {
         around.notes.warn(&warning);
     }

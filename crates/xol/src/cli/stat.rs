@@ -204,6 +204,7 @@ fn print_end(
     let style = style(args, around.output.width(), None, around.output.colours());
     around.output.lines(&stat_table::table(rows, &style))?;
     around.output.lines(&stat_table::refused(sites))?;
+    around.output.flush()?;
     for line in stat_table::silent(sites) {
         around.notes.note(&line);
     }

@@ -18,6 +18,7 @@ use super::rows::{Standing, Wanted};
 use super::start::{Common, strange};
 use super::traced::{Traced, sample};
 use super::types::{Action, Error, Progress};
+use crate::mapped::replaced_notice;
 use crate::room::free_ranges;
 
 /// How often a change is planned anew because the program mapped something into the room meanwhile.
@@ -41,20 +42,26 @@ impl Traced {
         first: bool,
         progress: &mut dyn Progress,
     ) -> Result<(), Error> {
+        let armed = self.try_to_arm(common, first, progress);
+        progress.done();
+        armed
+    }
+
+    fn try_to_arm(
+        &mut self,
+        common: &mut Common,
+        first: bool,
+        progress: &mut dyn Progress,
+    ) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
             let view = View::of(self.pid)?;
             self.rows.refresh(&common.wanted, &view, &mut self.modules)?;
-            if first {
-                self.note_plan(&common.wanted, progress);
-            }
+            self.note_replaced(progress);
             let drafts = self.draft(common, &view, progress)?;
-            if first {
-                self.refuse_exact(&common.wanted)?;
-                if progress.cancelled() {
-                    return Err(Error::Cancelled);
-                }
+            if progress.cancelled() {
+                return Err(Error::Cancelled);
             }
-            match self.install(common, &view, drafts) {
+            match self.install(common, &view, drafts, first) {
                 Err(Error::Target(TargetError::Taken { .. })) => {}
                 other => return other,
             }
@@ -62,26 +69,24 @@ impl Traced {
         Err(Error::NoRoom { pid: self.pid, len: insn::place::AREA_LEN })
     }
 
-    fn note_plan(&self, wanted: &[Wanted], progress: &mut dyn Progress) {
-        let is_pattern = |index: usize| wanted.get(index).is_some_and(|wanted| !wanted.is_exact());
-        let rows = self.rows.all.iter().filter(|row| is_pattern(row.wanted));
-        let mut files: Vec<_> = rows.clone().map(|row| &row.path).collect();
-        let sites = files.len();
-        files.sort();
-        files.dedup();
-        if sites > 0 {
-            let plural = |count: usize| if count == 1 { "" } else { "s" };
-            let count = files.len();
-            progress.note(&format!("{sites} site{} in {count} file{}", plural(sites), plural(count)));
+    /// Says once of each module that is probed whether its file is still the one that is mapped.
+    fn note_replaced(&mut self, progress: &mut dyn Progress) {
+        for module in &mut self.modules {
+            let is_probed = || self.rows.all.iter().any(|row| row.module == Some(module.key));
+            if module.binary.is_replaced && !module.noted && is_probed() {
+                progress.note(&replaced_notice(&module.binary.path));
+                module.noted = true;
+            }
         }
     }
 
-    fn refuse_exact(&self, wanted: &[Wanted]) -> Result<(), Error> {
+    fn refuse_exact(&self, common: &Common) -> Result<(), Error> {
         for row in &self.rows.all {
             if let Standing::Refused(reason) = &row.standing
-                && wanted.get(row.wanted).is_some_and(Wanted::is_exact)
+                && common.wanted.get(row.wanted).is_some_and(Wanted::is_exact)
             {
-                return Err(Error::Refused { probe: row.probe.clone(), reason: reason.clone() });
+                let pid = (!common.is_command).then_some(self.pid.cast_unsigned());
+                return Err(Error::Refused { probe: row.probe.clone(), pid, reason: reason.clone() });
             }
         }
         Ok(())
@@ -310,14 +315,27 @@ impl Traced {
         Some((key, module.bias.run_time(at)))
     }
 
-    /// Places the drafts, sends the change and keeps the books.
-    fn install(&mut self, common: &mut Common, view: &View, drafts: Drafts) -> Result<(), Error> {
+    /// Places the drafts, sends the change and keeps the books. `first`: a refusal of an exact name is an error, and the
+    /// target is left alone.
+    fn install(
+        &mut self,
+        common: &mut Common,
+        view: &View,
+        drafts: Drafts,
+        first: bool,
+    ) -> Result<(), Error> {
+        if first {
+            self.refuse_exact(common)?;
+        }
         let Some(environment) = self.environment.clone() else { return Ok(()) };
         if drafts.drafts.is_empty() && drafts.remove.is_empty() {
             return Ok(());
         }
         let room = self.room.clone();
-        let result = self.change_for(view, &environment, drafts).and_then(|(change, installed)| {
+        let result = self.change_for(common, view, &environment, drafts).and_then(|(change, installed)| {
+            if first {
+                self.refuse_exact(common)?; // a stub that finds no room
+            }
             let reply = common.client.request(&Request::Change(self.space, Box::new(change.clone())))?;
             Ok((change, installed, reply))
         });
@@ -350,6 +368,7 @@ impl Traced {
 
     fn change_for(
         &mut self,
+        common: &mut Common,
         view: &View,
         environment: &Environment,
         drafts: Drafts,
@@ -363,7 +382,7 @@ impl Traced {
             let len = Description::len_for(patches);
             change.description = Some((self.take_room(len)?, len));
         }
-        self.place_routines(environment, &drafts, &mut change)?;
+        self.place_routines(environment, &drafts, &mut change);
         let demands: Vec<Demand<'_>> = drafts.drafts.iter().map(|(_, draft)| draft.demand()).collect();
         let places = self.room.place(Isa::X86_64, &demands);
         let mut installed = Vec::new();
@@ -375,7 +394,7 @@ impl Traced {
                     change.apply.push(patched);
                     installed.push(one);
                 }
-                None => self.refuse_draft(*key, draft),
+                None => self.refuse_draft(common, *key, draft),
             }
         }
         change.map = self
@@ -388,7 +407,11 @@ impl Traced {
         Ok((change, installed))
     }
 
-    fn refuse_draft(&mut self, key: ModuleKey, draft: &Draft) {
+    fn refuse_draft(&mut self, common: &mut Common, key: ModuleKey, draft: &Draft) {
+        const DEAF: &str = "no room near the loader: libraries that are loaded later are not probed";
+        if draft.notify && !common.warnings.iter().any(|warning| warning == DEAF) {
+            common.warnings.push(DEAF.to_owned());
+        }
         let reason = insn::plan::Reason::NoRoom;
         for site in draft.patch.sites().collect::<Vec<_>>() {
             self.refuse(key, site, &format!("{site}: {reason}"));
@@ -416,13 +439,8 @@ impl Traced {
         Some((stub, installed, patched))
     }
 
-    /// Each module has the shared routines near its stubs.
-    fn place_routines(
-        &mut self,
-        environment: &Environment,
-        drafts: &Drafts,
-        change: &mut Change,
-    ) -> Result<(), Error> {
+    /// Each module has the shared routines near its stubs. Where there is no room for them there is none for stubs.
+    fn place_routines(&mut self, environment: &Environment, drafts: &Drafts, change: &mut Change) {
         for (key, draft) in &drafts.drafts {
             if self.routines.contains_key(key) {
                 continue;
@@ -437,14 +455,11 @@ impl Traced {
                 displaced: Vec::new(),
             };
             let at = self.room.place(Isa::X86_64, &[Demand { patch: &nothing, size: size.max(1) }]);
-            let Some(Some(at)) = at.first().copied() else {
-                return Err(Error::NoRoom { pid: self.pid, len: u64::from(size) });
-            };
+            let Some(Some(at)) = at.first().copied() else { continue };
             let routines = Routines::assemble(environment, at);
             change.routines.push(routines.clone());
             self.routines.insert(*key, routines);
         }
-        Ok(())
     }
 }
 

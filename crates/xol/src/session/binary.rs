@@ -9,10 +9,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use symbols::frames::{Frame, frames};
 use symbols::functions::Outline;
-use symbols::{Bias, FileAddress, Image, Symbols};
+use symbols::maps::Mapping;
+use symbols::{FileAddress, Image, Symbols};
 
+use super::events::Nobody;
+use super::types::Progress;
 use crate::catalogue::LookupError;
 use crate::files::{Identity, System};
+use crate::mapped::Contents;
 
 /// A program or library, with its symbols.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub(super) struct Binary {
     pub(super) path: PathBuf,
     pub(super) image: Image<'static>,
     pub(super) symbols: Symbols<'static>,
+    /// Its file was deleted or replaced after it was mapped.
+    pub(super) is_replaced: bool,
     frames: Vec<Frame>,
     outline: OnceLock<Outline>,
 }
@@ -29,8 +35,25 @@ pub(super) struct Binary {
 static INTERNED: OnceLock<Mutex<HashMap<(PathBuf, Identity), &'static Binary>>> = OnceLock::new();
 
 impl Binary {
+    /// The binary that `path` means: the file there, or what the process has of it where that is another one.
+    pub(super) fn of(
+        system: &System,
+        path: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<&'static Self, LookupError> {
+        let real = system.real_path(path).unwrap_or_else(|_| path.to_owned());
+        match system.replaced(&real) {
+            Some(mapping) => Self::of_mapping(system, mapping),
+            None => Self::read(system, path, progress),
+        }
+    }
+
     /// The binary at `path`.
     pub(super) fn of_file(system: &System, path: &Path) -> Result<&'static Self, LookupError> {
+        Self::read(system, path, &mut Nobody)
+    }
+
+    fn read(system: &System, path: &Path, progress: &mut dyn Progress) -> Result<&'static Self, LookupError> {
         let read = |source| LookupError::Read { path: path.to_owned(), source };
         let real = system.real_path(path).map_err(read)?;
         let identity = system.identity(&real).map_err(read)?;
@@ -40,25 +63,40 @@ impl Binary {
             return Ok(binary);
         }
         let bytes = system.read(&real).map_err(read)?;
-        let binary = Self::parse(real, bytes, None)?;
+        let binary = Self::parse(real, Contents { bytes, loaded: None }, false, progress)?;
         interned.lock().unwrap_or_else(PoisonError::into_inner).insert(key, binary);
         Ok(binary)
     }
 
-    /// A binary whose file is gone, put together from a process's memory: `bytes` at their file offsets.
-    pub(super) fn of_memory(path: PathBuf, bytes: Vec<u8>, bias: Bias) -> Result<&'static Self, LookupError> {
-        Self::parse(path, bytes, Some(bias))
+    /// A binary whose file is gone, as a process has it.
+    pub(super) fn of_mapping(system: &System, mapping: &Mapping) -> Result<&'static Self, LookupError> {
+        let path = PathBuf::from(mapping.path.as_deref().unwrap_or_default());
+        match system.contents_of(mapping) {
+            Ok(contents) => Self::parse(path, contents, true, &mut Nobody),
+            Err(source) => Err(LookupError::Read { path, source }),
+        }
     }
 
-    fn parse(path: PathBuf, bytes: Vec<u8>, loaded: Option<Bias>) -> Result<&'static Self, LookupError> {
-        let bytes: &'static [u8] = Vec::leak(bytes);
-        let image = loaded.map_or_else(|| Image::parse(bytes), |bias| Image::parse_loaded(bytes, bias));
+    fn parse(
+        path: PathBuf,
+        contents: Contents,
+        is_replaced: bool,
+        progress: &mut dyn Progress,
+    ) -> Result<&'static Self, LookupError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        progress.phase(&format!("reading {name}"), 0);
+        let bytes: &'static [u8] = Vec::leak(contents.bytes);
+        let image =
+            contents.loaded.map_or_else(|| Image::parse(bytes), |bias| Image::parse_loaded(bytes, bias));
         let image = image
             .and_then(|image| image.isa().map(|_| image))
             .map_err(|source| LookupError::Elf { path: path.clone(), source })?;
+        progress.advance(1);
         let frames = frames(&image);
+        progress.advance(2);
         let symbols = Symbols::read(&image, &frames);
-        Ok(Box::leak(Box::new(Self { path, image, symbols, frames, outline: OnceLock::new() })))
+        progress.advance(3);
+        Ok(Box::leak(Box::new(Self { path, image, symbols, is_replaced, frames, outline: OnceLock::new() })))
     }
 
     /// What planning must know of it, in file addresses.

@@ -42,6 +42,11 @@ impl Session {
         }
     }
 
+    /// Who is told of the work that the target causes while it runs: a library that it loads is analysed while it waits.
+    pub fn show_progress(&mut self, progress: Box<dyn Progress>) {
+        self.watcher = Watcher(progress);
+    }
+
     fn is_over(&self) -> bool {
         self.holder_died || !self.traced.iter().any(Traced::is_live)
     }
@@ -54,9 +59,14 @@ impl Session {
             News::Born(newborn) => self.take_newborn(newborn)?,
             News::Library(space, tid) => {
                 // The program must go on whatever comes of this.
-                let armed = if self.removed { Ok(()) } else { self.arm_space(space) };
+                let starts = self.is_starting(space);
+                let armed = if self.removed { Ok(()) } else { self.arm_space(space, starts) };
                 self.common.client.request(&Request::Go { space, tid })?;
-                self.note_failure(armed)?;
+                match armed {
+                    // What the command is made of is mapped only now: as if it had been there from the start.
+                    Err(error @ Error::Refused { .. }) if starts => return Err(error),
+                    armed => self.note_failure(armed)?,
+                }
             }
         }
         Ok(())
@@ -101,7 +111,7 @@ impl Session {
         match origin {
             Origin::Forked(descriptor) => self.open_child(space, descriptor),
             Origin::Executed { tid, .. } => {
-                let armed = self.arm_space(space);
+                let armed = self.arm_space(space, false);
                 self.common.client.request(&Request::Go { space, tid })?;
                 self.note_failure(armed)
             }
@@ -131,21 +141,38 @@ impl Session {
         }
     }
 
-    fn arm_space(&mut self, space: Space) -> Result<(), Error> {
-        let Self { common, traced, .. } = self;
+    /// Whether this report of the loader still belongs to the start of a command.
+    fn is_starting(&mut self, space: Space) -> bool {
+        let traced = self.traced.iter_mut().find(|traced| traced.space == space);
+        let Some(events) = traced.map(|traced| &mut traced.startup_events) else { return false };
+        let is_starting = *events > 0;
+        *events = events.saturating_sub(1);
+        is_starting
+    }
+
+    /// `starts`: the refusal of an exact name is an error, as at the beginning.
+    fn arm_space(&mut self, space: Space, starts: bool) -> Result<(), Error> {
+        let Self { common, traced, watcher, .. } = self;
+        let progress = watcher.progress();
         let armed = traced
             .iter_mut()
             .find(|traced| traced.space == space && traced.is_live())
-            .map_or(Ok(()), |traced| traced.arm(common, false, &mut Silent));
+            .map_or(Ok(()), |traced| traced.arm(common, starts, progress));
+        if let (Err(error @ Error::Refused { .. }), true) = (&armed, starts) {
+            progress.note(&format!("{error}; the command goes on without probes"));
+        }
         self.index_sites();
         armed
     }
 
     fn note_failure(&mut self, armed: Result<(), Error>) -> Result<(), Error> {
         match armed {
-            Ok(()) | Err(Error::Target(TargetError::Gone { .. } | TargetError::NoSuchProcess { .. })) => {
-                Ok(())
-            }
+            // Who wanted out will remove everything.
+            Ok(())
+            | Err(
+                Error::Cancelled
+                | Error::Target(TargetError::Gone { .. } | TargetError::NoSuchProcess { .. }),
+            ) => Ok(()),
             Err(Error::Target(error @ TargetError::Line(_))) => Err(error.into()),
             Err(error) => {
                 let what = format!("what was loaded or executed could not be probed: {error}");
@@ -210,10 +237,31 @@ fn is_stalled(traced: &mut Traced, waiting: u32) -> bool {
     is_long
 }
 
-/// Nobody watches work that is done while the program waits.
-pub(super) struct Silent;
+/// Who watches work that a running target causes, if anybody does.
+pub(super) struct Watcher(Box<dyn Progress>);
 
-impl Progress for Silent {
+impl Watcher {
+    fn progress(&mut self) -> &mut dyn Progress {
+        &mut *self.0
+    }
+}
+
+impl Default for Watcher {
+    fn default() -> Self {
+        Self(Box::new(Nobody))
+    }
+}
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watcher").finish_non_exhaustive()
+    }
+}
+
+/// Nobody watches.
+pub(super) struct Nobody;
+
+impl Progress for Nobody {
     fn phase(&mut self, _what: &str, _total: u64) {}
     fn advance(&mut self, _done: u64) {}
     fn note(&mut self, _text: &str) {}

@@ -31,7 +31,7 @@ impl Session {
         let first = self.sites.len();
         for traced in self.traced.iter_mut().filter(|traced| traced.is_live()) {
             let system = crate::catalogue::system(Some(traced.pid.cast_unsigned()))?;
-            traced.rows.expect(self.common.wanted.len(), &wanted, &system)?;
+            traced.rows.expect(self.common.wanted.len(), &wanted, &system, progress)?;
         }
         self.common.wanted.push(wanted);
         let armed = self.arm_all(true, progress);
@@ -206,7 +206,7 @@ impl Session {
     /// # Errors
     /// See [`Error`].
     pub fn wait(mut self) -> Result<Option<ExitStatus>, Error> {
-        while self.is_command && self.ended.is_none() {
+        while self.common.is_command && self.ended.is_none() {
             if self.holder_died {
                 self.wait_as_subreaper();
                 break;
@@ -225,7 +225,7 @@ impl Session {
         if !self.holder_died {
             self.common.client.quit();
         }
-        Ok(status.filter(|_| self.is_command))
+        Ok(status.filter(|_| self.common.is_command))
     }
 
     /// An orphan of the holder is our child now.

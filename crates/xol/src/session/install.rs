@@ -1,6 +1,6 @@
 //! From a plan to a change: stubs assembled and placed, bytes checked against the live ones.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 
 use insn::place::{Demand, patch_bytes};
@@ -17,7 +17,7 @@ use super::types;
 
 /// What is in the text at a place, and what it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Installed {
+pub(crate) struct Installed {
     pub(super) patch: Patch,
     /// The bodies of each served address, in order.
     pub(super) bodies: Vec<(Address, Vec<Body>)>,
@@ -73,17 +73,17 @@ impl Draft {
 }
 
 /// Why the text at an address may not be patched, by what is mapped there.
-pub(super) fn unfit_mapping(view: &View, address: Address) -> Option<String> {
+pub(crate) fn unfit_mapping(view: &View, address: Address) -> Option<String> {
     let Some(mapping) = view.mapping(address) else { return Some("nothing is mapped there".to_owned()) };
     let name = mapping.path.as_deref().unwrap_or("anonymous memory");
-    let why = if !mapping.executable {
+    let why = if view.is_huge(mapping) {
+        "is in huge pages (hugetlb), of which the program may have none left for a changed copy"
+    } else if !mapping.executable {
         "is not executable"
     } else if mapping.shared {
         "is mapped shared: a patch would change the file for everybody"
     } else if mapping.writable {
         "is writable: the program may change its code at any time"
-    } else if name.starts_with("/anon_hugepage") || name.starts_with("/dev/hugepages") {
-        "is in huge pages, which cannot be patched page by page"
     } else if mapping.special().is_some() {
         "belongs to the kernel"
     } else if !mapping.is_file() {
@@ -95,10 +95,10 @@ pub(super) fn unfit_mapping(view: &View, address: Address) -> Option<String> {
 }
 
 /// Where the live bytes of a patch differ from what the file (and our own patches) say: why it must not be touched.
-pub(super) fn differs(
+pub(crate) fn differs(
     view: &View,
     patch: &Patch,
-    installed: &std::collections::BTreeMap<Address, Installed>,
+    installed: &BTreeMap<Address, Installed>,
 ) -> Option<String> {
     let end = patch.resume().max(patch.end());
     let len = usize::try_from(end - patch.start).unwrap_or(0);

@@ -15,7 +15,10 @@ mod start;
 mod traced;
 mod types;
 
+pub(crate) use install::{differs, unfit_mapping};
+pub(crate) use modules::View;
 pub use start::Session;
+pub(crate) use start::check_kind;
 pub use types::{
     Action, Error, Hit, LostBy, Mechanism, Options, Progress, SiteStatus, State, Summary, Target,
 };

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use insn::code::{Code, Outline};
@@ -10,14 +10,12 @@ use insn::set::Analysis;
 use insn::{Address, Isa};
 use symbols::maps::Mapping;
 use symbols::{Bias, FileAddress};
+use target::linux::permission;
 
 use super::binary::Binary;
 use super::types::Progress;
 use crate::catalogue::LookupError;
 use crate::files::System;
-
-/// The bytes read from a process for a module whose file is gone: no text we know is larger.
-const MEMORY_LIMIT: u64 = 1 << 30;
 
 /// Identity of a mapped module: where its file is, and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +33,8 @@ pub(super) struct Module {
     pub(super) bias: Bias,
     /// Made when first needed: it decodes all code of the module. Forked children have the same.
     analysis: Option<Rc<Analysis<'static>>>,
+    /// The user knows that its file was replaced.
+    pub(super) noted: bool,
 }
 
 impl Module {
@@ -42,6 +42,8 @@ impl Module {
     pub(super) fn analysis(&mut self, shadow_stack: bool, progress: &mut dyn Progress) -> &Analysis<'static> {
         let (binary, bias) = (self.binary, self.bias);
         let analyse = || {
+            let name = binary.path.file_name().unwrap_or_default().to_string_lossy();
+            progress.phase(&format!("reading {name}"), 0);
             let at = |(address, bytes): (FileAddress, &'static [u8])| Code {
                 start: bias.run_time(address),
                 bytes,
@@ -55,7 +57,6 @@ impl Module {
                 refused: outline.refused_at(bias),
             };
             let total: usize = code.iter().map(|code| code.bytes.len()).sum();
-            let name = binary.path.file_name().unwrap_or_default().to_string_lossy();
             progress.phase(&format!("decoding {name}"), total as u64);
             Rc::new(Analysis::new(Isa::X86_64, &code, &outline, shadow_stack, &mut |done| {
                 progress.advance(done);
@@ -67,22 +68,25 @@ impl Module {
 
 /// A process as the front sees it: its memory and mappings, read only.
 #[derive(Debug)]
-pub(super) struct View {
+pub(crate) struct View {
     pub(super) pid: i32,
     memory: File,
     pub(super) mappings: Vec<Mapping>,
     pub(super) system: System,
+    /// Devices of file systems whose pages are huge.
+    huge: Vec<(u32, u32)>,
 }
 
 impl View {
     /// Looks at a process now.
-    pub(super) fn of(pid: i32) -> Result<Self, LookupError> {
+    pub(crate) fn of(pid: i32) -> Result<Self, LookupError> {
         let number = pid.cast_unsigned();
-        let wrong = |source| LookupError::Process { pid: number, source };
+        let wrong = |error: std::io::Error| LookupError::Process(permission::explain(pid, &error));
         let system = System::of_process(number).map_err(wrong)?;
         let memory = File::open(format!("/proc/{pid}/mem")).map_err(wrong)?;
         let mappings = system.mappings().to_vec();
-        Ok(Self { pid, memory, mappings, system })
+        let mounts = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        Ok(Self { pid, memory, mappings, system, huge: huge_devices(&String::from_utf8_lossy(&mounts)) })
     }
 
     /// Reads memory; whether that went well.
@@ -96,14 +100,29 @@ impl View {
         self.read(at, &mut bytes).then(|| u64::from_le_bytes(bytes))
     }
 
+    /// Whether a mapping consists of huge pages (hugetlbfs; transparent ones do not matter).
+    pub(super) fn is_huge(&self, mapping: &Mapping) -> bool {
+        // The kernel's own mount, of which mountinfo knows nothing, names its files so (fs/hugetlbfs/inode.c).
+        let is_anonymous = || mapping.path.as_deref().is_some_and(|path| path.starts_with("/anon_hugepage"));
+        self.huge.contains(&mapping.device) || is_anonymous()
+    }
+
     /// The mapping of an address.
     pub(super) fn mapping(&self, at: Address) -> Option<&Mapping> {
         self.mappings.iter().find(|mapping| mapping.range.contains(&at))
     }
 
-    /// Whether an address lies in a mapping of the module's file.
-    pub(super) fn is_mapped(&self, at: Address, key: ModuleKey) -> bool {
-        self.mapping(at).is_some_and(|mapping| (mapping.device, mapping.inode) == (key.device, key.inode))
+    /// Whether an address is a place of the module: in a mapping of its file, or, where the whole file was loaded, in code
+    /// that the program moved elsewhere (to anonymous memory or large pages).
+    pub(super) fn is_place_of(&self, module: &Module, at: Address) -> bool {
+        let Some(mapping) = self.mapping(at) else { return false };
+        let is_own =
+            |mapping: &Mapping| (mapping.device, mapping.inode) == (module.key.device, module.key.inode);
+        let begins_it = |mapping: &Mapping| {
+            let bias = module.binary.image.bias_of(mapping.range.start, 0, mapping.executable);
+            is_own(mapping) && mapping.offset == 0 && bias == Some(module.bias)
+        };
+        is_own(mapping) || mapping.executable && self.mappings.iter().any(begins_it)
     }
 
     /// Start of the heap.
@@ -118,18 +137,19 @@ impl View {
         symbols::auxv::Auxv::parse(&text).base.filter(|base| base.0 != 0)
     }
 
-    /// The modules that map `path` executably, and the executable mapping each was found by.
+    /// The modules whose code is `path`'s: by the executable mappings of the file, or, if there is none because the
+    /// program moved its code elsewhere (to large pages, say), by the others, where code is mapped at its place.
     pub(super) fn modules_of(
         &self,
         path: &Path,
         known: &mut Vec<Module>,
     ) -> Result<Vec<ModuleKey>, LookupError> {
         let mut keys = Vec::new();
-        for mapping in &self.mappings {
-            if !mapping.executable
-                || !mapping.is_file()
-                || mapping.path.as_deref().map(Path::new) != Some(path)
-            {
+        let of_path =
+            |mapping: &&Mapping| mapping.is_file() && mapping.path.as_deref().map(Path::new) == Some(path);
+        let any_code = self.mappings.iter().filter(of_path).any(|mapping| mapping.executable);
+        for mapping in self.mappings.iter().filter(of_path) {
+            if any_code && !mapping.executable {
                 continue;
             }
             let key = self.module(mapping, known)?;
@@ -147,14 +167,21 @@ impl View {
         known: &mut Vec<Module>,
     ) -> Result<Option<ModuleKey>, LookupError> {
         let binary = self.binary(mapping, known)?;
-        let Some(bias) = binary.image.bias_of(mapping.range.start, mapping.offset, true) else {
+        let bias = binary.image.bias_of(mapping.range.start, mapping.offset, mapping.executable);
+        let Some(bias) = bias.filter(|bias| mapping.executable || self.has_code(binary, *bias)) else {
             return Ok(None);
         };
         let key = ModuleKey { device: mapping.device, inode: mapping.inode, bias: bias.0 };
         if !known.iter().any(|module| module.key == key) {
-            known.push(Module { key, binary, bias, analysis: None });
+            known.push(Module { key, binary, bias, analysis: None, noted: false });
         }
         Ok(Some(key))
+    }
+
+    /// Whether something executable is mapped where a binary's code would be.
+    pub(super) fn has_code(&self, binary: &Binary, bias: Bias) -> bool {
+        let mut code = binary.image.code().into_iter();
+        code.any(|(start, _)| self.mapping(bias.run_time(start)).is_some_and(|mapping| mapping.executable))
     }
 
     fn binary(&self, mapping: &Mapping, known: &[Module]) -> Result<&'static Binary, LookupError> {
@@ -163,38 +190,33 @@ impl View {
         if let Some(module) = known.iter().find(same) {
             return Ok(module.binary);
         }
-        let path = PathBuf::from(mapping.path.as_deref().unwrap_or_default());
-        if self.is_replaced(mapping, &path) {
-            return self.binary_from_memory(mapping, path);
+        if self.system.is_replaced(mapping) {
+            return Binary::of_mapping(&self.system, mapping);
         }
-        Binary::of_file(&self.system, &path)
+        Binary::of_file(&self.system, Path::new(mapping.path.as_deref().unwrap_or_default()))
     }
+}
 
-    /// Whether the file at the path is no longer the one that is mapped.
-    pub(super) fn is_replaced(&self, mapping: &Mapping, path: &Path) -> bool {
-        mapping.deleted || self.system.identity(path).is_ok_and(|file| file.inode() != mapping.inode)
-    }
+/// The devices of hugetlbfs in the text of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)): field 3, and the type is the first
+/// word behind the lone `-`.
+fn huge_devices(mounts: &str) -> Vec<(u32, u32)> {
+    let device = |line: &str| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let (major, minor) = mount.split_whitespace().nth(2)?.split_once(':')?;
+        let is_huge = file_system.split_whitespace().next() == Some("hugetlbfs");
+        is_huge.then_some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    mounts.lines().filter_map(device).collect()
+}
 
-    /// The module's bytes as they are mapped, at their file offsets.
-    fn binary_from_memory(&self, mapping: &Mapping, path: PathBuf) -> Result<&'static Binary, LookupError> {
-        let mut bytes = Vec::new();
-        let same = |other: &&Mapping| {
-            other.inode == mapping.inode && other.device == mapping.device && !other.writable
-        };
-        for piece in self.mappings.iter().filter(same) {
-            let len = piece.range.end - piece.range.start;
-            if piece.offset.saturating_add(len) > MEMORY_LIMIT {
-                continue;
-            }
-            let start = usize::try_from(piece.offset).unwrap_or(0);
-            let end = start + usize::try_from(len).unwrap_or(0);
-            bytes.resize(bytes.len().max(end), 0);
-            if let Some(buffer) = bytes.get_mut(start..end) {
-                self.read(piece.range.start, buffer);
-            }
-        }
-        let first = self.mappings.iter().find(|other| other.inode == mapping.inode && other.offset == 0);
-        let bias = Bias(first.map_or(0, |first| first.range.start.0));
-        Binary::of_memory(path, bytes, bias)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_of_huge_pages() {
+        let mounts = "22 1 0:20 / /dev/hugepages rw,relatime shared:5 - hugetlbfs hugetlbfs rw,pagesize=2M\n\
+                      23 1 254:0 / / rw - ext4 /dev/root rw\nnonsense - hugetlbfs\n";
+        assert_eq!(huge_devices(mounts), [(0, 20)]);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use insn::Address;
+use symbols::maps::Mapping;
 use symbols::path::{self, PathError};
 use symbols::resolve::{Match, ResolveError, resolve};
 use symbols::spec::{Kind, NamePattern, PathPattern};
@@ -12,6 +13,7 @@ use symbols::{FileAddress, Spec};
 
 use super::binary::Binary;
 use super::modules::{Module, ModuleKey, View};
+use super::types::Progress;
 use crate::catalogue::{self, LookupError};
 use crate::files::System;
 
@@ -74,6 +76,10 @@ pub(super) struct Rows {
     index: HashMap<RowKey, usize>,
 }
 
+/// An ifunc without a slot that leads to an implementation.
+const NOT_CHOSEN: &str =
+    "the processor decides which implementation is taken, at the first call: there was none when xol looked";
+
 /// What tells rows apart: what asked for it, its name, its place in the file, and where that is mapped.
 type RowKey = (usize, String, FileAddress, Option<ModuleKey>);
 
@@ -85,21 +91,22 @@ impl Rows {
         index: usize,
         wanted: &Wanted,
         system: &System,
+        progress: &mut dyn Progress,
     ) -> Result<(), LookupError> {
         let found = match path::find(system, &wanted.spec.path) {
             // Of a command that is still to be started nothing is mapped yet: everything is to come.
             Err(PathError::NoProcess) => return Ok(()),
             other => other?,
         };
-        let mut missed = None;
+        let mut missed = Vec::new();
         let mut any = false;
         for file in &found.files {
-            match self.expect_in(index, wanted, system, file) {
+            match self.expect_in(index, wanted, system, file, progress) {
                 Ok(count) => any |= count > 0,
-                Err(error) => missed = missed.or(Some(error)),
+                Err(error) => missed.push(error),
             }
         }
-        match missed {
+        match LookupError::of_all(missed) {
             Some(error) if !any => Err(error),
             _ => Ok(()),
         }
@@ -111,8 +118,9 @@ impl Rows {
         wanted: &Wanted,
         system: &System,
         file: &Path,
+        progress: &mut dyn Progress,
     ) -> Result<usize, LookupError> {
-        let binary = Binary::of_file(system, file)?;
+        let binary = Binary::of(system, file, progress)?;
         let matches = self.meaning(index, wanted, binary)?;
         for found in &matches {
             self.row(index, binary, found, None, "its file is not mapped");
@@ -174,8 +182,12 @@ impl Rows {
             let Ok(found) = path::find(&view.system, &wanted.spec.path) else { continue };
             for file in found.files {
                 let real = view.system.real_path(&file).unwrap_or(file);
-                for key in view.modules_of(&real, modules).unwrap_or_default() {
-                    self.map(index, wanted, key, view, modules);
+                let keys = view.modules_of(&real, modules).unwrap_or_default();
+                for key in &keys {
+                    self.map(index, wanted, *key, view, modules);
+                }
+                if keys.is_empty() {
+                    self.note_other_version(index, &real, view);
                 }
             }
         }
@@ -184,12 +196,13 @@ impl Rows {
 
     fn unmap_gone(&mut self, view: &View, modules: &mut Vec<Module>) {
         modules.retain(|module| {
-            view.mappings.iter().any(|mapping| {
-                mapping.executable
-                    && (mapping.device, mapping.inode) == (module.key.device, module.key.inode)
-                    && module.binary.image.bias_of(mapping.range.start, mapping.offset, true)
+            let image = &module.binary.image;
+            let shows = |mapping: &Mapping| {
+                (mapping.device, mapping.inode) == (module.key.device, module.key.inode)
+                    && image.bias_of(mapping.range.start, mapping.offset, mapping.executable)
                         == Some(module.bias)
-            })
+            };
+            view.mappings.iter().any(shows) && view.has_code(module.binary, module.bias)
         });
         for row in &mut self.all {
             if row.module.is_some_and(|key| !modules.iter().any(|module| module.key == key)) {
@@ -204,12 +217,21 @@ impl Rows {
         }
     }
 
+    /// What is not mapped may be so under another name, or in another version.
+    fn note_other_version(&mut self, index: usize, real: &Path, view: &View) {
+        let Some(other) = other_version(real, &view.mappings) else { return };
+        let reason = format!("its file is not mapped, but another one of that name is: {other}");
+        for row in self.all.iter_mut().filter(|row| row.wanted == index && row.path == real) {
+            row.standing = Standing::Waiting(reason.clone());
+        }
+    }
+
     fn map(&mut self, index: usize, wanted: &Wanted, key: ModuleKey, view: &View, modules: &[Module]) {
         let Some(module) = modules.iter().find(|module| module.key == key) else { return };
         let Ok(matches) = self.meaning(index, wanted, module.binary) else { return };
         for found in &matches {
             // A program may map pieces of a file once more (V8 does, of its own text): then the place need not be among them.
-            if !view.is_mapped(module.bias.run_time(found.file_address), key) {
+            if !view.is_place_of(module, module.bias.run_time(found.file_address)) {
                 continue;
             }
             let number = self.row(index, module.binary, found, Some(key), "");
@@ -229,12 +251,23 @@ impl Rows {
                 }
                 Some(_) => {}
                 None => {
-                    row.standing =
-                        Standing::Waiting("the loader has not chosen an implementation yet".to_owned());
+                    row.standing = Standing::Waiting(NOT_CHOSEN.to_owned());
                 }
             }
         }
     }
+}
+
+/// A mapped file that is called like `path` but for its folder and version: `libssl.so.3` for `libssl.so.1.1`.
+fn other_version<'m>(path: &Path, mappings: &'m [Mapping]) -> Option<&'m str> {
+    let stem = |path: &'_ Path| {
+        let name = path.file_name()?.to_str()?;
+        Some(name.split_once(".so").map_or(name, |(stem, _)| stem).to_owned())
+    };
+    let wanted = stem(path)?;
+    let code = mappings.iter().filter(|mapping| mapping.executable && mapping.is_file());
+    let mut paths = code.filter_map(|mapping| mapping.path.as_deref());
+    paths.find(|other| stem(Path::new(other)).is_some_and(|other| other == wanted))
 }
 
 /// The implementation that an ifunc's resolver chose, read from a slot through which it is called.

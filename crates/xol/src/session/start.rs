@@ -1,18 +1,27 @@
 //! The beginning of a session.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 
 use program::clock::Clock;
+use symbols::stat::Stat;
+use symbols::status::Status;
 use target::holder::{Attached, Client, Manner, Reply, Request, Space};
 use target::{TargetError, Tid, recover};
 
-use super::rows::{Rows, Wanted};
+use super::events::Watcher;
+use super::modules::{Module, View};
+use super::rows::{Row, Rows, Wanted};
 use super::traced::Traced;
 use super::types::{Action, Error, Options, Progress, SiteStatus, Target};
 use crate::catalogue::system;
 use crate::files::System;
+
+/// How many of the loader's reports belong to the start of a command: glibc makes one before it maps the libraries and one
+/// after (elf/rtld.c), musl one in all.
+const STARTUP_EVENTS: u8 = 2;
 
 /// What all address spaces of a session have in common.
 #[derive(Debug)]
@@ -23,6 +32,8 @@ pub(super) struct Common {
     pub(super) wanted: Vec<Wanted>,
     pub(super) clock: Clock,
     pub(super) warnings: Vec<String>,
+    /// The target is a command that we started.
+    pub(super) is_command: bool,
 }
 
 /// A target with armed probes: one process, or several.
@@ -33,21 +44,29 @@ pub struct Session {
     pub(super) traced: Vec<Traced>,
     /// Where each site is: index into `traced`, and of the row there. Only ever added to.
     pub(super) sites: Vec<(usize, usize)>,
-    pub(super) is_command: bool,
     pub(super) armed_at: u64,
     /// How the command ended: exit status or signal.
     pub(super) ended: Option<(Option<i32>, Option<i32>)>,
     pub(super) removed: bool,
     pub(super) holder_died: bool,
+    /// Who sees the work that the running target causes.
+    pub(super) watcher: Watcher,
 }
 
 /// An address space in the holder's hands, before anything is done to it.
 struct Taken {
     space: Space,
     pid: i32,
-    rows: Rows,
+    learnt: Learnt,
     /// The thread of a command that stands at its first instruction.
     held: Option<Tid>,
+}
+
+/// What is known of a process before it is touched.
+#[derive(Default)]
+struct Learnt {
+    rows: Rows,
+    modules: Vec<Module>,
 }
 
 impl Session {
@@ -59,8 +78,8 @@ impl Session {
         let wanted = options.specs.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let manner = Manner { follow: options.follow, inject_freely: options.inject_freely };
         let (client, taken) = match &options.target {
-            Target::Attach(pids) => Self::attach(pids, &wanted, manner)?,
-            Target::Spawn(command) => Self::spawn(command, &wanted, manner)?,
+            Target::Attach(pids) => Self::attach(pids, &wanted, manner, progress)?,
+            Target::Spawn(command) => Self::spawn(command, &wanted, manner, progress)?,
         };
         let common = Common {
             client,
@@ -69,28 +88,49 @@ impl Session {
             wanted,
             clock: Clock::new(),
             warnings: Vec::new(),
+            is_command: matches!(options.target, Target::Spawn(_)),
         };
-        let mut session = Self::new(common, matches!(options.target, Target::Spawn(_)));
-        if let Err(error) = session.begin(taken, progress) {
-            // Whatever was done is undone by the holder; the command of `-- CMD` goes on unprobed.
-            let _ = session.take_out();
-            let restored = session.traced.iter().all(|traced| traced.is_restored());
-            let outcome = if restored { "its text is restored" } else { "its text may not be restored" };
-            return Err(if session.holder_died { Error::HolderDied { outcome } } else { error });
+        let mut session = Self::new(common);
+        match session.begin(taken, progress) {
+            Ok(()) => Ok(session),
+            Err(error) => Err(session.give_up(error, progress)),
         }
-        Ok(session)
     }
 
-    fn new(common: Common, is_command: bool) -> Self {
+    /// Undoes what was done. A command that was started goes on without probes, and is waited for: it has our terminal,
+    /// and nobody else waits.
+    fn give_up(mut self, error: Error, progress: &mut dyn Progress) -> Error {
+        let pids: Vec<i32> = self.traced.iter().map(|traced| traced.pid).collect();
+        if self.common.is_command {
+            progress.note(&format!("{error}; the command goes on without probes"));
+        }
+        if let (Error::Target(TargetError::Unsupported { .. }), true) = (&error, self.common.is_command) {
+            // Nothing was done to it, and nothing can be: the kernel lets it go when the holder ends.
+            self.common.client.quit();
+            pids.first().map(|command| target::sys::ptrace::wait_for_end(*command));
+            return error;
+        }
+        let _ = self.take_out();
+        let restored = self.traced.iter().all(|traced| traced.is_restored());
+        let outcome = if restored { "its text is restored" } else { "its text may not be restored" };
+        let error = if self.holder_died { Error::HolderDied { outcome } } else { error };
+        if self.common.is_command {
+            let _ = self.wait();
+            return error;
+        }
+        or_ended(error, &pids)
+    }
+
+    fn new(common: Common) -> Self {
         Self {
             common,
             traced: Vec::new(),
             sites: Vec::new(),
-            is_command,
             armed_at: 0,
             ended: None,
             removed: false,
             holder_died: false,
+            watcher: Watcher::default(),
         }
     }
 
@@ -99,7 +139,13 @@ impl Session {
         let mut held = Vec::new();
         for one in taken {
             held.extend(one.held.map(|tid| (one.space, tid)));
-            self.traced.push(Traced::new(one.space, one.pid, one.rows));
+            let mut traced = Traced::new(one.space, one.pid, one.learnt.rows);
+            traced.modules = one.learnt.modules;
+            traced.startup_events = if self.common.is_command { STARTUP_EVENTS } else { 0 };
+            self.traced.push(traced);
+            if self.common.is_command {
+                check_class(one.pid)?;
+            }
         }
         let armed = self.arm_all(true, progress);
         self.index_sites();
@@ -132,29 +178,35 @@ impl Session {
         }
     }
 
-    /// Attaches to running processes.
-    fn attach(pids: &[u32], wanted: &[Wanted], manner: Manner) -> Result<(Client, Vec<Taken>), Error> {
-        let mut expected = Vec::new();
-        for pid in pids {
-            let number = i32::try_from(*pid).map_err(|_| TargetError::NoSuchProcess { pid: -1 })?;
-            check_kind(number)?;
-            expected.push((number, expect(wanted, &system(Some(*pid))?)?));
-        }
-        // The holder is forked before large files are read... but after all that can fail without it.
-        let mut client = Client::start()?;
-        for (pid, _) in &expected {
-            refuse_leftovers(*pid)?;
-        }
-        let mut taken = Vec::new();
-        for (pid, rows) in expected {
-            let Reply::Attached(Attached { space, pid, held, .. }) =
-                client.request(&Request::Attach { pid, manner })?
-            else {
-                return Err(strange());
-            };
-            taken.push(Taken { space, pid, rows, held });
-        }
-        Ok((client, taken))
+    /// Learns all that is slow to learn about running processes from their files, and then attaches.
+    fn attach(
+        pids: &[u32],
+        wanted: &[Wanted],
+        manner: Manner,
+        progress: &mut dyn Progress,
+    ) -> Result<(Client, Vec<Taken>), Error> {
+        let number = |pid: &u32| i32::try_from(*pid).map_err(|_| TargetError::NoSuchProcess { pid: -1 });
+        let numbers = pids.iter().map(number).collect::<Result<Vec<_>, _>>()?;
+        numbers.iter().try_for_each(|pid| check_kind(*pid))?;
+        let mut learn_and_attach = || {
+            // The holder is forked before large files are read: it needs none of that memory.
+            let mut client = Client::start()?;
+            let learnt = numbers.iter().map(|pid| learn(*pid, wanted, progress));
+            let learnt = learnt.collect::<Result<Vec<_>, _>>()?;
+            note_plan(learnt.iter().map(|one| &one.rows), wanted, progress);
+            numbers.iter().try_for_each(|pid| refuse_leftovers(*pid))?;
+            let mut taken = Vec::new();
+            for (pid, learnt) in numbers.iter().zip(learnt) {
+                let Reply::Attached(Attached { space, pid, held, .. }) =
+                    client.request(&Request::Attach { pid: *pid, manner })?
+                else {
+                    return Err(strange());
+                };
+                taken.push(Taken { space, pid, learnt, held });
+            }
+            Ok((client, taken))
+        };
+        learn_and_attach().map_err(|error| or_ended(error, &numbers))
     }
 
     /// Starts a command, held at its first instruction.
@@ -162,24 +214,22 @@ impl Session {
         command: &[std::ffi::OsString],
         wanted: &[Wanted],
         manner: Manner,
+        progress: &mut dyn Progress,
     ) -> Result<(Client, Vec<Taken>), Error> {
         let name = command.first().map(|name| name.as_os_str()).unwrap_or_default();
+        let failed = |source| Error::Command { command: name.to_string_lossy().into_owned(), source };
+        let paths = candidates(name).ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
         let mut client = Client::start()?;
-        let rows = expect(wanted, &System::here())?;
-        let request = Request::Spawn {
-            paths: candidates(name),
-            argv: command.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
-            manner,
-        };
-        match client.request(&request) {
+        let rows = expect(wanted, &System::here(), progress)?;
+        note_plan([&rows].into_iter(), wanted, progress);
+        let argv = command.iter().map(|arg| arg.as_bytes().to_vec()).collect();
+        match client.request(&Request::Spawn { paths, argv, manner }) {
             Ok(Reply::Attached(Attached { space, pid, held, .. })) => {
-                Ok((client, vec![Taken { space, pid, rows, held }]))
+                let learnt = Learnt { rows, ..Learnt::default() };
+                Ok((client, vec![Taken { space, pid, learnt, held }]))
             }
             Ok(_) => Err(strange()),
-            Err(TargetError::Exec { source }) => Err(Error::Command {
-                command: name.to_string_lossy().into_owned(),
-                source: std::io::Error::from_raw_os_error(source.0),
-            }),
+            Err(TargetError::Exec { source }) => Err(failed(std::io::Error::from_raw_os_error(source.0))),
             Err(error) => Err(error.into()),
         }
     }
@@ -220,24 +270,75 @@ pub(super) fn strange() -> Error {
 }
 
 /// Rows for everything wanted, before anything is touched.
-fn expect(wanted: &[Wanted], system: &System) -> Result<Rows, Error> {
+fn expect(wanted: &[Wanted], system: &System, progress: &mut dyn Progress) -> Result<Rows, Error> {
     let mut rows = Rows::default();
     for (index, wanted) in wanted.iter().enumerate() {
-        rows.expect(index, wanted, system)?;
+        rows.expect(index, wanted, system, progress)?;
+        if progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
     }
     Ok(rows)
 }
 
-/// A process of a kind that we can probe.
-fn check_kind(pid: i32) -> Result<(), TargetError> {
-    let header =
+/// The long work: reads and decodes all that is to be probed in a process. It is only looked at.
+fn learn(pid: i32, wanted: &[Wanted], progress: &mut dyn Progress) -> Result<Learnt, Error> {
+    let mut rows = expect(wanted, &system(Some(pid.cast_unsigned()))?, progress)?;
+    let mut modules = Vec::new();
+    let view = View::of(pid)?;
+    rows.refresh(wanted, &view, &mut modules)?;
+    let shadow_stack = view.system.status().shadow_stack;
+    for module in &mut modules {
+        if rows.all.iter().any(|row| row.module == Some(module.key)) {
+            module.analysis(shadow_stack, progress);
+        }
+        if progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
+    }
+    Ok(Learnt { rows, modules })
+}
+
+/// Says how many places patterns mean: what was named exactly needs no counting.
+fn note_plan<'r>(all: impl Iterator<Item = &'r Rows>, wanted: &[Wanted], progress: &mut dyn Progress) {
+    let is_pattern = |row: &&Row| wanted.get(row.wanted).is_some_and(|wanted| !wanted.is_exact());
+    let rows: Vec<&Row> = all.flat_map(|rows| &rows.all).filter(is_pattern).collect();
+    let files: BTreeSet<_> = rows.iter().map(|row| &row.path).collect();
+    if !rows.is_empty() {
+        progress.found(rows.len(), files.len());
+    }
+}
+
+/// What is wrong if a process ended meanwhile is only that, whatever failed first.
+fn or_ended(error: Error, pids: &[i32]) -> Error {
+    let has_ended = |pid: &&i32| {
+        let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+        matches!(Status::parse(&status).state, None | Some('Z' | 'X'))
+    };
+    match pids.iter().find(has_ended) {
+        Some(pid) => Error::Ended { pid: *pid },
+        None => error,
+    }
+}
+
+/// A process of a kind that we can probe: with memory of its own, and 64-bit.
+pub(crate) fn check_kind(pid: i32) -> Result<(), TargetError> {
+    let status =
         std::fs::read(format!("/proc/{pid}/status")).map_err(|_| TargetError::NoSuchProcess { pid })?;
-    let status = symbols::status::Status::parse(&header);
+    let status = Status::parse(&status);
+    let unsupported = |why: &str| Err(TargetError::Unsupported { pid, why: why.to_owned() });
     if matches!(status.state, Some('Z' | 'X')) {
-        return Err(TargetError::NoSuchProcess { pid });
+        return match std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) {
+            0 | 1 => Err(TargetError::NoSuchProcess { pid }),
+            _ => unsupported("its first thread has ended and left the others alone"),
+        };
     }
     if let Some(tracer) = status.tracer.filter(|&tracer| tracer != 0) {
         return Err(TargetError::AlreadyTraced { pid, tracer });
+    }
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    if Stat::parse(&stat).is_some_and(|stat| stat.is_kernel_thread()) {
+        return unsupported("it is a thread of the kernel");
     }
     check_class(pid)
 }
@@ -265,11 +366,14 @@ fn refuse_leftovers(pid: i32) -> Result<(), Error> {
     if sites > 0 { Err(Error::Leftovers { pid, sites }) } else { Ok(()) }
 }
 
-/// The files that a command's name may mean: as execvp(3) would try them.
-fn candidates(name: &OsStr) -> Vec<Vec<u8>> {
+/// The files that a command's name may mean, in the order of execvp(3); `None` if there is none. Unlike that, a folder of
+/// PATH that may not be searched does not make a command that is nowhere one that may not be executed: as in a shell.
+fn candidates(name: &OsStr) -> Option<Vec<Vec<u8>>> {
     if name.as_bytes().contains(&b'/') {
-        return vec![name.as_bytes().to_vec()];
+        return Some(vec![name.as_bytes().to_vec()]);
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|folder| folder.join(name).as_os_str().as_bytes().to_vec()).collect()
+    let files = std::env::split_paths(&path).map(|folder| folder.join(name)).filter(|file| file.is_file());
+    let files: Vec<_> = files.map(|file| file.as_os_str().as_bytes().to_vec()).collect();
+    (!files.is_empty()).then_some(files)
 }

@@ -58,6 +58,8 @@ pub(super) struct Traced {
     pub(super) numbers: Status,
     /// Since when a ring waits for a record that is not finished.
     pub(super) stalled: Option<Instant>,
+    /// How many of the loader's reports still belong to the start of a command.
+    pub(super) startup_events: u8,
 }
 
 impl Traced {
@@ -84,6 +86,7 @@ impl Traced {
             final_lost: BTreeMap::new(),
             numbers: Status::default(),
             stalled: None,
+            startup_events: 0,
         }
     }
 

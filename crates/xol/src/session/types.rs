@@ -170,11 +170,19 @@ pub enum Error {
     /// A probe means nothing.
     #[error(transparent)]
     Lookup(#[from] LookupError),
+    /// The process ended before anything was done to it.
+    #[error("process {pid} ended before the probes were armed")]
+    Ended {
+        /// The process.
+        pid: i32,
+    },
     /// A probe that was named exactly cannot be placed.
     #[error("{probe} cannot be probed: {reason}")]
     Refused {
         /// Canonical name.
         probe: String,
+        /// The process, if it is a running one.
+        pid: Option<u32>,
         /// Where it is, its bytes, and why.
         reason: String,
     },
@@ -214,10 +222,13 @@ impl Error {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Lookup(error) => error.help(),
-            Self::Refused { probe, .. } => Some(format!("`xol explain '{probe}'` shows how it was analysed")),
+            Self::Refused { probe, pid, .. } => {
+                let process = pid.map(|pid| format!(" -p {pid}")).unwrap_or_default();
+                Some(format!("`xol explain '{probe}'{process}` shows how it was analysed"))
+            }
             Self::Leftovers { pid, .. } => Some(format!("`xol detach -p {pid}` restores its text")),
             Self::Target(TargetError::NotPermitted { pid, .. }) => {
-                Some(format!("`xol doctor -p {pid}` says what would permit it"))
+                Some(format!("`xol doctor -p {pid}` says more"))
             }
             _ => None,
         }
@@ -243,8 +254,12 @@ pub trait Progress {
     fn phase(&mut self, what: &str, total: u64);
     /// So many units of the step are done.
     fn advance(&mut self, done: u64);
+    /// What the patterns mean.
+    fn found(&mut self, _sites: usize, _files: usize) {}
     /// A line for the user.
     fn note(&mut self, text: &str);
+    /// The work is done for now.
+    fn done(&mut self) {}
     /// Whether the user wants out: the session gives up before it touches the target, or removes what it did.
     fn cancelled(&self) -> bool;
 }

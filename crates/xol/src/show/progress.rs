@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use xol::session::Progress;
 
+use super::number::counted;
 use super::output::Notes;
 use crate::cli::signals::StopRequest;
 
@@ -13,9 +14,9 @@ use crate::cli::signals::StopRequest;
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Shows progress on standard error.
-pub(crate) struct Bars<'a> {
-    notes: &'a mut Notes,
-    stop: &'a StopRequest,
+pub(crate) struct Bars {
+    notes: Notes,
+    stop: StopRequest,
     enabled: bool,
     phase: Option<Phase>,
 }
@@ -27,10 +28,11 @@ struct Phase {
     bar: Option<ProgressBar>,
 }
 
-impl<'a> Bars<'a> {
-    /// Bars if standard error is a terminal, unless `quiet`; notes to `notes`.
-    pub(crate) fn new(notes: &'a mut Notes, stop: &'a StopRequest, quiet: bool) -> Self {
-        Self { notes, stop, enabled: !quiet && std::io::stderr().is_terminal(), phase: None }
+impl Bars {
+    /// Bars and notes if standard error is a terminal, else only notes; nothing if `quiet`.
+    pub(crate) fn new(stop: &StopRequest, quiet: bool) -> Self {
+        let enabled = !quiet && std::io::stderr().is_terminal();
+        Self { notes: Notes::new(quiet), stop: stop.clone(), enabled, phase: None }
     }
 
     /// Takes the bar away.
@@ -41,7 +43,7 @@ impl<'a> Bars<'a> {
     }
 }
 
-impl Progress for Bars<'_> {
+impl Progress for Bars {
     fn phase(&mut self, what: &str, total: u64) {
         self.end_phase();
         self.phase = Some(Phase { what: what.into(), total, since: Instant::now(), bar: None });
@@ -59,11 +61,20 @@ impl Progress for Bars<'_> {
     }
 
     fn note(&mut self, text: &str) {
-        let notes = &mut *self.notes;
+        let notes = &mut self.notes;
         match self.phase.as_ref().and_then(|phase| phase.bar.as_ref()) {
             Some(bar) => bar.suspend(|| notes.note(text)),
             None => notes.note(text),
         }
+    }
+
+    fn found(&mut self, sites: usize, files: usize) {
+        let text = format!("{} in {}", counted(sites as u64, "site"), counted(files as u64, "file"));
+        self.note(&text);
+    }
+
+    fn done(&mut self) {
+        self.end_phase();
     }
 
     fn cancelled(&self) -> bool {
@@ -71,7 +82,7 @@ impl Progress for Bars<'_> {
     }
 }
 
-impl Drop for Bars<'_> {
+impl Drop for Bars {
     fn drop(&mut self) {
         self.end_phase();
     }

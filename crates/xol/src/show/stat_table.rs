@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use console::style;
 use xol::session::{Mechanism, SiteStatus};
 
-use super::name::{file_and_name, shorten};
+use super::name::{file_and_name, printable, shorten};
 use super::number::{counted, thousands};
 use crate::cli::args::SortBy;
 
@@ -175,8 +175,12 @@ pub(crate) fn silent(sites: &[SiteStatus]) -> Vec<String> {
     let waiting: Vec<_> = sites.iter().filter(is(&[Mechanism::Waiting])).collect();
     let armed: Vec<_> = sites.iter().filter(is(&[Mechanism::Jump, Mechanism::Trap])).collect();
     let mut lines = Vec::new();
-    if !waiting.is_empty() {
-        lines.push(format!("0 hits, never mapped: {}; the program did not load this file", listed(&waiting)));
+    let mut reasons: Vec<&str> = waiting.iter().map(|site| reason(site)).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    for why in reasons {
+        let of_it: Vec<_> = waiting.iter().copied().filter(|site| reason(site) == why).collect();
+        lines.push(format!("0 hits, not probed: {}; {why}", listed(&of_it)));
     }
     if !armed.is_empty() {
         lines.push(format!(
@@ -188,16 +192,29 @@ pub(crate) fn silent(sites: &[SiteStatus]) -> Vec<String> {
     lines
 }
 
-/// The first few names.
+fn reason(site: &SiteStatus) -> &str {
+    site.reason.as_deref().unwrap_or("its file was never mapped")
+}
+
+/// The first few of what was asked for, each with the number of its sites if there are several.
 fn listed(sites: &[&SiteStatus]) -> String {
     const SHOWN: usize = 3;
-    let names: Vec<&str> = sites.iter().take(SHOWN).map(|site| site.spec.as_str()).collect();
-    // Several sites of one pattern have the same spec.
-    let mut names: Vec<&str> = names;
-    names.dedup();
-    match sites.len() {
-        0..=SHOWN => names.join(", "),
-        more => format!("{} and others ({} in all)", names.join(", "), counted(more as u64, "site")),
+    let mut specs: Vec<(&str, u64)> = Vec::new();
+    for site in sites {
+        match specs.iter_mut().find(|(spec, _)| *spec == site.spec) {
+            Some((_, count)) => *count += 1,
+            None => specs.push((&site.spec, 1)),
+        }
+    }
+    let more = specs.len().saturating_sub(SHOWN);
+    let name = |&(spec, count): &(&str, u64)| match count {
+        1 => printable(spec).into_owned(),
+        _ => format!("{} ({})", printable(spec), counted(count, "site")),
+    };
+    let names: Vec<String> = specs.iter().take(SHOWN).map(name).collect();
+    match more {
+        0 => names.join(", "),
+        _ => format!("{} and {more} more", names.join(", ")),
     }
 }
 
@@ -290,7 +307,7 @@ mod tests {
         assert_eq!(refused(&sites), ["refused: /lib/libc.so.6:a: inside a restartable sequence"]);
         let lines = silent(&sites);
         assert_eq!(lines.len(), 2);
-        assert!(lines[0].contains("libc:b; the program did not load"), "{lines:?}");
+        assert!(lines[0].contains("libc:b; its file was never mapped"), "{lines:?}");
         assert!(lines[1].contains("libc:c; never called, or inlined"), "{lines:?}");
         sites[2].hits = 1;
         assert_eq!(silent(&sites).len(), 1);

@@ -18,7 +18,7 @@ pub(crate) fn sentence(summary: &Summary) -> String {
         text.push_str(&format!(" ({})", how.join(", ")));
     }
     for (count, what) in
-        [(summary.refused, "refused"), (summary.waiting, "never mapped"), (summary.lost, "hits lost")]
+        [(summary.refused, "refused"), (summary.waiting, "waiting"), (summary.lost, "hits lost")]
     {
         if count > 0 {
             text.push_str(&format!(", {} {what}", thousands(count)));
