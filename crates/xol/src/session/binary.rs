@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use symbols::frames::{Frame, frames};
 use symbols::functions::Outline;
 use symbols::maps::Mapping;
-use symbols::{Image, Symbols};
+use symbols::{FileAddress, Image, Symbols};
 
 use super::events::Nobody;
 use super::types::Progress;
@@ -102,6 +102,12 @@ impl Binary {
     /// What planning must know of it, in file addresses.
     pub(super) fn outline(&self) -> &Outline {
         self.outline.get_or_init(|| Outline::read(&self.image, &self.frames, &self.symbols))
+    }
+
+    /// Whether an address is in a function with a symbol, or begins one that has unwind information alone: the
+    /// implementations behind an ifunc of a stripped library have no symbols, entries of a PLT have neither.
+    pub(super) fn is_function(&self, at: FileAddress) -> bool {
+        self.symbols.function_of(at).is_some() || self.frames.iter().any(|frame| frame.range.start == at)
     }
 
     /// What identifies this copy: interned binaries are never moved or dropped.
