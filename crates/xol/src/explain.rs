@@ -20,7 +20,7 @@ use symbols::{Bias, FileAddress, Image, Spec, Symbols};
 use crate::catalogue::{Binary, LookupError, binaries};
 use crate::files::System;
 use crate::room::free_ranges;
-use crate::session::{View, check_kind, differs, unfit_mapping};
+use crate::session::{View, check_kind, differs, implementation, unfit_mapping};
 
 /// Where the loader usually puts a position-independent program and libraries, without randomisation.
 const PROGRAM_BASE: u64 = 0x5555_5555_4000;
@@ -216,7 +216,10 @@ impl<'a> Module<'a> {
     }
 
     fn explain(&self, binary: &Binary, place: &Match, live: Option<&View>) -> Explanation {
-        let address = self.bias.run_time(place.file_address);
+        let resolver = self.bias.run_time(place.file_address);
+        let chosen = live.filter(|_| place.kind == Kind::Ifunc);
+        let chosen = chosen.and_then(|view| implementation(view, &binary.path, place));
+        let address = chosen.unwrap_or(resolver);
         let plan = self.analysis.plan(&[address], &HashMap::new());
         let mut explanation = Explanation {
             probe: binary.probe(place),
@@ -233,7 +236,7 @@ impl<'a> Module<'a> {
             displaced: Vec::new(),
             placed: None,
             coherence: Vec::new(),
-            notes: notes(place, &plan),
+            notes: notes(place, &plan, live.is_some(), chosen.is_some()),
         };
         match self.patch(&plan, address, live) {
             Ok((patch, placed)) => self.describe(patch, placed, &mut explanation),
@@ -340,13 +343,19 @@ fn free_room(system: &System, image: &Image<'_>, bias: Bias) -> Vec<std::ops::Ra
     free_ranges(&mappings, None)
 }
 
-fn notes(place: &Match, plan: &Plan) -> Vec<String> {
+fn notes(place: &Match, plan: &Plan, in_process: bool, is_chosen: bool) -> Vec<String> {
+    let ifunc = match (in_process, is_chosen) {
+        (_, true) => "this is the implementation that the ifunc's resolver chose",
+        (true, false) => {
+            "this is the resolver of an ifunc; a probe waits, since nobody has called it and thereby chosen an implementation"
+        }
+        (false, false) => {
+            "this is the resolver of an ifunc, which runs once; in a process the implementation that it chose is probed"
+        }
+    };
     let mut notes = Vec::new();
     if place.kind == Kind::Ifunc {
-        notes.push(
-            "this is the resolver of an ifunc, which runs once; in a process the implementation that it chose is probed"
-                .into(),
-        );
+        notes.push(ifunc.to_owned());
     }
     let moved = plan.moved.iter();
     notes.extend(moved.map(|(site, at)| {

@@ -249,3 +249,32 @@ fn ifunc() {
 fn ifunc_static() {
     chosen_implementation(&["-static"], None);
 }
+
+/// An ifunc: what is counted is the implementation that was chosen, though a stripped library has no name for it.
+#[test]
+fn the_chosen_implementation() {
+    let library = need!(Program::new("libchosen.c").library("libchosen.so").flag("-s").build());
+    let folder = library.parent().expect("a folder").display().to_string();
+    for binding in ["now", "lazy"] {
+        let program = Program::new("chosen.c")
+            .flag(format!("-L{folder}"))
+            .flag("-lchosen")
+            .flag(format!("-Wl,-rpath,{folder},-z,{binding}"));
+        let program = need!(program.build());
+        let mut target = Process::start(&program, &[]);
+        target.ask("calls 1"); // with lazy binding, what chooses
+        let pid = target.pid().to_string();
+        let explained = Report::of(&mut tests::xol(["explain", "--json", "libchosen:chosen", "-p", &pid]));
+        let line = explained.of_type("explain").next().expect("one line");
+        assert!(line["notes"][0].as_str().is_some_and(|note| note.contains("chose")), "{line}");
+        let address = line["address"].as_str().expect("hex").trim_start_matches("0x");
+        let implementation = u64::from_str_radix(address, 16).expect("hex");
+        let mut session = Session::stat(&["libchosen:chosen"], target.pid());
+        session.wait_armed(&Watch::at(target.pid(), &[implementation]));
+        assert_eq!(target.ask("calls 1000").number("bad"), 0);
+        let report = session.end();
+        report.assert_clean();
+        assert_eq!(report.hits("chosen"), 1000, "{binding}: {report:?}");
+        target.finish();
+    }
+}

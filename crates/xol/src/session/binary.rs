@@ -104,8 +104,9 @@ impl Binary {
         self.outline.get_or_init(|| Outline::read(&self.image, &self.frames, &self.symbols))
     }
 
-    /// Whether a function begins there, by a symbol or, in a stripped file, by the unwind tables.
-    pub(super) fn begins_function(&self, at: FileAddress) -> bool {
+    /// Whether a function begins there, by a symbol or, in a stripped file, by the unwind tables: the implementations behind
+    /// an ifunc of a stripped library have no symbols, entries of a PLT have neither.
+    pub(super) fn is_function(&self, at: FileAddress) -> bool {
         let symbol = self.symbols.function_of(at).is_some_and(|symbol| symbol.address == at);
         symbol || self.frames.iter().any(|frame| frame.range.start == at)
     }

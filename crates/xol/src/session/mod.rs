@@ -17,6 +17,7 @@ mod types;
 
 pub(crate) use install::{differs, unfit_mapping};
 pub(crate) use modules::View;
+pub(crate) use rows::implementation;
 pub use start::Session;
 pub(crate) use start::check_kind;
 pub use types::{

@@ -160,6 +160,13 @@ impl View {
         Ok(keys)
     }
 
+    /// Makes every module known: a function's address may stand in any of them. What cannot be read calls nothing.
+    pub(super) fn know_all(&self, known: &mut Vec<Module>) {
+        for mapping in self.mappings.iter().filter(|mapping| mapping.executable && mapping.is_file()) {
+            let _ = self.module(mapping, known);
+        }
+    }
+
     /// The module of an executable mapping, made known.
     pub(super) fn module(
         &self,

@@ -184,6 +184,9 @@ impl Rows {
                 let real = view.system.real_path(&file).unwrap_or(file);
                 let keys = view.modules_of(&real, modules).unwrap_or_default();
                 for key in &keys {
+                    if self.has_ifunc(index, wanted, *key, modules) {
+                        view.know_all(modules);
+                    }
                     self.map(index, wanted, *key, view, modules);
                 }
                 if keys.is_empty() {
@@ -215,6 +218,15 @@ impl Rows {
                 row.standing = Standing::Waiting("its file was unmapped".to_owned());
             }
         }
+    }
+
+    /// Whether a probe means a function whose implementation must be looked for.
+    fn has_ifunc(&mut self, index: usize, wanted: &Wanted, key: ModuleKey, modules: &[Module]) -> bool {
+        let binary = modules.iter().find(|module| module.key == key).map(|module| module.binary);
+        let Some(Ok(matches)) = binary.map(|binary| self.meaning(index, wanted, binary)) else {
+            return false;
+        };
+        matches.iter().any(|found| found.kind == SymbolKind::Ifunc && found.offset == 0)
     }
 
     /// What is not mapped may be so under another name, or in another version.
@@ -270,6 +282,14 @@ fn other_version<'m>(path: &Path, mappings: &'m [Mapping]) -> Option<&'m str> {
     paths.find(|other| stem(Path::new(other)).is_some_and(|other| other == wanted))
 }
 
+/// As a session would look for it: the implementation of an ifunc of the file at `path`.
+pub(crate) fn implementation(view: &View, path: &Path, found: &Match) -> Option<Address> {
+    let mut modules = Vec::new();
+    let key = view.modules_of(path, &mut modules).ok()?.first().copied()?;
+    view.know_all(&mut modules);
+    chosen(modules.iter().find(|module| module.key == key)?, found, view, &modules)
+}
+
 /// The implementation that an ifunc's resolver chose, read from a slot through which it is called.
 fn chosen(module: &Module, found: &Match, view: &View, modules: &[Module]) -> Option<Address> {
     let own = symbols::relocations::ifunc_slots(&module.binary.image, found.file_address);
@@ -285,7 +305,7 @@ fn chosen(module: &Module, found: &Match, view: &View, modules: &[Module]) -> Op
         let to = Address(view.word(slot)?);
         // Not yet bound, a slot points back into a PLT (not at its beginning), or at the resolver.
         let inside = module.binary.image.is_code(module.bias.file(to));
-        let is_function = module.binary.begins_function(module.bias.file(to));
+        let is_function = module.binary.is_function(module.bias.file(to));
         (to != resolver && inside && is_function).then_some(to)
     })
 }
