@@ -657,6 +657,11 @@ impl Machine {
             let mut action = Action::default();
             action.iter_mut().zip(words).for_each(|(to, word)| *to = word);
             self.actions.insert(signal, action);
+            if action[0] == SIG_IGN {
+                // What is pending of it goes, in all threads (kernel/signal.c, `do_sigaction`).
+                let tasks = self.tasks.values_mut();
+                tasks.for_each(|task| task.pending.retain(|info| info.signal() != signal));
+            }
         }
         Ok(0)
     }

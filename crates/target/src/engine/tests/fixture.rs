@@ -312,7 +312,13 @@ impl World {
             let is_reported = |tid: &Tid| {
                 matches!(self.fake.machine().tasks.get(tid).map(|task| task.run), Some(Run::Reported(_)))
             };
-            let Some(tid) = tasks.into_iter().find(is_reported) else { return };
+            let Some(tid) = tasks.into_iter().find(is_reported) else {
+                if self.engine.owed_to.is_empty() {
+                    return;
+                }
+                self.engine.settle();
+                continue;
+            };
             if let Some(event) = self.engine.target.wait(tid, now).unwrap() {
                 self.engine.react(tid, event).unwrap();
             }
