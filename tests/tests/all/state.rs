@@ -1,6 +1,6 @@
 //! A probe changes nothing that the program can see: registers, flags, vector registers, red zone, stack pointer.
 
-use tests::{Process, Program, Session, Snapshot, Watch, need, rounds};
+use tests::{Process, Program, Report, Session, Snapshot, Watch, need, rounds};
 
 use crate::probes::{borrowed, probe, probe_at};
 
@@ -43,9 +43,26 @@ fn unchanged(verb: &str, calls: u64) {
             "{:?}",
             report.summary()
         );
+        if lost == 0 {
+            assert_eq!(arguments(&report), answer.number("args"), "{:?}", report.traced().first());
+        }
     }
     before.assert_unchanged(target.pid());
     target.finish();
+}
+
+/// What the program calls `args`, from the events.
+fn arguments(report: &Report) -> u64 {
+    let lines =
+        report.traced().into_iter().filter(|line| line["probe"].as_str().unwrap().contains(":site_"));
+    let words = lines.flat_map(|line| {
+        (0..6_u64).map(move |n| {
+            let text = line["args"][format!("arg{n}")].as_str().expect("a hex string");
+            let word = u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
+            word.wrapping_mul(2 * n + 1)
+        })
+    });
+    words.fold(0, u64::wrapping_add)
 }
 
 #[test]
