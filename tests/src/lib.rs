@@ -16,7 +16,7 @@ mod sys;
 
 pub use compile::{Program, copy, out_dir, which};
 pub use process::{Line, Process, wait_for};
-pub use session::{Report, Session, xol, xol_binary};
+pub use session::{Report, Session, as_nobody, xol, xol_binary};
 pub use snapshot::{
     Masks, Region, Snapshot, Watch, base_of, children_of, maps, masks, read_memory, status_field,
     text_changes, tracer_of,

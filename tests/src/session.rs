@@ -2,7 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
 
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::PATIENCE;
 use crate::compile::profile_dir;
-use crate::process::{Process, wait_within};
+use crate::process::{Process, wait_for, wait_within};
 use crate::snapshot::Watch;
 use crate::sys::{Signal, send};
 
@@ -50,6 +51,17 @@ pub fn xol<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     command
 }
 
+/// An ordinary user that owns nothing.
+const NOBODY: u32 = 65534;
+
+/// A program run as an ordinary user without any privilege, by root.
+pub fn as_nobody(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
+    command.args(ids).args(["--clear-groups", "--inh-caps=-all"]).arg(program);
+    command
+}
+
 /// A running xol, killed when dropped.
 #[derive(Debug)]
 pub struct Session {
@@ -63,10 +75,28 @@ impl Session {
     #[must_use]
     pub fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
         let files = tempfile::tempdir().expect("a temporary folder");
+        Self::with_files(Command::new(xol_binary()), arguments, files)
+    }
+
+    /// The same as an ordinary user without any privilege, by root.
+    ///
+    /// # Panics
+    /// The caller is not root.
+    #[must_use]
+    pub fn start_as_nobody<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        let files = tempfile::tempdir().expect("a temporary folder");
+        chown(files.path(), Some(NOBODY), Some(NOBODY)).expect("root may");
+        Self::with_files(as_nobody(&xol_binary()), arguments, files)
+    }
+
+    fn with_files<S: AsRef<OsStr>>(
+        mut command: Command,
+        arguments: impl IntoIterator<Item = S>,
+        files: TempDir,
+    ) -> Self {
         let mut arguments = arguments.into_iter();
-        let verb = arguments.next().expect("a verb");
-        let mut command =
-            xol([verb.as_ref(), "--json".as_ref(), "-o".as_ref(), files.path().join("out").as_os_str()]);
+        command.arg(arguments.next().expect("a verb"));
+        command.args(["--json".as_ref(), "-o".as_ref(), files.path().join("out").as_os_str()]);
         command.args(arguments);
         Self::of_command(&mut command, files)
     }
@@ -98,16 +128,38 @@ impl Session {
     /// # Panics
     /// xol ends before, or it takes too long.
     pub fn wait_armed(&mut self, watch: &Watch) {
-        let ended = wait_within(PATIENCE, || {
+        if let Some(status) = self.ended_before_armed(watch) {
+            panic!("xol ended with {status:?} before the probes were armed:\n{}", self.errors());
+        }
+    }
+
+    /// Starts xol by `start`, once more where a loaded machine gave some thread no processor within the deadline of the
+    /// stop: nothing was changed then. Waits until a probe is at every watched place.
+    ///
+    /// # Panics
+    /// xol ends for another reason, or it takes too long.
+    #[must_use]
+    pub fn armed(watches: &[&Watch], start: impl Fn() -> Self) -> Self {
+        wait_for("armed probes", || {
+            let mut session = start();
+            let ended = watches.iter().find_map(|watch| session.ended_before_armed(watch));
+            let errors = session.errors();
+            match ended {
+                None => Some(session),
+                Some(_) if errors.contains("did not stop within") => None,
+                Some(status) => panic!("xol ended with {status:?} before the probes were armed:\n{errors}"),
+            }
+        })
+    }
+
+    fn ended_before_armed(&mut self, watch: &Watch) -> Option<ExitStatus> {
+        wait_within(PATIENCE, || {
             let ended = self.process.ended();
             (ended.is_some() || watch.is_armed()).then_some(ended)
-        });
-        let errors = self.errors();
-        match ended {
-            Some(None) => {}
-            Some(Some(status)) => panic!("xol ended with {status:?} before the probes were armed:\n{errors}"),
-            None => panic!("no probes at {:x?} after {PATIENCE:?}; xol says:\n{errors}", watch.unarmed()),
-        }
+        })
+        .unwrap_or_else(|| {
+            panic!("no probes at {:x?} after {PATIENCE:?}; xol says:\n{}", watch.unarmed(), self.errors())
+        })
     }
 
     /// What xol has said of itself so far.

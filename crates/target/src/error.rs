@@ -74,6 +74,9 @@ pub enum TargetError {
         /// The thread.
         tid: Tid,
     },
+    /// The last task of an address space ended, or executed another program.
+    #[error("that address space is gone: its process ended or executed another program")]
+    SpaceGone,
     /// The target did not stop in time.
     #[error("thread {tid} did not stop within {milliseconds} ms (state {state})")]
     DidNotStop {
@@ -137,6 +140,14 @@ pub enum TargetError {
         /// The kernel's answer.
         source: Errno,
     },
+}
+
+impl TargetError {
+    /// Whether it says no more than that what was asked about has come to its end.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::NoSuchProcess { .. } | Self::Gone { .. } | Self::SpaceGone)
+    }
 }
 
 /// Names a system call in an error.

@@ -285,6 +285,10 @@ impl Target for Fake {
         self.machine().group
     }
 
+    fn group_of(&self, _tid: Tid) -> i32 {
+        self.group()
+    }
+
     fn is_thread(&self, tid: Tid) -> bool {
         self.machine().tasks.get(&tid).is_some_and(|task| !task.is_guest)
     }
@@ -333,7 +337,7 @@ impl Target for Fake {
 
     fn mark(&self, _: Window, _: bool) {}
 
-    fn take_file(&mut self, fd: i32) -> Result<File, TargetError> {
+    fn take_file(&mut self, _tid: Tid, fd: i32) -> Result<File, TargetError> {
         let machine = self.begin(About::Other("pidfd_getfd"))?;
         machine.file(fd).and_then(Result::ok).ok_or_else(|| failed("pidfd_getfd"))
     }

@@ -18,6 +18,7 @@ use crate::sys::ptrace::{self, Running, SigInfo, Stopped, Wait};
 use crate::sys::{poll, process};
 
 mod execute;
+mod guests;
 mod inject;
 pub mod permission;
 mod tracer;
@@ -65,8 +66,17 @@ impl Process {
     /// No such process, not permitted, already traced, unsupported.
     pub fn attach(tracer: &Rc<Tracer>, pid: i32) -> Result<Self, TargetError> {
         let mut process = Self::with_tasks(tracer, pid, BTreeMap::new())?;
-        while process.seize_new()? > 0 {}
+        while process.seize_new()? + process.seize_guests()? > 0 {}
         Ok(process)
+    }
+
+    /// A process that the kernel attached for us when another made it, whose maker did not live to tell.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn orphan(tracer: &Rc<Tracer>, pid: i32) -> Result<Self, TargetError> {
+        let state = State::Running(Running::auto_attached(pid));
+        Self::with_tasks(tracer, pid, BTreeMap::from([(Tid(pid), state)]))
     }
 
     fn with_tasks(tracer: &Rc<Tracer>, pid: i32, tasks: BTreeMap<Tid, State>) -> Result<Self, TargetError> {
@@ -378,6 +388,10 @@ impl Target for Process {
         self.pid
     }
 
+    fn group_of(&self, tid: Tid) -> i32 {
+        group_of(tid).unwrap_or(self.pid)
+    }
+
     fn is_thread(&self, tid: Tid) -> bool {
         fs::metadata(format!("/proc/{}/task/{tid}", self.pid)).is_ok()
     }
@@ -387,8 +401,7 @@ impl Target for Process {
     }
 
     fn child(&mut self, tid: Tid) -> Result<Self, TargetError> {
-        let state = State::Running(Running::auto_attached(tid.0));
-        Self::with_tasks(&self.tracer, tid.0, BTreeMap::from([(tid, state)]))
+        Self::orphan(&self.tracer, tid.0)
     }
 
     fn part(&mut self, tid: Tid) -> Result<Self, TargetError> {
@@ -434,8 +447,8 @@ impl Target for Process {
         self.tracer.windows.mark(window, open);
     }
 
-    fn take_file(&mut self, fd: i32) -> Result<File, TargetError> {
-        let pidfd = process::pidfd_open(self.pid).map_err(system("pidfd_open"))?;
+    fn take_file(&mut self, tid: Tid, fd: i32) -> Result<File, TargetError> {
+        let pidfd = process::pidfd_open(self.group_of(tid)).map_err(system("pidfd_open"))?;
         process::pidfd_getfd(&pidfd, fd).map_err(system("pidfd_getfd"))
     }
 }

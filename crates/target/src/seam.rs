@@ -239,6 +239,8 @@ pub trait Target {
     fn call(&mut self, tid: Tid, calls: &[Call]) -> Result<Vec<i64>, TargetError>;
     /// The process's number (thread group).
     fn group(&self) -> i32;
+    /// The process (thread group) that a task belongs to.
+    fn group_of(&self, tid: Tid) -> i32;
     /// Whether the task is a thread of the process (not another process that shares its memory).
     fn is_thread(&self, tid: Tid) -> bool;
     /// Whether the process `tid`, just made by the target, shares its memory.
@@ -281,9 +283,9 @@ pub trait Target {
     fn remote_state(&self, at: Address) -> Result<Remote, TargetError>;
     /// Something begins (or ended) that must not be cut short by our own death.
     fn mark(&self, window: Window, open: bool);
-    /// Opens the target's file descriptor `fd` for ourselves.
+    /// Opens file descriptor `fd` of the task `tid` for ourselves.
     ///
     /// # Errors
     /// What prevents it.
-    fn take_file(&mut self, fd: i32) -> Result<std::fs::File, TargetError>;
+    fn take_file(&mut self, tid: Tid, fd: i32) -> Result<std::fs::File, TargetError>;
 }

@@ -23,7 +23,7 @@ fn calls(socket: &Path) -> u64 {
 }
 
 /// Where a function of a mapped file is now.
-fn address_of(pid: u32, file: &Path, name: &str) -> u64 {
+pub(crate) fn address_of(pid: u32, file: &Path, name: &str) -> u64 {
     let probe = format!("{}:{name}", file.display());
     let report = Report::of(&mut xol(["list", "--json", &probe]));
     let line = report.of_type("list").next().unwrap_or_else(|| panic!("{report:?}"));

@@ -124,8 +124,9 @@ impl<T: Target> Engine<T> {
             }
             engine.change_text(&change)
         });
-        if result.is_err() {
-            self.keep_what_was_done(&mut change);
+        match result {
+            Ok(_) => self.changes += 1,
+            Err(_) => self.keep_what_was_done(&mut change),
         }
         // The books are kept while the target runs on: no event of its is looked at before they are.
         let removes = !change.remove.is_empty();
@@ -251,7 +252,7 @@ impl<T: Target> Engine<T> {
     /// Has one thread make a system call that may take long. Gives its answer; `None` where no thread could make it.
     fn call_while_others_run(&mut self, call: Call) -> Result<Option<i64>, TargetError> {
         self.stop_world()?;
-        let Some(tid) = self.caller() else {
+        let Some(tid) = self.memory_caller() else {
             self.resume_world();
             return Ok(None);
         };
@@ -303,6 +304,13 @@ impl<T: Target> Engine<T> {
         tasks.iter().find(free).or_else(|| tasks.iter().find(|tid| fit(tid))).copied()
     }
 
+    /// The same for calls that concern the memory alone: where the program's only thread waits for its vfork child, that child
+    /// does as well.
+    pub(super) fn memory_caller(&self) -> Option<Tid> {
+        let fit = |tid: &Tid| self.target.is_stopped(*tid) && !self.draining.contains_key(tid);
+        self.caller().or_else(|| self.target.tasks().into_iter().find(fit))
+    }
+
     /// Every byte to be overwritten is what the plan saw: the file's, or our own live patch's original.
     fn verify(&self, change: &Change) -> Result<(), TargetError> {
         let covered = |address: Address| {
@@ -343,8 +351,7 @@ impl<T: Target> Engine<T> {
         if code.is_empty() && change.state.is_none() {
             return Ok(());
         }
-        let caller =
-            self.caller().ok_or(TargetError::DidNotStop { tid: Tid(0), state: '?', milliseconds: 0 })?;
+        let caller = self.memory_caller().ok_or_else(|| self.nobody_stands())?;
         if let Some((layout, at)) = change.state {
             self.map_state(caller, layout, at)?;
         }
@@ -355,6 +362,13 @@ impl<T: Target> Engine<T> {
             self.former_description = self.description_at.replace(description);
         }
         Ok(())
+    }
+
+    /// The error where every thread waits in the kernel, parked, so that none can make a call.
+    fn nobody_stands(&self) -> TargetError {
+        let tid = self.parked.first().copied().unwrap_or(Tid(self.target.group()));
+        let milliseconds = u64::try_from(super::world::DEADLINE.as_millis()).unwrap_or(u64::MAX);
+        TargetError::DidNotStop { tid, state: self.target.state(tid), milliseconds }
     }
 
     fn map_state(&mut self, caller: Tid, layout: Layout, at: Address) -> Result<(), TargetError> {
@@ -425,7 +439,7 @@ impl<T: Target> Engine<T> {
         let created = self.target.call(caller, &[create]);
         let restored = self.target.write(name_at, &saved);
         let fd = answer("memfd_create", created?.first().copied())?;
-        let file = restored.and_then(|()| self.target.take_file(i32::try_from(fd).unwrap_or(-1)));
+        let file = restored.and_then(|()| self.target.take_file(caller, i32::try_from(fd).unwrap_or(-1)));
         let mapped = file.and_then(|file| {
             let len = if is_state { places.iter().map(|(_, len)| len).sum() } else { longest(places) };
             file.set_len(len).map_err(system("sizing the area"))?;
@@ -591,7 +605,9 @@ impl<T: Target> Engine<T> {
     }
 
     fn synchronise(&mut self, call: SystemCall) -> Result<(), TargetError> {
-        let (Some(caller), Some(command)) = (self.caller(), call.membarrier_command()) else { return Ok(()) };
+        let (Some(caller), Some(command)) = (self.memory_caller(), call.membarrier_command()) else {
+            return Ok(());
+        };
         let call = self.membarrier_call(command);
         let got = self.target.call(caller, &[call])?;
         if got.first() == Some(&0) { Ok(()) } else { self.resume_by_iret() }

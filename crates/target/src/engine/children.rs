@@ -47,11 +47,21 @@ impl<T: Target> Engine<T> {
         }
     }
 
-    /// A new task by clone(2): a thread, or a process that shares the memory.
-    pub(super) fn on_clone(&mut self, child: Tid) -> Result<(), TargetError> {
-        if !self.target.is_thread(child) {
-            self.guests.insert(child);
+    /// A new task by clone(2): a thread, or a process whose end is told by another signal than SIGCHLD (kernel/fork.c,
+    /// `kernel_clone`).
+    pub(super) fn on_clone(&mut self, parent: Tid, child: Tid) -> Result<(), TargetError> {
+        if self.target.is_thread(child) {
+            return self.adopt_task(child);
         }
+        self.on_fork(parent, child)
+    }
+
+    /// Takes in a process that shares the memory: it stays until its exec.
+    ///
+    /// # Errors
+    /// What went wrong at its first stop.
+    pub fn adopt_guest(&mut self, child: Tid) -> Result<(), TargetError> {
+        self.guests.insert(child);
         self.adopt_task(child)
     }
 
@@ -66,8 +76,7 @@ impl<T: Target> Engine<T> {
     /// patched text, and is followed or cleaned before its first instruction.
     pub(super) fn on_fork(&mut self, parent: Tid, child: Tid) -> Result<(), TargetError> {
         if self.target.shares_memory(child) {
-            self.guests.insert(child);
-            return self.adopt_task(child);
+            return self.adopt_guest(child);
         }
         let mut other = match self.target.child(child) {
             Err(TargetError::NoSuchProcess { .. } | TargetError::Gone { .. }) => return Ok(()),
@@ -80,7 +89,7 @@ impl<T: Target> Engine<T> {
         }
         .or_else(|error| {
             // A child that died meanwhile needs nothing.
-            if !matches!(error, TargetError::Gone { .. } | TargetError::NoSuchProcess { .. }) {
+            if !error.is_end() {
                 let what = format!("the child process {child} could not be cleaned of probes: {error}");
                 self.notices.push_back(Notice::Warning(what));
             }
@@ -221,7 +230,11 @@ impl<T: Target> Engine<T> {
         let deadline = self.target.now() + FIRST_STOP;
         loop {
             match self.target.wait(tid, deadline)? {
-                Some(Event::Interrupted | Event::GroupStop(_)) => return Ok(true),
+                Some(Event::Interrupted) => return Ok(true),
+                Some(Event::GroupStop(signal)) => {
+                    self.group_stopped.insert(tid, signal);
+                    return Ok(true);
+                }
                 Some(Event::Exited(_) | Event::Killed(_)) => return Ok(false),
                 None => return Err(TargetError::Gone { tid }),
                 Some(other) => {

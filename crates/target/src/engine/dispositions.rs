@@ -87,6 +87,14 @@ impl<T: Target> Engine<T> {
         Ok(())
     }
 
+    /// A thread that was waiting in the kernel when the probes came stands now: what could not be read then can be.
+    pub(super) fn late_snapshot(&mut self) {
+        // What prevents it is that the thread is gone, which its end will tell.
+        if self.dispositions.fields.is_none() && self.shared.is_some() {
+            let _ = self.snapshot_dispositions();
+        }
+    }
+
     fn action_call(&self, signal: i32, new: u64, old: u64) -> Call {
         let number = self.target.isa().abi().numbers.rt_sigaction;
         let signal = u64::from(signal.cast_unsigned());

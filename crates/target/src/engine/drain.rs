@@ -190,7 +190,7 @@ impl<T: Target> Engine<T> {
         }
         let at = state.0 + offset as u64;
         let number = self.target.isa().abi().numbers.rt_tgsigqueueinfo;
-        let group = u64::from(self.target.group().cast_unsigned());
+        let group = u64::from(self.target.group_of(tid).cast_unsigned());
         let signal = u64::from(info.signal().cast_unsigned());
         let arguments = [group, u64::from(tid.0.cast_unsigned()), signal, at, 0, 0];
         let got = self.target.call(tid, &[Call { name: "rt_tgsigqueueinfo", number, arguments }])?;

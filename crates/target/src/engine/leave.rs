@@ -69,11 +69,18 @@ impl<T: Target> Engine<T> {
         for _ in 0..ATTEMPTS {
             match self.take_out(false) {
                 // A thread died under our hands, or memory went: who and what is left is looked at anew.
-                Err(TargetError::Gone { .. } | TargetError::Memory { .. }) => {}
+                Err(TargetError::Memory { .. }) => {}
+                Err(error) if error.is_end() => {}
                 other => return other,
             }
         }
         self.take_out(true)
+    }
+
+    /// Whether everything is taken out, and whoever is still here only has to stop once to be let go.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.leaving
     }
 
     /// One attempt; at the last, patches that cannot be read are given up.
@@ -93,6 +100,8 @@ impl<T: Target> Engine<T> {
         self.left.verified = is_verified() || is_verified();
         self.describe_left();
         self.stop_world()?;
+        // Text that could not be read may have gone with its process.
+        self.left.verified |= self.target.tasks().is_empty();
         let out = self.let_everybody_out();
         if !matches!(self.put_back_ignored(), Ok(true)) {
             self.warn("a signal that the program ignores has its default action now".to_owned());
@@ -269,7 +278,7 @@ impl<T: Target> Engine<T> {
     }
 
     fn unmap_all(&mut self) -> Result<(), TargetError> {
-        let Some(caller) = self.caller() else { return Ok(()) };
+        let Some(caller) = self.memory_caller() else { return Ok(()) };
         let calls: Vec<_> = self.unmap_calls().collect();
         let starts: Vec<Address> = self.mapped.keys().copied().collect();
         let answers = self.target.call(caller, &calls)?;

@@ -128,6 +128,8 @@ pub struct Engine<T: Target> {
     pub(super) all_retired: bool,
     /// Everything is taken out: whoever still stops is let go.
     pub(super) leaving: bool,
+    /// How many changes were carried out, those before its fork included.
+    pub changes: u32,
     pub(super) coherence: &'static Coherence,
     pub(super) owner: (i32, u64),
     /// The process that this address space belonged to when it was taken over.
@@ -145,9 +147,10 @@ pub struct Engine<T: Target> {
 impl<T: Target> Engine<T> {
     /// An engine that has done nothing yet. `owner` is the tracer's pid and start time, for the area's description.
     pub fn new(target: T, coherence: &'static Coherence, owner: (i32, u64)) -> Self {
-        let threads = target.tasks().len();
+        let tasks = target.tasks();
         Self {
             group: target.group(),
+            guests: tasks.iter().copied().filter(|tid| !target.is_thread(*tid)).collect(),
             target,
             layout: None,
             shared: None,
@@ -170,7 +173,6 @@ impl<T: Target> Engine<T> {
             owed_to: BTreeSet::new(),
             group_stopped: HashMap::new(),
             parked: BTreeSet::new(),
-            guests: BTreeSet::new(),
             stopped_since: None,
             membarrier: false,
             gentle: false,
@@ -181,12 +183,13 @@ impl<T: Target> Engine<T> {
             restored: Vec::new(),
             all_retired: false,
             leaving: false,
+            changes: 0,
             coherence,
             owner,
             follow: false,
             born: VecDeque::new(),
             notices: VecDeque::new(),
-            statistics: Statistics { threads, ..Statistics::default() },
+            statistics: Statistics { threads: tasks.len(), ..Statistics::default() },
         }
     }
 
@@ -244,6 +247,7 @@ impl<T: Target> Engine<T> {
             // Frames that were moved in the parent are in the child's stacks too.
             statistics: Statistics { frames: self.statistics.frames, ..Statistics::default() },
             follow: self.follow,
+            changes: self.changes,
             ..Self::new(target, self.coherence, self.owner)
         }
     }

@@ -7,7 +7,7 @@ use crate::error::TargetError;
 use crate::seam::{Event, Resume, Target, Tid};
 
 /// How long the target may stand still while we wait for its last thread.
-const DEADLINE: Duration = Duration::from_millis(50);
+pub(super) const DEADLINE: Duration = Duration::from_millis(50);
 /// Pauses before the further attempts.
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500)];
@@ -42,6 +42,10 @@ impl<T: Target> Engine<T> {
         let deadline = self.target.now() + DEADLINE;
         // A running thread may make new ones until it stops; a pass that stops nobody has seen everybody.
         loop {
+            // What goes by the process's number now is another address space, if anything.
+            if self.target.tasks().is_empty() {
+                return Err(TargetError::Gone { tid: Tid(self.target.group()) });
+            }
             self.target.seize_new()?;
             let running: Vec<Tid> = self
                 .target
@@ -247,7 +251,9 @@ impl<T: Target> Engine<T> {
         }
         match event {
             Event::Interrupted => {
-                self.parked.remove(&tid);
+                if self.parked.remove(&tid) {
+                    self.late_snapshot();
+                }
                 self.group_stopped.remove(&tid);
                 self.first_stop(tid);
                 self.restart_ended_call(tid);
@@ -261,7 +267,7 @@ impl<T: Target> Engine<T> {
             Event::Syscall if self.guests.contains(&tid) => self.on_guest_call(tid),
             Event::Syscall => self.run(tid, 0),
             Event::Clone(child) => {
-                self.on_clone(child)?;
+                self.on_clone(tid, child)?;
                 self.run(tid, 0)
             }
             Event::Fork(child) | Event::Vfork(child) => {

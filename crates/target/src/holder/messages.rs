@@ -67,7 +67,7 @@ pub enum Request {
 pub enum Reply {
     /// To `Attach` and `Spawn`.
     Attached(Attached),
-    /// To `Change`: with the holder's descriptor of the shared state, if it is not the target's alone.
+    /// To `Change`: with the holder's descriptor of the shared state (`Opened`), if it is new and not the target's alone.
     Changed(ChangeReport, Option<i32>),
     /// To `Leave`: with the holder's descriptor of a copy of the state, where that was the target's alone (`Opened`).
     Left(Left, Status, Option<i32>),
@@ -162,8 +162,13 @@ pub struct Newborn {
 /// How an address space came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
-    /// By fork: it runs, probed like its parent, with the state behind this descriptor of the holder's.
-    Forked(Option<i32>),
+    /// By fork: it runs, probed like its parent then.
+    Forked {
+        /// The holder's descriptor of its state, where that is not the process's alone.
+        state: Option<i32>,
+        /// How many changes its parent had seen.
+        changes: u32,
+    },
     /// By exec: the thread is held at its first instruction. Whether it is the same process as before, whose former address
     /// space is gone then.
     Executed {

@@ -27,6 +27,9 @@ const BATCH: usize = 64;
 /// How long the rest of a request may take to arrive, once its beginning did.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a new task may take to its first stop at the very end: it is runnable and does nothing else.
+const LAST_LOOK: Duration = Duration::from_millis(200);
+
 pub(super) struct Holder {
     line: Line,
     tracer: Rc<Tracer>,
@@ -65,17 +68,19 @@ impl Holder {
         let Ok(mut children) = poll::SignalFd::new(&[libc::SIGCHLD]) else { return 1 };
         loop {
             let Ok(more) = self.sweep() else { return self.take_out() };
-            let Ok([_, request, gone]) =
-                poll::readable([children.as_fd(), self.line.as_fd(), front.as_fd()], more.then(Instant::now))
-            else {
+            let fds = [children.as_fd(), self.line.as_fd(), front.as_fd()];
+            let wake = if more { Some(Instant::now()) } else { self.tracer.due() };
+            let Ok([_, request, gone]) = poll::readable(fds, wake) else {
                 return self.take_out();
             };
             children.take();
+            for orphan in self.tracer.orphans() {
+                self.take_orphan(orphan);
+            }
             if request {
                 match self.serve() {
                     Ok(Then::Continue) => {}
-                    Ok(Then::Quit) => return 0,
-                    Err(_) => return self.take_out(),
+                    Ok(Then::Quit) | Err(_) => return self.take_out(),
                 }
             } else if gone {
                 return self.take_out();
@@ -83,17 +88,73 @@ impl Holder {
         }
     }
 
-    /// The front is gone: nobody wants the probes any more.
+    /// Nobody wants the probes any more: the front is gone, or has let go of everything that it knows of.
     fn take_out(mut self) -> i32 {
         for _ in 0..10 {
-            self.spaces.retain(|_, engine| engine.leave().is_err());
+            for space in self.spaces.keys().copied().collect::<Vec<_>>() {
+                self.leave_unheard(space);
+            }
             if self.spaces.is_empty() {
+                self.take_unclaimed();
                 return 0;
             }
             // What fails then is the line, which nobody reads.
             let _ = self.sweep();
         }
         1
+    }
+
+    /// Waits for tasks that are still on their way to their first stop, made by processes that were killed over it.
+    fn take_unclaimed(&mut self) {
+        let deadline = Instant::now() + LAST_LOOK;
+        loop {
+            let _ = self.sweep();
+            for orphan in self.tracer.unclaimed() {
+                self.take_orphan(orphan);
+            }
+            // An error: there is nothing to wait for.
+            match ptrace::try_wait(-1) {
+                Ok(Some((tid, wait))) => drop(self.route(Tid(tid), wait)),
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+                _ => return,
+            }
+        }
+    }
+
+    /// Lets go of an address space, if it can be done now. What came out of it meanwhile is ours to let go too.
+    fn leave_unheard(&mut self, space: Space) {
+        let Some(engine) = self.spaces.get_mut(&space) else { return };
+        let left = engine.has_left() || engine.leave().is_ok();
+        for born in std::mem::take(&mut engine.born) {
+            self.enter(*born.engine);
+        }
+        if left {
+            self.spaces.remove(&space);
+        }
+    }
+
+    /// A new task whose maker was killed before it could tell: it stands at its first stop, with the text of its maker.
+    fn take_orphan(&mut self, tid: Tid) {
+        let shares = |engine: &&mut Engine<Process>| engine.target.shares_memory(tid);
+        let taken = match self.spaces.values_mut().find(shares) {
+            Some(engine) => engine.adopt_guest(tid),
+            None => self.clean_orphan(tid),
+        };
+        self.tracer.drop_early(tid);
+        if let Err(error) = taken
+            && !error.is_end()
+        {
+            let what = format!("the child process {tid} of a killed process could not be cleaned: {error}");
+            let _ = self.line.send(&Message::News(News::Warning(what)));
+        }
+    }
+
+    /// Of its maker nothing may be left but the area's description of itself.
+    fn clean_orphan(&self, tid: Tid) -> Result<(), TargetError> {
+        let target = Process::orphan(&self.tracer, tid.0)?;
+        let mut engine = Engine::new(target, coherence::description(Architecture::X86), process::identity());
+        engine.adopt_leftovers()?;
+        engine.leave().map(drop)
     }
 
     /// Handles what waitpid has, and tells of it; whether there may be more.
@@ -127,7 +188,7 @@ impl Holder {
             }
             // Else a forked child let go that is our grandchild, or a task already forgotten.
             None if !ended => self.tracer.note_early(tid, wait),
-            None => {}
+            None => self.tracer.note_end(tid, wait),
         }
         // A front that must act on the end of a space has to hear of that first.
         self.tell()?;
@@ -186,11 +247,11 @@ impl Holder {
 
     fn take_in(&mut self, parent: Space, group: i32, born: Born<Process>) -> (Space, Newborn) {
         let Born { forked, engine, tid } = born;
-        let pid = engine.target.group();
+        let (pid, changes) = (engine.target.group(), engine.changes);
         let file = engine.state_file().and_then(|file| file.try_clone().ok());
         let space = self.enter(*engine);
         let origin = if forked {
-            Origin::Forked(self.keep_for_front(space, file))
+            Origin::Forked { state: self.keep_for_front(space, file), changes }
         } else {
             Origin::Executed { tid, replaced: pid == group }
         };
@@ -267,8 +328,7 @@ impl Holder {
     }
 
     fn engine(&mut self, space: Space) -> Result<&mut Engine<Process>, TargetError> {
-        let gone = || TargetError::Line("that address space is gone".to_owned());
-        self.spaces.get_mut(&space).ok_or_else(gone)
+        self.spaces.get_mut(&space).ok_or(TargetError::SpaceGone)
     }
 
     fn attach(&mut self, pid: i32, manner: Manner) -> Result<Space, TargetError> {

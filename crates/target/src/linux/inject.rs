@@ -69,6 +69,8 @@ impl<'a> Loan<'a> {
             match self.wait()? {
                 Event::Syscall => return Ok(()),
                 Event::Exited(_) | Event::Killed(_) => return Err(TargetError::Gone { tid: self.tid }),
+                // What is no fault is blocked: the gate itself is not there any more. It would fault for ever.
+                Event::Signal(info) if info.code() > 0 => return Err(faulted()),
                 _ => {}
             }
         }
@@ -99,6 +101,10 @@ impl<'a> Loan<'a> {
             }
         }
     }
+}
+
+fn faulted() -> TargetError {
+    TargetError::Injected { call: "system call".to_owned(), source: libc::EFAULT.into() }
 }
 
 impl Process {

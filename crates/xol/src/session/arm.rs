@@ -331,6 +331,7 @@ impl Traced {
         if drafts.drafts.is_empty() && drafts.remove.is_empty() {
             return Ok(());
         }
+        let before = common.manner.follow.then(|| self.before_change());
         let room = self.room.clone();
         let result = self.change_for(common, view, &environment, drafts).and_then(|(change, installed)| {
             if first {
@@ -341,6 +342,8 @@ impl Traced {
         });
         match result {
             Ok((change, installed, Reply::Changed(_, fd))) => {
+                self.changes += 1;
+                self.past.extend(before);
                 if self.shared.is_none() {
                     self.open_state(&common.client, common.action, fd)?;
                     common.client.request(&Request::Opened(self.space))?;

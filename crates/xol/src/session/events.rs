@@ -31,7 +31,8 @@ impl Session {
             let wake = if reads { end.min(Instant::now() + READ_EVERY) } else { end };
             match self.common.client.news(wake) {
                 Ok(Some(news)) => self.on_news(news)?,
-                Ok(None) => {}
+                // Whatever was forked before the last change has been heard of.
+                Ok(None) => self.traced.iter_mut().for_each(|traced| traced.past.clear()),
                 Err(TargetError::Line(_)) => self.holder_is_gone(),
                 Err(error) => return Err(error.into()),
             }
@@ -65,7 +66,7 @@ impl Session {
                 match armed {
                     // What the command is made of is mapped only now: as if it had been there from the start.
                     Err(error @ Error::Refused { .. }) if starts => return Err(error),
-                    armed => self.note_failure(armed)?,
+                    armed => self.note_failure(space, armed)?,
                 }
             }
         }
@@ -100,33 +101,36 @@ impl Session {
                 .warnings
                 .push("the program replaced itself by another (exec): its probes ended there".to_owned());
         }
-        let traced = match origin {
-            Origin::Forked(_) => self.forked(parent, space, pid),
-            Origin::Executed { .. } => Some(Traced::new(space, pid, Rows::default())),
-        };
-        let Some(traced) = traced.filter(|_| self.common.manner.follow && !self.removed) else {
-            return self.let_go(space);
-        };
-        self.traced.push(traced);
         match origin {
-            Origin::Forked(descriptor) => self.open_child(space, descriptor),
-            Origin::Executed { tid, .. } => {
+            Origin::Forked { state, changes } if self.common.manner.follow => {
+                let parent = self.traced.iter().find(|traced| traced.space == parent);
+                let child = parent.and_then(|parent| Traced::forked(parent, changes, space, pid));
+                let Some(child) = child else { return self.let_go(space) };
+                // Also while the probes are taken out: it has counts, and is let go next.
+                let is_behind = parent.is_some_and(|parent| parent.changes != changes);
+                self.traced.push(child);
+                self.open_child(space, state)?;
+                let armed = if is_behind && !self.removed { self.arm_space(space, false) } else { Ok(()) };
+                self.note_failure(space, armed)
+            }
+            Origin::Executed { tid, .. } if self.common.manner.follow && !self.removed => {
+                self.traced.push(Traced::new(space, pid, Rows::default()));
                 let armed = self.arm_space(space, false);
                 self.common.client.request(&Request::Go { space, tid })?;
-                self.note_failure(armed)
+                self.note_failure(space, armed)
             }
+            _ => self.let_go(space),
         }
-    }
-
-    fn forked(&self, parent: Space, space: Space, pid: i32) -> Option<Traced> {
-        let parent = self.traced.iter().find(|traced| traced.space == parent)?;
-        Some(Traced::forked(parent, space, pid))
     }
 
     fn open_child(&mut self, space: Space, descriptor: Option<i32>) -> Result<(), Error> {
         let Self { common, traced, .. } = self;
         if let Some(child) = traced.last_mut() {
-            child.open_state(&common.client, common.action, descriptor)?;
+            let opened = child.open_state(&common.client, common.action, descriptor);
+            // A process that is gone has no memory to be opened.
+            if descriptor.is_some() {
+                opened?;
+            }
         }
         self.index_sites();
         self.common.client.request(&Request::Opened(space))?;
@@ -136,8 +140,8 @@ impl Session {
     /// Lets go of an address space that nobody wants to probe.
     fn let_go(&mut self, space: Space) -> Result<(), Error> {
         match self.common.client.request(&Request::Leave(space)) {
-            Ok(_) | Err(TargetError::Gone { .. } | TargetError::NoSuchProcess { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) if !error.is_end() => Err(error.into()),
+            _ => Ok(()),
         }
     }
 
@@ -165,21 +169,24 @@ impl Session {
         armed
     }
 
-    fn note_failure(&mut self, armed: Result<(), Error>) -> Result<(), Error> {
+    fn note_failure(&mut self, space: Space, armed: Result<(), Error>) -> Result<(), Error> {
         match armed {
             // Who wanted out will remove everything.
-            Ok(())
-            | Err(
-                Error::Cancelled
-                | Error::Target(TargetError::Gone { .. } | TargetError::NoSuchProcess { .. }),
-            ) => Ok(()),
-            Err(Error::Target(error @ TargetError::Line(_))) => Err(error.into()),
+            Ok(()) | Err(Error::Cancelled) => {}
+            Err(Error::Target(error @ TargetError::Line(_))) => return Err(error.into()),
+            // Whatever goes wrong with a process that ends goes wrong because of that.
+            Err(_) if !self.lives(space) => {}
             Err(error) => {
-                let what = format!("what was loaded or executed could not be probed: {error}");
+                let what = format!("what was loaded, executed or forked could not be probed: {error}");
                 self.common.warnings.push(what);
-                Ok(())
             }
         }
+        Ok(())
+    }
+
+    fn lives(&self, space: Space) -> bool {
+        let traced = self.traced.iter().find(|traced| traced.space == space && traced.is_live());
+        traced.is_some_and(|traced| target::sys::process::start_time(traced.pid).is_some())
     }
 
     fn read_rings(&mut self, on_hit: &mut dyn FnMut(Hit)) -> Result<(), Error> {

@@ -80,10 +80,13 @@ impl Session {
     /// Takes everything out, by the holder or, if that is gone, by ourselves.
     pub(super) fn take_out(&mut self) -> Result<(), Error> {
         self.removed = true;
-        while let Some(index) = self.traced.iter().position(Traced::is_live) {
-            if self.holder_died {
-                break;
-            }
+        let mut failed = Vec::new();
+        let mut failure = None;
+        loop {
+            let is_next = |one: &Traced| one.is_live() && !failed.contains(&one.space);
+            let Some(index) = self.traced.iter().position(is_next).filter(|_| !self.holder_died) else {
+                return failure.map_or(Ok(()), Err);
+            };
             let space = self.traced[index].space;
             match self.leave(space) {
                 Ok(Reply::Left(left, numbers, saved)) => {
@@ -94,11 +97,14 @@ impl Session {
                 }
                 Ok(_) => return Err(strange()),
                 Err(TargetError::Line(_)) => self.holder_is_gone(),
-                Err(error) => return Err(error.into()),
+                // The others are let go all the same; of this one the holder takes care when we end.
+                Err(error) => {
+                    failed.push(space);
+                    failure.get_or_insert(error.into());
+                }
             }
             self.hear_what_came()?;
         }
-        Ok(())
     }
 
     /// Asks the holder to let a space go, again and again where a thread got no processor in time to stop: arming can be
@@ -212,7 +218,11 @@ impl Session {
                 break;
             }
             match self.common.client.news(Instant::now() + LONG) {
-                Ok(Some(news)) => self.on_news(news)?,
+                Ok(Some(news)) => {
+                    self.on_news(news)?;
+                    // A child of which nobody had heard.
+                    self.take_out()?;
+                }
                 Ok(None) => {}
                 Err(_) => self.holder_is_gone(),
             }

@@ -84,6 +84,21 @@ const NOT_CHOSEN: &str =
 type RowKey = (usize, String, FileAddress, Option<ModuleKey>);
 
 impl Rows {
+    /// Nothing is armed, whatever is planned.
+    pub(super) fn forget_plan(&mut self) {
+        for row in &mut self.all {
+            if matches!(row.standing, Standing::Armed(_)) {
+                row.standing = Standing::Mapped;
+            }
+        }
+    }
+
+    /// Gives back what only further rows would need.
+    pub(super) fn forget_meanings(&mut self) {
+        self.meanings = HashMap::new();
+        self.index = HashMap::new();
+    }
+
     /// Makes rows for what `wanted` means in files that are not mapped, and says so if it means nothing anywhere.
     /// Touches no process.
     pub(super) fn expect(

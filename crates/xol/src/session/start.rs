@@ -118,6 +118,10 @@ impl Session {
             let _ = self.wait();
             return error;
         }
+        if !self.holder_died {
+            // When we say that it failed nobody is traced any more.
+            self.common.client.quit();
+        }
         or_ended(error, &pids)
     }
 

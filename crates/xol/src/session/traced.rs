@@ -11,7 +11,7 @@ use program::ring::{self, Reader};
 use program::stub::{Environment, Routines};
 use target::TargetError;
 use target::engine::Left;
-use target::holder::{Client, Request, Space, Status};
+use target::holder::{Client, Reply, Request, Space, Status};
 use target::state::{Remote, State};
 use target::sys::shared::SharedMap;
 
@@ -56,6 +56,10 @@ pub(super) struct Traced {
     pub(super) final_lost: BTreeMap<u32, LostBy>,
     /// What the holder counted of it, once that is told.
     pub(super) numbers: Status,
+    /// How many changes were made to it, those before its fork included.
+    pub(super) changes: u32,
+    /// How it was before changes whose forks may still be unheard of.
+    pub(super) past: Vec<Self>,
     /// Since when a ring waits for a record that is not finished.
     pub(super) stalled: Option<Instant>,
     /// How many of the loader's reports still belong to the start of a command.
@@ -85,24 +89,42 @@ impl Traced {
             final_hits: None,
             final_lost: BTreeMap::new(),
             numbers: Status::default(),
+            changes: 0,
+            past: Vec::new(),
             stalled: None,
             startup_events: 0,
         }
     }
 
-    /// A forked child: probed like its parent, in the same places.
-    pub(super) fn forked(parent: &Self, space: Space, pid: i32) -> Self {
+    /// A forked child: probed like its parent was after so many changes, in the same places.
+    pub(super) fn forked(parent: &Self, changes: u32, space: Space, pid: i32) -> Option<Self> {
+        let then = [parent].into_iter().chain(&parent.past).find(|then| then.changes == changes)?;
+        Some(then.copy_for(space, pid))
+    }
+
+    /// What is installed here, in another process.
+    fn copy_for(&self, space: Space, pid: i32) -> Self {
         Self {
-            rows: parent.rows.clone(),
-            modules: parent.modules.clone(),
-            installed: parent.installed.clone(),
-            routines: parent.routines.clone(),
-            room: parent.room.clone(),
-            describable: parent.describable,
-            environment: parent.environment.clone(),
-            shadow_stack: parent.shadow_stack,
+            rows: self.rows.clone(),
+            modules: self.modules.clone(),
+            installed: self.installed.clone(),
+            routines: self.routines.clone(),
+            room: self.room.clone(),
+            describable: self.describable,
+            environment: self.environment.clone().filter(|_| self.changes > 0),
+            shadow_stack: self.shadow_stack,
+            changes: self.changes,
             ..Self::new(space, pid, Rows::default())
         }
+    }
+
+    /// Itself as it is before a change.
+    pub(super) fn before_change(&self) -> Self {
+        let mut before = self.copy_for(self.space, self.pid);
+        if self.changes == 0 {
+            before.rows.forget_plan();
+        }
+        before
     }
 
     /// Whether the holder has it.
@@ -167,6 +189,23 @@ impl Traced {
             self.final_lost =
                 self.rows.all.iter().map(|row| (row.counter, self.lost_by(row.counter))).collect();
             self.shared = None;
+        }
+        if !self.is_live() {
+            self.forget_text();
+        }
+    }
+
+    /// Of an address space that is gone only the counts are wanted: there may be many of them.
+    fn forget_text(&mut self) {
+        self.modules = Vec::new();
+        self.installed = BTreeMap::new();
+        self.routines = BTreeMap::new();
+        self.room = Room { free: Vec::new(), areas: Vec::new() };
+        self.past = Vec::new();
+        self.rows.forget_meanings();
+        if let Some(hits) = &mut self.final_hits {
+            hits.truncate(self.rows.all.len());
+            hits.shrink_to_fit();
         }
     }
 
@@ -249,10 +288,14 @@ impl Traced {
         client: &mut Client,
         hits: &mut Vec<ring::Hit>,
     ) -> Result<(), TargetError> {
-        if let target::holder::Reply::Frozen(inside) = client.request(&Request::Freeze(self.space))?
-            && inside.is_empty()
-        {
-            self.take_hits(true, hits);
+        match client.request(&Request::Freeze(self.space)) {
+            Ok(Reply::Frozen(inside)) if inside.is_empty() => {
+                self.take_hits(true, hits);
+            }
+            Ok(_) => {}
+            // Its end is on the way.
+            Err(error) if error.is_end() => return Ok(()),
+            Err(error) => return Err(error),
         }
         client.request(&Request::Thaw(self.space)).map(drop)
     }

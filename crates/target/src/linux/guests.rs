@@ -1,0 +1,81 @@
+//! Processes that share the address space of another when that is attached: a vfork child that has not executed its program
+//! yet, or one made with CLONE_VM alone. They run the same text, so they must be in our hands before it changes.
+
+use std::fs;
+use std::time::Instant;
+
+use super::{Process, State, TRANSITION, permission};
+use crate::error::TargetError;
+use crate::seam::{Event, Resume, Target, Tid};
+use crate::sys::{process, ptrace};
+
+impl Process {
+    /// Begins tracing them; how many tasks.
+    pub(super) fn seize_guests(&mut self) -> Result<usize, TargetError> {
+        // Nothing but a look at every process tells: the kernel keeps no list of who shares a memory.
+        let pids = numbers("/proc").filter(|pid| *pid != self.pid && !self.tasks.contains_key(&Tid(*pid)));
+        let sharing: Vec<i32> = pids.filter(|pid| self.shares_memory(Tid(*pid))).collect();
+        let mut seized = 0;
+        for pid in sharing {
+            for tid in numbers(&format!("/proc/{pid}/task")).map(Tid) {
+                seized += usize::from(self.seize_guest(pid, tid)?);
+            }
+        }
+        Ok(seized)
+    }
+
+    /// Whether it is in our hands now, and was not before.
+    fn seize_guest(&mut self, pid: i32, tid: Tid) -> Result<bool, TargetError> {
+        if self.tasks.contains_key(&tid) {
+            return Ok(false);
+        }
+        match ptrace::seize(tid.0) {
+            Ok(running) => {
+                self.tasks.insert(tid, State::Running(running));
+            }
+            // Gone, or on its way with a program of its own.
+            Err(_) if !self.shares_memory(tid) => return Ok(false),
+            Err(error) => {
+                return match permission::explain(pid, &error) {
+                    // Its maker was ours already: the event of that is on the way.
+                    TargetError::AlreadyTraced { tracer, .. } if tracer == process::own_pid() => Ok(false),
+                    TargetError::NoSuchProcess { .. } => Ok(false),
+                    other => Err(other),
+                };
+            }
+        }
+        if self.shares_memory(tid) {
+            return Ok(true);
+        }
+        // It executed its program between the two looks.
+        match self.let_go_running(tid) {
+            Ok(()) | Err(TargetError::Gone { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets go of a task that runs: only a stopped one can be let go.
+    fn let_go_running(&mut self, tid: Tid) -> Result<(), TargetError> {
+        let deadline = Instant::now() + TRANSITION;
+        loop {
+            self.interrupt(tid)?;
+            let signal = match self.wait(tid, deadline)?.ok_or(TargetError::Gone { tid })? {
+                Event::Interrupted => 0,
+                Event::GroupStop(signal) => signal,
+                Event::Signal(info) => info.signal(),
+                Event::Exited(_) | Event::Killed(_) => return Ok(()),
+                _ => {
+                    self.resume(tid, Resume::Run(0))?;
+                    continue;
+                }
+            };
+            return self.detach(tid, signal);
+        }
+    }
+}
+
+/// The names in a folder that are numbers.
+fn numbers(folder: &str) -> impl Iterator<Item = i32> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
