@@ -239,6 +239,10 @@ pub trait Target {
     fn call(&mut self, tid: Tid, calls: &[Call]) -> Result<Vec<i64>, TargetError>;
     /// The process's number (thread group).
     fn group(&self) -> i32;
+    /// The number by which the process itself knows a task of its own: another than ours in another pid namespace.
+    fn number_inside(&self, tid: Tid) -> Tid {
+        tid
+    }
     /// Whether the task is a thread of the process (not another process that shares its memory).
     fn is_thread(&self, tid: Tid) -> bool;
     /// Whether the process `tid`, just made by the target, shares its memory.
