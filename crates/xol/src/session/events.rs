@@ -29,6 +29,7 @@ impl Session {
             }
             let reads = self.common.action == Action::Trace;
             let wake = if reads { end.min(Instant::now() + READ_EVERY) } else { end };
+            let wake = wake.min(self.next_look);
             match self.common.client.news(wake) {
                 Ok(Some(news)) => self.on_news(news)?,
                 Ok(None) => {}
@@ -36,6 +37,9 @@ impl Session {
                 Err(error) => return Err(error.into()),
             }
             self.read_rings(on_hit)?;
+            if !self.is_over() {
+                self.keep_pace()?;
+            }
             if Instant::now() >= end {
                 return Ok(if self.is_over() { State::Ended } else { State::Running });
             }
@@ -83,7 +87,8 @@ impl Session {
         if traced.lose_state() {
             common.warnings.push(format!(
                 "process {} executed another program: its hits since they were last read (up to 0.1 s before) are not \
-                 counted, because its system-call filter made xol keep the counts in its own memory",
+                 counted, because the counts had to be in its own memory (it has a system-call filter, or could not make \
+                 a memfd)",
                 traced.pid
             ));
         }
@@ -129,7 +134,10 @@ impl Session {
             child.open_state(&common.client, common.action, descriptor)?;
         }
         self.index_sites();
-        self.common.client.request(&Request::Opened(space))?;
+        // Without one there is nothing that the holder keeps, but for the copy that it may have made meanwhile.
+        if descriptor.is_some() {
+            self.common.client.request(&Request::Opened(space))?;
+        }
         Ok(())
     }
 
@@ -165,7 +173,7 @@ impl Session {
         armed
     }
 
-    fn note_failure(&mut self, armed: Result<(), Error>) -> Result<(), Error> {
+    pub(super) fn note_failure(&mut self, armed: Result<(), Error>) -> Result<(), Error> {
         match armed {
             // Who wanted out will remove everything.
             Ok(())
@@ -176,7 +184,9 @@ impl Session {
             Err(Error::Target(error @ TargetError::Line(_))) => Err(error.into()),
             Err(error) => {
                 let what = format!("what was loaded or executed could not be probed: {error}");
-                self.common.warnings.push(what);
+                if !self.common.warnings.contains(&what) {
+                    self.common.warnings.push(what);
+                }
                 Ok(())
             }
         }
