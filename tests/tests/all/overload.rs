@@ -18,17 +18,20 @@ fn is_said_once() {
     let program = need!(Program::work().build());
     for verb in ["stat", "trace"] {
         let mut target = Process::start(&program, &["1"]);
-        let spec = probe(&program, "work");
+        let spec = probe(&program, "trapped_site");
         let pid = target.pid().to_string();
         let mut session = Session::start([verb, &spec, "-p", &pid]);
-        session.wait_armed(&Watch::on(&target, &["work"]));
-        target.ask("run");
-        tests::wait_for("a warning", || session.errors().contains("--max-rate").then_some(()));
-        let before = target.ask("counters").number("ended");
-        tests::wait_for("more hits", || {
-            (target.ask("counters").number("ended") > before + 1_000_000).then_some(())
+        session.wait_armed(&Watch::on(&target, &["trapped_site"]));
+        let mut traps = || assert_eq!(target.ask("traps 5000").number("bad"), 0);
+        tests::wait_for("a warning", || {
+            traps();
+            session.errors().contains("--max-rate").then_some(())
         });
-        assert_eq!(target.ask("stop").number("bad"), 0);
+        // Long enough for another look at the rate.
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_secs(1) {
+            traps();
+        }
         let report = session.end();
         report.assert_clean();
         assert_eq!(report.errors.matches("--max-rate").count(), 1, "{verb}: {}", report.errors);
@@ -86,15 +89,18 @@ fn in_and_out_again() {
     let pid = target.pid().to_string();
     // Two probes at one place: one stub for both.
     let mut session = Session::start(["stat", &work, &work, "-p", &pid, "--max-rate", "2000"]);
+    let (pid, at) = (target.pid(), target.address("work"));
+    let armed = || tests::read_memory(pid, at, 5).expect("it lives");
     session.wait_armed(&watch);
-    let mappings = tests::maps(target.pid()).len();
+    let (first, mappings) = (armed(), tests::maps(pid).len());
     let mut called = 0;
     for _ in 0..tests::rounds(5, 100) {
         called += target.ask("calls 2500").number("work");
         tests::wait_for("a pause", || watch.is_restored().then_some(()));
         session.wait_armed(&watch);
+        assert_eq!(armed(), first, "the jump leads to the stub of before");
     }
-    assert_eq!(tests::maps(target.pid()).len(), mappings, "no new mappings");
+    assert_eq!(tests::maps(pid).len(), mappings, "no new mappings");
     let report = session.end();
     report.assert_clean();
     // All calls but those that came while it was on its way out: the counter is exact for what it saw.

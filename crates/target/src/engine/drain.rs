@@ -197,7 +197,11 @@ impl<T: Target> Engine<T> {
         let signal = u64::from(info.signal().cast_unsigned());
         let arguments = [group, thread, signal, at, 0, 0];
         let got = self.target.call(tid, &[Call { name: "rt_tgsigqueueinfo", number, arguments }])?;
-        answer("rt_tgsigqueueinfo", got.first().copied()).map(drop)
+        // The thread must go on whatever comes of this (EAGAIN at RLIMIT_SIGPENDING, for one).
+        if let Err(error) = answer("rt_tgsigqueueinfo", got.first().copied()) {
+            self.warn(format!("thread {tid} lost signal {}: {error}", info.signal()));
+        }
+        Ok(())
     }
 }
 
