@@ -79,9 +79,11 @@ impl Session {
     fn note_end(&mut self, space: Space, numbers: Status, saved: Option<i32>) -> Result<(), Error> {
         let Self { common, traced, .. } = self;
         let ended = traced.iter_mut().find(|traced| traced.space == space);
-        // Of one that was let go everything is known.
-        let Some(traced) = ended.filter(|traced| traced.is_live()) else { return Ok(()) };
-        traced.stage = Stage::Over;
+        // Of one that was let go everything is known, unless it had ended before it could be.
+        let Some(traced) = ended.filter(|traced| traced.is_live() || saved.is_some()) else { return Ok(()) };
+        if traced.is_live() {
+            traced.stage = Stage::Over;
+        }
         traced.numbers = numbers;
         traced.take_saved(&mut common.client, saved)?;
         if traced.lose_state() {
