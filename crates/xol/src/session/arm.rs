@@ -347,7 +347,10 @@ impl Traced {
             Ok((change, installed, Reply::Changed(_, fd))) => {
                 if self.shared.is_none() {
                     self.open_state(&common.client, common.action, fd)?;
-                    common.client.request(&Request::Opened(self.space))?;
+                    // Else the holder keeps nothing but, at the target's end, a copy of which it is still to tell.
+                    if fd.is_some() {
+                        common.client.request(&Request::Opened(self.space))?;
+                    }
                     sample(&mut common.clock);
                 }
                 if let Some((_, len)) = change.description {

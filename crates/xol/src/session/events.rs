@@ -253,7 +253,7 @@ fn is_stalled(traced: &mut Traced, waiting: u32) -> bool {
 pub(super) struct Watcher(Box<dyn Progress>);
 
 impl Watcher {
-    fn progress(&mut self) -> &mut dyn Progress {
+    pub(super) fn progress(&mut self) -> &mut dyn Progress {
         &mut *self.0
     }
 }

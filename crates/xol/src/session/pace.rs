@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use insn::plan::Mechanism;
 
-use super::events::Silent;
 use super::rows::{Row, Standing};
 use super::start::Session;
 use super::traced::Traced;
@@ -235,10 +234,10 @@ impl Session {
         let mut next = now + SLICE;
         let mut failed = Ok(());
         for index in 0..self.traced.len() {
-            let Self { common, traced, .. } = self;
+            let Self { common, traced, watcher, .. } = self;
             let Some(one) = traced.get_mut(index).filter(|one| one.is_live()) else { continue };
             let turned = one.turn(limit, now);
-            let armed = if turned.is_empty() { Ok(()) } else { one.arm(common, false, &mut Silent) };
+            let armed = if turned.is_empty() { Ok(()) } else { one.arm(common, false, watcher.progress()) };
             match &armed {
                 Ok(()) => one.note_turned(&turned, limit),
                 Err(_) => one.turn_back(&turned),

@@ -17,7 +17,7 @@ use super::modules::{Module, View};
 use super::rows::{Row, Rows, Wanted};
 use super::traced::Traced;
 use super::types::{Action, Error, Options, Progress, SiteStatus, Target};
-use crate::catalogue::{LookupError, system};
+use crate::catalogue::system;
 use crate::files::System;
 
 /// How many of the loader's reports belong to the start of a command: glibc makes one before it maps the libraries and one
