@@ -1,20 +1,30 @@
 /*
  * Shows: a process whose system calls are filtered.
  *
- *   seccomp FILTER    default: most calls are allowed, the rest fail with EPERM, as containers have it
+ *   seccomp FILTER    default: what programs need is allowed, the rest fails with EPERM. So have containers it (Docker's
+ *                              default profile is a longer list of the same form; it allows memfd_create, this does not)
  *                     strict:  memfd_create, membarrier, rt_tgsigqueueinfo, openat kill the process
+ *                     deadly:  the same without openat
  *                     nomap:   mmap fails with EPERM
  *                     free:    everything is allowed
- *   calls N   -> done work= bad=
- *   exec FILE -> executes it
+ *                     late:    none, until `filter` sets up `deadly`
+ *                     some:    `deadly`, but only for the second thread
+ *   calls N    each of two threads calls work N times (with `nomap` one)  -> done work= bad=
+ *   fork N     makes N children, one after the other, that call work 10 times each -> done work= bad=
+ *   load PATH  dlopen -> loaded inner=
+ *   plug N     calls its plug_inner N times -> done bad=
+ *   filter     -> filtered
+ *   exec FILE  executes it
  */
 #include "work.h"
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 
 #define NUMBER BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))
 #define ON(call, answer) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), BPF_STMT(BPF_RET | BPF_K, answer)
@@ -31,12 +41,15 @@ static struct sock_filter like_containers[] = {
     ON(set_robust_list, ALLOW), ON(rseq, ALLOW), ON(madvise, ALLOW), ON(restart_syscall, ALLOW), ON(execve, ALLOW),
     ON(openat, ALLOW), ON(close, ALLOW), ON(newfstatat, ALLOW), ON(pread64, ALLOW), ON(arch_prctl, ALLOW),
     ON(set_tid_address, ALLOW), ON(prlimit64, ALLOW), ON(getrandom, ALLOW), ON(fstat, ALLOW), ON(access, ALLOW),
-    ON(getpid, ALLOW), ON(gettid, ALLOW), ON(sched_yield, ALLOW),
+    ON(getpid, ALLOW), ON(gettid, ALLOW), ON(sched_yield, ALLOW), ON(wait4, ALLOW),
     OTHERWISE(REFUSE),
 };
 static struct sock_filter strict[] = {
     NUMBER, ON(memfd_create, KILL), ON(membarrier, KILL), ON(rt_tgsigqueueinfo, KILL), ON(openat, KILL),
     OTHERWISE(ALLOW),
+};
+static struct sock_filter deadly[] = {
+    NUMBER, ON(memfd_create, KILL), ON(membarrier, KILL), ON(rt_tgsigqueueinfo, KILL), OTHERWISE(ALLOW),
 };
 static struct sock_filter allow_all[] = { OTHERWISE(ALLOW) };
 static struct sock_filter nomap[] = { NUMBER, ON(mmap, REFUSE), OTHERWISE(ALLOW) };
@@ -52,43 +65,124 @@ static void filter(struct sock_filter *code, size_t len)
 
 #define FILTER(code) filter(code, sizeof code / sizeof *code)
 
-static void *caller(void *argument)
+static word call(word calls)
 {
-    word calls = *(word *)argument, bad = 0;
+    word bad = 0;
     for (word i = 0; i < calls; i++)
         bad += work((long)i, 3) != expect_work((long)i, 3);
-    return (void *)bad;
+    return bad;
+}
+
+/* The second thread. It lives as long as the process, so that filters of its own are there when xol comes. */
+static pthread_barrier_t begin, end;
+static word calls_of_other, bad_of_other;
+static int filters_itself;
+
+static void *other(void *argument)
+{
+    (void)argument;
+    if (filters_itself)
+        FILTER(deadly);
+    pthread_barrier_wait(&end);
+    for (;;) {
+        pthread_barrier_wait(&begin);
+        bad_of_other = call(calls_of_other);
+        pthread_barrier_wait(&end);
+    }
+    return NULL;
+}
+
+static void start_other(void)
+{
+    pthread_t thread;
+    pthread_barrier_init(&begin, NULL, 2);
+    pthread_barrier_init(&end, NULL, 2);
+    if (pthread_create(&thread, NULL, other, NULL))
+        exit(5);
+    pthread_barrier_wait(&end);
+}
+
+static void calls(word number)
+{
+    calls_of_other = number;
+    pthread_barrier_wait(&begin);
+    word bad = call(number);
+    pthread_barrier_wait(&end);
+    say("done work=%lu bad=%lu", 2 * number, bad + bad_of_other);
+}
+
+static void forks(word number)
+{
+    word bad = 0;
+    for (word i = 0; i < number; i++) {
+        int status = -1;
+        pid_t child = fork();
+        if (child == 0)
+            _exit(call(10) != 0);
+        bad += waitpid(child, &status, 0) != child || status != 0;
+    }
+    say("done work=%lu bad=%lu", 10 * number, bad);
+}
+
+static long (*inner)(long);
+
+static void load(const char *path)
+{
+    void *library = dlopen(path, RTLD_NOW);
+    inner = library ? (long (*)(long))dlsym(library, "plug_inner") : NULL;
+    say("loaded inner=%p", (void *)inner);
+}
+
+static void plug(word number)
+{
+    word bad = 0;
+    for (long i = 0; i < (long)number; i++)
+        bad += inner(i) != 3 * i;
+    say("done bad=%lu", bad);
+}
+
+static void obey(const struct command *command, int threads)
+{
+    if (is(command, "exec")) {
+        char *const words[] = { command->text, NULL };
+        execv(command->text, words);
+        exit(4);
+    } else if (is(command, "fork"))
+        forks(command->number);
+    else if (is(command, "load"))
+        load(command->text);
+    else if (is(command, "plug"))
+        plug(command->number);
+    else if (is(command, "filter")) {
+        FILTER(deadly);
+        say("filtered");
+    } else if (threads == 2)
+        calls(command->number);
+    else
+        say("done work=%lu bad=%lu", command->number, call(command->number));
 }
 
 int main(int count, char **arguments)
 {
     const char *which = count > 1 ? arguments[1] : "";
+    /* Without new memory there is no stack for a thread. */
+    int threads = strcmp(which, "nomap") ? 2 : 1;
     struct command command;
     if (!strcmp(which, "default"))
         FILTER(like_containers);
     else if (!strcmp(which, "strict"))
         FILTER(strict);
+    else if (!strcmp(which, "deadly"))
+        FILTER(deadly);
     else if (!strcmp(which, "free"))
         FILTER(allow_all);
     else if (!strcmp(which, "nomap"))
         FILTER(nomap);
+    filters_itself = !strcmp(which, "some");
+    if (threads == 2)
+        start_other();
     say("ready pid=%d work=%p", getpid(), (void *)work);
-    while (hear(&command)) {
-        if (is(&command, "exec")) {
-            char *const words[] = { command.text, NULL };
-            execv(command.text, words);
-            return 4;
-        }
-        pthread_t thread;
-        void *bad, *other = NULL;
-        /* A second thread where memory for its stack may be mapped. */
-        int threads = strcmp(which, "nomap") ? 2 : 1;
-        if (threads == 2 && pthread_create(&thread, NULL, caller, &command.number))
-            return 5;
-        bad = caller(&command.number);
-        if (threads == 2)
-            pthread_join(thread, &other);
-        say("done work=%lu bad=%lu", threads * command.number, (word)bad + (word)other);
-    }
+    while (hear(&command))
+        obey(&command, threads);
     return 0;
 }

@@ -24,6 +24,7 @@ pub mod permission;
 mod tracer;
 mod windows;
 
+pub use permission::explain;
 pub use tracer::Tracer;
 
 /// A task's state, as far as we know. Registers and siginfo can be reached only through `Stopped`.
@@ -190,6 +191,13 @@ fn group_of(tid: Tid) -> Option<i32> {
     text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
+/// The number of a task in the innermost of its pid namespaces: the last one of `NSpid:` (proc_pid_status(5)).
+fn number_inside(tid: Tid) -> Option<Tid> {
+    let text = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let numbers = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    numbers.split_whitespace().last()?.parse().ok().map(Tid)
+}
+
 /// Whether a task has a system-call filter (mode 2 of `Seccomp:`, proc_pid_status(5)).
 fn has_filter(tid: Tid) -> bool {
     let text = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
@@ -220,7 +228,7 @@ impl Target for Process {
 
     fn seize_new(&mut self) -> Result<usize, TargetError> {
         let entries = fs::read_dir(format!("/proc/{}/task", self.pid))
-            .map_err(|_| TargetError::NoSuchProcess { pid: self.pid })?;
+            .map_err(|error| permission::explain(self.pid, &error))?;
         let mut seized = 0;
         for entry in entries.flatten() {
             let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Tid) else {
@@ -390,6 +398,10 @@ impl Target for Process {
 
     fn group_of(&self, tid: Tid) -> i32 {
         group_of(tid).unwrap_or(self.pid)
+    }
+
+    fn number_inside(&self, tid: Tid) -> Tid {
+        number_inside(tid).unwrap_or(tid)
     }
 
     fn is_thread(&self, tid: Tid) -> bool {

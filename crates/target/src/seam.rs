@@ -241,6 +241,10 @@ pub trait Target {
     fn group(&self) -> i32;
     /// The process (thread group) that a task belongs to.
     fn group_of(&self, tid: Tid) -> i32;
+    /// The number by which the process itself knows a task of its own: another than ours in another pid namespace.
+    fn number_inside(&self, tid: Tid) -> Tid {
+        tid
+    }
     /// Whether the task is a thread of the process (not another process that shares its memory).
     fn is_thread(&self, tid: Tid) -> bool;
     /// Whether the process `tid`, just made by the target, shares its memory.

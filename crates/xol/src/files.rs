@@ -59,7 +59,12 @@ impl System {
     /// Where its mappings cannot be read: no such process, or not permitted.
     pub fn of_process(pid: u32) -> io::Result<Self> {
         let text = fs::read(format!("/proc/{pid}/maps"))?;
-        Ok(Self::with(PathBuf::from(format!("/proc/{pid}/root")), Some(pid), Some(maps::parse(&text))))
+        let root = PathBuf::from(format!("/proc/{pid}/root"));
+        let mut mappings = maps::parse(&text);
+        if let Ok(seen) = fs::read_link(&root) {
+            mappings.iter_mut().for_each(|mapping| name_from(&seen, mapping));
+        }
+        Ok(Self::with(root, Some(pid), Some(mappings)))
     }
 
     fn with(root: PathBuf, pid: Option<u32>, mappings: Option<Vec<Mapping>>) -> Self {
@@ -185,6 +190,19 @@ impl System {
     }
 }
 
+/// Names a mapping's file as a process with this root does. The kernel writes paths as the reader's root has them, or from the
+/// top of the process's own mount namespace where that is another (fs/d_path.c, `prepend_path`): a root directory below
+/// that (chroot(2)) is part of them.
+fn name_from(root: &Path, mapping: &mut Mapping) {
+    let below = |path: &str| Path::new(path).strip_prefix(root).ok()?.to_str().map(|rest| format!("/{rest}"));
+    if root != Path::new("/")
+        && mapping.is_file()
+        && let Some(path) = mapping.path.as_deref().and_then(below)
+    {
+        mapping.path = Some(path);
+    }
+}
+
 /// The parts of a path, last first.
 fn components(path: &Path) -> Vec<PathBuf> {
     let keep = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
@@ -247,6 +265,20 @@ mod tests {
         assert!(!system.exists(Path::new("/lib/circle")));
         assert!(system.read(Path::new("/lib")).is_err());
         assert!(System::here().read(Path::new("/dev/zero")).is_err(), "would never end");
+    }
+
+    #[test]
+    fn mappings_are_named_from_the_process_s_root() {
+        let named = |root: &str, path: &str| {
+            let line = format!("1000-2000 r-xp 00000000 08:01 12 {path}");
+            let mut mapping = maps::parse(line.as_bytes()).remove(0);
+            name_from(Path::new(root), &mut mapping);
+            mapping.path.unwrap_or_default()
+        };
+        assert_eq!(named("/jail", "/jail/bin/program"), "/bin/program");
+        assert_eq!(named("/jail", "/jailed/program"), "/jailed/program", "opened before it was locked in");
+        assert_eq!(named("/", "/bin/program"), "/bin/program");
+        assert_eq!(named("/jail", "[vdso]"), "[vdso]");
     }
 
     #[test]

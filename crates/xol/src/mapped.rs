@@ -24,12 +24,16 @@ pub(crate) struct Contents {
 }
 
 impl System {
-    /// Whether the file at a mapping's path is no longer the one that is mapped.
+    /// Whether the file at a mapping's path is no longer the one that is mapped, or none is there as the process sees it.
     ///
     /// Inodes alone are compared: on overlay file systems /proc/PID/maps names another device than stat(2).
     pub(crate) fn is_replaced(&self, mapping: &Mapping) -> bool {
         let path = Path::new(mapping.path.as_deref().unwrap_or_default());
-        mapping.deleted || self.identity(path).is_ok_and(|file| file.inode() != mapping.inode)
+        mapping.deleted
+            || match self.identity(path) {
+                Ok(file) => file.inode() != mapping.inode,
+                Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            }
     }
 
     /// A mapping of the code of `path` (without links), if what is mapped is no longer the file there.

@@ -31,6 +31,7 @@ fn open(target: &Process, specs: &[String]) -> Session {
         action: Action::Count,
         follow: false,
         inject_freely: false,
+        max_rate: None,
     };
     change("a session", || Session::start(options(), &mut Quiet))
 }

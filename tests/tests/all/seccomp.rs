@@ -5,17 +5,15 @@ use tests::{Process, Program, Report, Session, Signal, Snapshot, Watch, need, se
 use crate::probes::probe;
 
 fn program() -> Result<std::path::PathBuf, String> {
-    Program::new("seccomp.c").source("work.S").build()
+    Program::new("seccomp.c").source("work.S").flag("-ldl").build()
 }
 
 /// Counted exactly, restored, and nothing left; then once more, so that nothing of the first session is in the way.
 #[test]
 fn counted() {
     let program = need!(program());
-    for filter in ["default", "strict"] {
+    for filter in ["default", "strict", "some"] {
         let mut target = Process::start(&program, &[filter]);
-        // The C library keeps the second thread's stack from the first time on.
-        target.ask("calls 10");
         let before = Snapshot::of(target.pid());
         let watch = Watch::on(&target, &["work"]);
         let work = probe(&program, "work");
@@ -127,4 +125,108 @@ fn executes_another_program() {
     assert!(report.status.success(), "{report:?}");
     assert!(report.hits(&work) <= calls, "{report:?}");
     assert!(report.summary()["warnings"].to_string().contains("executed another program"), "{report:?}");
+}
+
+/// Forked children: let go clean, or followed with counts of their own.
+#[test]
+fn children() {
+    let program = need!(program());
+    for (filter, follow) in [("default", false), ("default", true), ("strict", false), ("strict", true)] {
+        let mut target = Process::start(&program, &[filter]);
+        let work = probe(&program, "work");
+        let pid = target.pid().to_string();
+        let mut arguments = vec!["stat", &work, "-p", &pid];
+        arguments.extend(follow.then_some("-f"));
+        let mut session = Session::start(arguments);
+        session.wait_armed(&Watch::on(&target, &["work"]));
+        let (own, forked) = (target.ask("calls 100"), target.ask("fork 20"));
+        let report = session.end();
+        report.assert_clean();
+        assert_eq!((own.number("bad"), forked.number("bad")), (0, 0), "{filter}");
+        let of_children = if follow { forked.number("work") } else { 0 };
+        assert_eq!(report.hits(&work), own.number("work") + of_children, "{filter}, -f {follow}: {report:?}");
+        let lines = if follow { 21 } else { 1 };
+        assert_eq!(report.stats(&work).count(), lines, "{filter}: {report:?}");
+        target.finish();
+    }
+}
+
+/// The loader's breakpoint, and new stubs while the filter watches.
+#[test]
+fn a_library_that_is_loaded() {
+    let program = need!(program());
+    let library = need!(Program::new("libplug.c").library("libplug.so").build());
+    for filter in ["default", "deadly", "some", "late"] {
+        let mut target = Process::start(&program, &[filter]);
+        let (work, inner) = (probe(&program, "work"), probe(&library, "plug_inner"));
+        let mut session = Session::stat(&[&work, &inner], target.pid());
+        session.wait_armed(&Watch::on(&target, &["work"]));
+        if filter == "late" {
+            target.ask("filter");
+        }
+        assert_ne!(target.ask(&format!("load {}", library.display())).number("inner"), 0, "{filter}");
+        let (plugged, called) = (target.ask("plug 1000"), target.ask("calls 1000"));
+        let report = session.end();
+        report.assert_clean();
+        assert_eq!((plugged.number("bad"), called.number("bad")), (0, 0), "{filter}");
+        // The constructor calls it three times.
+        assert_eq!(
+            (report.hits(&inner), report.hits(&work)),
+            (1003, called.number("work")),
+            "{filter}: {report:?}"
+        );
+        assert_eq!(target.ask("calls 10").number("bad"), 0, "{filter}");
+        target.finish();
+    }
+}
+
+/// A filter that comes when xol is there already: what was done before it is taken out without the calls it forbids.
+#[test]
+fn a_filter_that_comes_later() {
+    let program = need!(program());
+    let mut target = Process::start(&program, &["late"]);
+    let before = Snapshot::of(target.pid());
+    let work = probe(&program, "work");
+    let mut session = Session::stat(&[&work], target.pid());
+    session.wait_armed(&Watch::on(&target, &["work"]));
+    assert!(tests::maps(target.pid()).iter().any(tests::Region::is_xol), "the fast way at first");
+    target.ask("filter");
+    let done = target.ask("calls 10000");
+    let report = session.end();
+    report.assert_clean();
+    assert_eq!((report.hits(&work), done.number("bad")), (done.number("work"), 0), "{report:?}");
+    assert_eq!(report.summary()["left_mapped"], 0, "{report:?}");
+    before.assert_unchanged(target.pid());
+    target.finish();
+}
+
+/// An area without a name that nobody owns any more is found, named by doctor, and taken out.
+#[test]
+fn leftovers() {
+    let program = need!(program());
+    let mut target = Process::start(&program, &["strict"]);
+    let before = Snapshot::of(target.pid());
+    let watch = Watch::on(&target, &["work"]);
+    let mut session = Session::stat(&[&probe(&program, "work")], target.pid());
+    session.wait_armed(&watch);
+    let (front, holder) = (session.process.child_id(), tests::children_of(session.process.child_id())[0]);
+    assert!(send(front, Signal::Stop));
+    assert!(send(holder, Signal::Kill) && send(front, Signal::Kill));
+    drop(session);
+    tests::wait_for("the end of the holder", || tests::tracer_of(target.pid()).is_none().then_some(()));
+    assert_eq!(target.ask("calls 100").number("bad"), 0);
+    let pid = target.pid().to_string();
+    let of = |check: &str| {
+        let report = Report::of(&mut xol(["doctor", "--json", "-p", &pid]));
+        let found = report.of_type("doctor").find(|line| line["check"] == check).cloned();
+        found.unwrap_or_else(|| panic!("nothing of {check}: {report:?}"))
+    };
+    assert_eq!(of("leftovers")["ok"], false);
+    assert!(of("seccomp")["detail"].to_string().contains("--inject-freely"));
+    assert!(Report::of(&mut xol(["detach", "-p", &pid])).status.success());
+    assert!(watch.is_restored());
+    assert_eq!(Snapshot::of(target.pid()).changes, before.changes);
+    assert_eq!(of("leftovers")["ok"], true);
+    assert_eq!(target.ask("calls 100").number("bad"), 0);
+    target.finish();
 }

@@ -53,8 +53,7 @@ fn unchanged(verb: &str, calls: u64) {
 
 /// What the program calls `args`, from the events.
 fn arguments(report: &Report) -> u64 {
-    let lines =
-        report.traced().into_iter().filter(|line| line["probe"].as_str().unwrap().contains(":site_"));
+    let lines = report.traced().into_iter().filter(|line| line["probe"].as_str().unwrap().contains(":site_"));
     let words = lines.flat_map(|line| {
         (0..6_u64).map(move |n| {
             let text = line["args"][format!("arg{n}")].as_str().expect("a hex string");

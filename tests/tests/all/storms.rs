@@ -53,6 +53,7 @@ fn open(pid: u32, specs: &[String], action: Action) -> Session {
             action,
             follow: false,
             inject_freely: false,
+            max_rate: None,
         };
         match Session::start(options, &mut Quiet) {
             Ok(session) => Some(session),

@@ -102,9 +102,8 @@ impl<T: Target> Engine<T> {
     /// The world did not stop; an address is taken; live bytes are not the expected ones.
     pub fn change(&mut self, mut change: Change) -> Result<ChangeReport, TargetError> {
         change.apply.sort_by_key(|patched| patched.entry.start);
-        self.gentle = self.target.is_filtered();
         let before = self.statistics.stopped;
-        if !self.membarrier && !self.gentle && change.state.is_some() {
+        if !self.membarrier && change.state.is_some() {
             self.register_membarrier()?;
         }
         if change.state.is_some() || change.description.is_some() || !change.map.is_empty() {
@@ -212,9 +211,15 @@ impl<T: Target> Engine<T> {
         what: impl FnOnce(&mut Self) -> Result<R, TargetError>,
     ) -> Result<R, TargetError> {
         self.stop_world()?;
+        self.look_for_filter();
         let result = what(self);
         self.resume_world();
         result
+    }
+
+    /// In a stopped world: a filter that is set up later finds no call of ours on its way.
+    pub(super) fn look_for_filter(&mut self) {
+        self.gentle = self.target.is_filtered();
     }
 
     /// Code and description, where no thread is yet.
@@ -252,7 +257,8 @@ impl<T: Target> Engine<T> {
     /// Has one thread make a system call that may take long. Gives its answer; `None` where no thread could make it.
     fn call_while_others_run(&mut self, call: Call) -> Result<Option<i64>, TargetError> {
         self.stop_world()?;
-        let Some(tid) = self.memory_caller() else {
+        self.look_for_filter();
+        let Some(tid) = self.memory_caller().filter(|_| !self.gentle) else {
             self.resume_world();
             return Ok(None);
         };
@@ -410,11 +416,20 @@ impl<T: Target> Engine<T> {
         places: &[(Address, u64)],
         is_state: bool,
     ) -> Result<Option<std::fs::File>, TargetError> {
-        if self.gentle {
-            self.map_places(caller, None, places, is_state)?;
-            return Ok(None);
+        if !self.gentle {
+            match self.map_memfd(caller, places, is_state) {
+                Err(TargetError::Injected { call, source }) if call == MEMFD_CREATE => {
+                    let what = if is_state { "counts" } else { "stubs" };
+                    let pid = self.target.group();
+                    self.warn(format!(
+                        "process {pid} cannot make a memfd ({source}): {what} are in its own memory"
+                    ));
+                }
+                other => return other.map(Some),
+            }
         }
-        self.map_memfd(caller, places, is_state).map(Some)
+        self.map_places(caller, None, places, is_state)?;
+        Ok(None)
     }
 
     /// One memfd of the target, mapped at `places`: shared and writable (state), or private and executable (code).
@@ -432,13 +447,13 @@ impl<T: Target> Engine<T> {
         self.target.read(name_at, &mut saved)?;
         self.target.write(name_at, if is_state { b"xol:st\0\0" } else { b"xol\0\0\0\0\0" })?;
         let create = Call {
-            name: "memfd_create",
+            name: MEMFD_CREATE,
             number: numbers.memfd_create,
             arguments: [name_at.0, u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING), 0, 0, 0, 0],
         };
         let created = self.target.call(caller, &[create]);
         let restored = self.target.write(name_at, &saved);
-        let fd = answer("memfd_create", created?.first().copied())?;
+        let fd = answer(MEMFD_CREATE, created?.first().copied())?;
         let file = restored.and_then(|()| self.target.take_file(caller, i32::try_from(fd).unwrap_or(-1)));
         let mapped = file.and_then(|file| {
             let len = if is_state { places.iter().map(|(_, len)| len).sum() } else { longest(places) };
@@ -818,6 +833,7 @@ pub(super) fn answer(call: &'static str, got: Option<i64>) -> Result<u64, Target
 }
 
 pub(super) const PAGE: u64 = 4096;
+const MEMFD_CREATE: &str = "memfd_create";
 
 /// The last page read: sites come sorted, so most are on the same one.
 #[derive(Default)]

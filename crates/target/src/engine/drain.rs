@@ -176,7 +176,8 @@ impl<T: Target> Engine<T> {
     ///
     /// Where that call must not be made it is sent from outside, and gets its siginfo back when it arrives.
     pub(super) fn requeue(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
-        if self.gentle {
+        // The filter may be newer than the last look.
+        if self.gentle || self.target.is_filtered() {
             self.reissued.push((tid, *info));
             return self.target.send(tid, info.signal());
         }
@@ -190,11 +191,17 @@ impl<T: Target> Engine<T> {
         }
         let at = state.0 + offset as u64;
         let number = self.target.isa().abi().numbers.rt_tgsigqueueinfo;
-        let group = u64::from(self.target.group_of(tid).cast_unsigned());
+        // The call is the thread's own: it takes the numbers of the thread's pid namespace.
+        let [group, thread] = [Tid(self.target.group_of(tid)), tid]
+            .map(|tid| u64::from(self.target.number_inside(tid).0.cast_unsigned()));
         let signal = u64::from(info.signal().cast_unsigned());
-        let arguments = [group, u64::from(tid.0.cast_unsigned()), signal, at, 0, 0];
+        let arguments = [group, thread, signal, at, 0, 0];
         let got = self.target.call(tid, &[Call { name: "rt_tgsigqueueinfo", number, arguments }])?;
-        answer("rt_tgsigqueueinfo", got.first().copied()).map(drop)
+        // The thread must go on whatever comes of this (EAGAIN at RLIMIT_SIGPENDING, for one).
+        if let Err(error) = answer("rt_tgsigqueueinfo", got.first().copied()) {
+            self.warn(format!("thread {tid} lost signal {}: {error}", info.signal()));
+        }
+        Ok(())
     }
 }
 
@@ -202,7 +209,8 @@ impl<T: Target> Engine<T> {
     /// The siginfo that a signal had before it was sent again from outside.
     pub(super) fn former_info(&mut self, tid: Tid, info: SigInfo) -> Result<SigInfo, TargetError> {
         let is_it = |(to, was): &(Tid, SigInfo)| *to == tid && was.signal() == info.signal();
-        let is_ours = info.code() == libc::SI_TKILL && info.sender() == self.owner.0;
+        // Who is in another pid namespace than the receiver has the number 0 there (kernel/signal.c, `__send_signal_locked`).
+        let is_ours = info.code() == libc::SI_TKILL && [self.owner.0, 0].contains(&info.sender());
         let Some(index) = self.reissued.iter().position(is_it).filter(|_| is_ours) else { return Ok(info) };
         let (_, former) = self.reissued.remove(index);
         self.target.set_siginfo(tid, &former)?;

@@ -85,7 +85,6 @@ impl<T: Target> Engine<T> {
 
     /// One attempt; at the last, patches that cannot be read are given up.
     fn take_out(&mut self, is_last: bool) -> Result<Left, TargetError> {
-        self.gentle = self.target.is_filtered();
         if let (Some(layout), Some(shared)) = (&self.layout, &self.shared) {
             layout.set_asks(shared, false);
         }
@@ -102,6 +101,7 @@ impl<T: Target> Engine<T> {
         self.stop_world()?;
         // Text that could not be read may have gone with its process.
         self.left.verified |= self.target.tasks().is_empty();
+        self.look_for_filter();
         let out = self.let_everybody_out();
         if !matches!(self.put_back_ignored(), Ok(true)) {
             self.warn("a signal that the program ignores has its default action now".to_owned());

@@ -65,7 +65,10 @@ impl Holder {
     /// Serves until the front quits or is gone. The process's exit status.
     pub(super) fn run(mut self, front: &OwnedFd) -> i32 {
         process::ignore_terminal_signals();
-        let Ok(mut children) = poll::SignalFd::new(&[libc::SIGCHLD]) else { return 1 };
+        let mut children = match poll::SignalFd::new(&[libc::SIGCHLD]) {
+            Ok(children) => children,
+            Err(error) => return self.excuse(front, system("signalfd")(error)),
+        };
         loop {
             let Ok(more) = self.sweep() else { return self.take_out() };
             let fds = [children.as_fd(), self.line.as_fd(), front.as_fd()];
@@ -86,6 +89,16 @@ impl Holder {
                 return self.take_out();
             }
         }
+    }
+
+    /// Nothing can be done here: the first request is told why.
+    fn excuse(mut self, front: &OwnedFd, error: TargetError) -> i32 {
+        let asked = poll::readable([self.line.as_fd(), front.as_fd()], None).is_ok_and(|[asked, _]| asked);
+        if asked && self.line.receive::<Request>(PATIENCE).is_ok() {
+            // A front that is gone meanwhile needs no answer.
+            let _ = self.line.send(&Message::Reply(Reply::Failed(error)));
+        }
+        1
     }
 
     /// Nobody wants the probes any more: the front is gone, or has let go of everything that it knows of.

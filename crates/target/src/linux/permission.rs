@@ -14,6 +14,11 @@ pub(super) fn open_memory(pid: i32) -> Result<fs::File, TargetError> {
 /// Turns the kernel's answer, when a process could not be looked at or traced, into one that says what would permit it.
 #[must_use]
 pub fn explain(pid: i32, error: &io::Error) -> TargetError {
+    // Anything else has nothing to do with permission: no descriptor may be left, say.
+    if !matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOENT | libc::ESRCH)) {
+        let what = format!("looking at process {pid}");
+        return TargetError::System { what, source: error.raw_os_error().unwrap_or(libc::EIO).into() };
+    }
     let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
         return TargetError::NoSuchProcess { pid };
     };

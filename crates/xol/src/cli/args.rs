@@ -96,6 +96,9 @@ pub(crate) struct SessionArgs {
     /// Remove the probes after TIME (500ms, 10s, 2m), counted from the moment all are armed
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
+    /// Keep each probe below N hits a second on average: out for a while after N (what is counted stays exact)
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    pub(crate) max_rate: Option<u64>,
     /// Remove the probes after N hits of all together
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub(crate) max_hits: Option<u64>,
@@ -312,6 +315,7 @@ mod tests {
             "xol stat libc:a -p 1 --duration 18446744073709551615m",
             "xol stat libc:a -p 1 --interval 0s",
             "xol stat libc:a -p 1 --max-hits 0",
+            "xol stat libc:a -p 1 --max-rate 0",
             "xol stat libc:a -p 1 --max-hits many",
             "xol stat libc:a -p 1 --top 0",
             "xol stat libc:a -p 1 --sort colour",

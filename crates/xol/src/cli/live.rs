@@ -9,6 +9,7 @@ use xol::session::{Error, Hit, Session, SiteStatus, State, Summary};
 pub(crate) trait Live {
     fn armed_at(&self) -> u64;
     fn sites(&self) -> Vec<SiteStatus>;
+    fn warnings(&self) -> &[String];
     fn poll(&mut self, timeout: Duration, on_hit: &mut dyn FnMut(Hit)) -> Result<State, Error>;
     fn remove(&mut self, on_hit: &mut dyn FnMut(Hit)) -> Result<(Vec<SiteStatus>, Summary), Error>;
     fn wait(self: Box<Self>) -> Result<Option<ExitStatus>, Error>;
@@ -21,6 +22,10 @@ impl Live for Session {
 
     fn sites(&self) -> Vec<SiteStatus> {
         Self::sites(self)
+    }
+
+    fn warnings(&self) -> &[String] {
+        Self::warnings(self)
     }
 
     fn poll(&mut self, timeout: Duration, on_hit: &mut dyn FnMut(Hit)) -> Result<State, Error> {
@@ -73,6 +78,10 @@ pub(crate) mod fake {
             self.sites.clone()
         }
 
+        fn warnings(&self) -> &[String] {
+            &self.summary.warnings
+        }
+
         fn poll(&mut self, _: Duration, on_hit: &mut dyn FnMut(Hit)) -> Result<State, Error> {
             let Some(step) = self.steps.get(self.next).cloned() else {
                 assert!(self.endless || self.next <= self.steps.len() + 100, "polled for ever");
@@ -116,6 +125,7 @@ pub(crate) mod fake {
             lost: 0,
             lost_by: LostBy::default(),
             reason: None,
+            sampled: None,
         }
     }
 }

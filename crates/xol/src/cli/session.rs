@@ -25,6 +25,18 @@ pub(crate) struct Surroundings {
     pub(crate) stop: StopRequest,
     /// Whether the command of `-- CMD` writes to our terminal too.
     pub(crate) shares_terminal: bool,
+    /// How many of the session's warnings are said already.
+    pub(crate) said: usize,
+}
+
+impl Surroundings {
+    /// Says what is new of the session's warnings: each is said once, when it is known.
+    pub(crate) fn warn(&mut self, warnings: &[String]) {
+        for warning in warnings.get(self.said..).unwrap_or_default() {
+            self.notes.warn(&summary::warning(warning));
+        }
+        self.said = self.said.max(warnings.len());
+    }
 }
 
 /// Checks the arguments, opens the output, arms the probes.
@@ -45,11 +57,12 @@ pub(crate) fn start(
         action,
         follow: args.follow,
         inject_freely: args.inject_freely,
+        max_rate: args.max_rate,
     };
     let mut bars = Bars::new(&stop, args.output.quiet);
     let mut session = Session::start(options, &mut bars)?;
     session.show_progress(Box::new(bars));
-    Ok((Box::new(session), Surroundings { output, notes, stop, shares_terminal }))
+    Ok((Box::new(session), Surroundings { output, notes, stop, shares_terminal, said: 0 }))
 }
 
 /// When a session is over, other than by its target's end.
@@ -85,8 +98,9 @@ impl Limit {
 pub(crate) fn print_summary(summary: &Summary, json: bool, around: &mut Surroundings) -> Result<(), Failure> {
     // On a terminal results and notes meet: what came first stands first.
     around.output.flush()?;
-    for warning in summary::warnings(summary) {
-        around.notes.warn(&warning);
+    around.warn(&summary.warnings);
+    if let Some(what) = summary::remains(summary) {
+        around.notes.warn(&what);
     }
     if json {
         around.output.json(&Line::from(summary))?;

@@ -78,7 +78,9 @@ impl<'a> View<'a> {
         while !around.stop.requested() && !limit.is_over() {
             let at_most = if max_hits.is_some() { FLUSH / 10 } else { FLUSH };
             let timeout = limit.wait(at_most).min(self.until_due(limit.elapsed()));
-            if live.poll(timeout, &mut |_| {})? == State::Ended {
+            let state = live.poll(timeout, &mut |_| {})?;
+            self.warn(live.warnings(), around);
+            if state == State::Ended {
                 break;
             }
             if max_hits.is_some_and(|max| live.sites().iter().map(|site| site.hits).sum::<u64>() >= max) {
@@ -87,6 +89,14 @@ impl<'a> View<'a> {
             self.show_if_due(live, limit.elapsed(), around)?;
         }
         Ok(())
+    }
+
+    /// Warnings do not get into the middle of the table: that is drawn anew below them.
+    fn warn(&mut self, warnings: &[String], around: &mut Surroundings) {
+        if warnings.len() > around.said {
+            self.clear();
+            around.warn(warnings);
+        }
     }
 
     fn until_due(&self, now: Duration) -> Duration {
@@ -248,6 +258,7 @@ mod tests {
             notes: Notes::to(Box::new(notes.clone())),
             stop: StopRequest::default(),
             shares_terminal: false,
+            said: 0,
         }
     }
 

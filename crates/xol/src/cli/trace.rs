@@ -77,6 +77,7 @@ impl Printer {
         let mut updated = Duration::ZERO;
         while self.left > 0 && !around.stop.requested() && !limit.is_over() {
             let state = live.poll(limit.wait(FLUSH), &mut |hit| hits.push(hit))?;
+            around.warn(live.warnings());
             let now = limit.elapsed();
             // Looking at all sites is not free: now and then, and whenever one is new.
             let is_new = hits.iter().any(|hit| hit.site >= self.names.len());
@@ -209,6 +210,7 @@ mod tests {
             notes: Notes::to(Box::new(err.clone())),
             stop: StopRequest::default(),
             shares_terminal: false,
+            said: 0,
         };
         (follow(Box::new(session), &args, &mut around), err.text())
     }
@@ -272,6 +274,7 @@ mod tests {
             notes: Notes::to(Box::new(Capture::default())),
             stop: StopRequest::default(),
             shares_terminal: false,
+            said: 0,
         };
         printer.watch(&mut session, &Limit::new(None), &mut around).unwrap();
         assert!(out.text().contains(" realloc arg0=0x9 (9)"), "{}", out.text());

@@ -53,7 +53,12 @@ pub struct ProcessFacts {
     pub maps: String,
     /// Where `/proc/PID/ns/user` points; empty if it may not be read.
     pub user_namespace: String,
-    /// The owner of `/proc/PID`: root for a process that is not dumpable (proc(5)).
+    /// Kinds of namespaces (`mnt`, `pid`, `user`) in which it is not with us.
+    pub foreign: Vec<&'static str>,
+    /// Its root directory as we see it; empty if it may not be read.
+    pub root: String,
+    /// The owner of `/proc/PID/mem`: root for a process that is not dumpable (fs/proc/base.c, `task_dump_owner`, which makes
+    /// an exception of the folder itself).
     pub owner: u32,
     /// The first bytes of its executable; empty if it may not be read.
     pub executable: Vec<u8>,
@@ -107,19 +112,30 @@ impl ProcessFacts {
         let path = |name| folder.join(name);
         // A thread's number has a folder too (proc(5)), but it is not a process.
         let status = fs::read(path("status")).map_err(|error| (path("status"), error))?;
-        let owner = fs::metadata(&folder).map_err(|error| (folder.clone(), error))?.uid();
+        let owner = fs::metadata(path("mem")).map_err(|error| (path("mem"), error))?.uid();
         let memory = OpenOptions::new().write(true).open(path("mem"));
         Ok(Self {
             pid,
             status: Status::parse(&status),
             maps: read(path("maps")),
             user_namespace: link(path("ns/user")),
+            foreign: foreign(&folder),
+            root: link(path("root")),
             owner,
             areas: areas(pid),
             executable: start_of(&path("exe")).unwrap_or_default(),
             open_memory: attempt(memory.map(drop)),
         })
     }
+}
+
+/// What may not be looked at counts as ours: the finding on permission says more.
+fn foreign(folder: &Path) -> Vec<&'static str> {
+    let is_other = |kind: &&str| {
+        let theirs = link(folder.join("ns").join(kind));
+        !theirs.is_empty() && theirs != link(Path::new("/proc/self/ns").join(kind))
+    };
+    ["mnt", "pid", "user"].into_iter().filter(is_other).collect()
 }
 
 fn areas(pid: u32) -> Vec<AreaFacts> {
@@ -172,6 +188,7 @@ mod tests {
         assert!(process.maps.contains("[stack]"));
         assert_eq!(process.executable[..4], *b"\x7fELF");
         assert_eq!(process.user_namespace, facts.own_user_namespace);
+        assert_eq!(process.foreign, [""; 0]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
             tracer,
             word_size,
             seccomp,
+            namespaces,
             mappings,
             threads_shadow_stack,
             leftovers,
@@ -269,8 +270,35 @@ fn seccomp(_: &Facts, process: &ProcessFacts) -> Option<Finding> {
             "strict mode: no system call can be made for xol",
             "trace it before it locks itself in",
         ),
-        Some(_) => good("seccomp", "a filter: only mmap, munmap and rt_sigaction are used in the process"),
+        Some(_) => good(
+            "seccomp",
+            "a filter: only mmap, munmap and rt_sigaction are used in the process; its area has no name then \
+             (--inject-freely uses more, for which the filter may kill it)",
+        ),
     }
+}
+
+/// Nothing of this prevents anything: it says how names and numbers are to be read.
+fn namespaces(_: &Facts, process: &ProcessFacts) -> Option<Finding> {
+    const CHECK: &str = "namespaces";
+    let has_root = !matches!(process.root.as_str(), "" | "/");
+    if process.foreign.is_empty() && !has_root {
+        return good(CHECK, "the same as yours");
+    }
+    let mut parts = Vec::new();
+    if !process.foreign.is_empty() {
+        parts.push(format!("others than yours: {}", process.foreign.join(", ")));
+    }
+    if has_root {
+        parts.push(format!("its root directory is {}", process.root));
+    }
+    if has_root || process.foreign.contains(&"mnt") {
+        parts.push("a PATH is meant as the process sees it".to_owned());
+    }
+    if process.foreign.contains(&"pid") {
+        parts.push("pids and tids are given as you see them".to_owned());
+    }
+    good(CHECK, parts.join("; "))
 }
 
 fn mappings(facts: &Facts, process: &ProcessFacts) -> Option<Finding> {
@@ -337,6 +365,8 @@ mod tests {
                 status: status("Uid:\t1000\t1000\t1000\t1000\nTracerPid:\t0\nSeccomp:\t0\n"),
                 maps: "1-2 r-xp 0 0:0 0\n".into(),
                 user_namespace: "user:[1]".into(),
+                foreign: Vec::new(),
+                root: "/".into(),
                 owner: 1000,
                 areas: Vec::new(),
                 executable: vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 62, 0],
@@ -422,6 +452,20 @@ mod tests {
         assert!(finding(&facts, "program").detail.contains("not supported yet"));
         process(&mut facts).executable.clear();
         assert!(examine(&facts).iter().all(|finding| finding.check != "program"));
+    }
+
+    #[test]
+    fn names_and_numbers_of_other_namespaces() {
+        let mut facts = facts();
+        let detail = |facts: &Facts| finding(facts, "namespaces").detail;
+        assert_eq!(detail(&facts), "the same as yours");
+        process(&mut facts).foreign = vec!["mnt", "pid"];
+        let both = detail(&facts);
+        assert!(both.contains("mnt, pid") && both.contains("PATH") && both.contains("tids"), "{both}");
+        process(&mut facts).foreign = vec!["user"];
+        assert!(!detail(&facts).contains("PATH"));
+        process(&mut facts).root = "/jail".into();
+        assert!(detail(&facts).contains("/jail") && detail(&facts).contains("PATH"));
     }
 
     #[test]

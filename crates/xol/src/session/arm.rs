@@ -168,6 +168,10 @@ impl Traced {
                 row.standing = Standing::Refused(format!("{address}: {why}"));
                 continue;
             }
+            // Out of the text for a while; how it is probed when it is in stays known.
+            if row.paused {
+                continue;
+            }
             if row.counter >= limit {
                 row.standing = Standing::Refused(format!("the session has only {limit} counters"));
                 continue;
@@ -346,16 +350,16 @@ impl Traced {
                 self.past.extend(before);
                 if self.shared.is_none() {
                     self.open_state(&common.client, common.action, fd)?;
-                    common.client.request(&Request::Opened(self.space))?;
+                    // Else the holder keeps nothing but, at the target's end, a copy of which it is still to tell.
+                    if fd.is_some() {
+                        common.client.request(&Request::Opened(self.space))?;
+                    }
                     sample(&mut common.clock);
                 }
                 if let Some((_, len)) = change.description {
                     self.describable = Description::capacity(len);
                 }
-                for start in change.remove {
-                    self.installed.remove(&start);
-                }
-                self.installed.extend(installed.into_iter().map(|one| (one.patch.start, one)));
+                self.note_installed(&change.remove, installed);
                 for area in &mut self.room.areas {
                     area.is_new = false;
                 }
@@ -367,6 +371,25 @@ impl Traced {
                 Err(error)
             }
         }
+    }
+
+    fn note_installed(&mut self, removed: &[Address], installed: Vec<Installed>) {
+        for start in removed.iter().copied().chain(installed.iter().map(|one| one.patch.start)) {
+            if let Some(old) = self.installed.remove(&start) {
+                self.retired.entry(start).or_default().push(old);
+            }
+        }
+        for one in installed {
+            if let Some(same) = self.retired.get_mut(&one.patch.start) {
+                same.retain(|old| old.stub != one.stub);
+            }
+            self.installed.insert(one.patch.start, one);
+        }
+    }
+
+    /// The stub that a draft had before, if it was in the text once.
+    fn former(&self, draft: &Draft) -> Option<&Installed> {
+        self.retired.get(&draft.patch.start)?.iter().find(|old| draft.is(old))
     }
 
     fn change_for(
@@ -386,10 +409,19 @@ impl Traced {
             change.description = Some((self.take_room(len)?, len));
         }
         self.place_routines(environment, &drafts, &mut change);
-        let demands: Vec<Demand<'_>> = drafts.drafts.iter().map(|(_, draft)| draft.demand()).collect();
-        let places = self.room.place(Isa::X86_64, &demands);
         let mut installed = Vec::new();
-        for ((key, draft), place) in drafts.drafts.iter().zip(places) {
+        let is_known = |(_, draft): &&(ModuleKey, Draft)| self.former(draft).is_some();
+        let (known, new): (Vec<_>, Vec<_>) = drafts.drafts.iter().partition(is_known);
+        for (_, draft) in known {
+            let Some(former) = self.former(draft) else { continue };
+            if let Some(patched) = draft.patched(former.stub, view) {
+                change.apply.push(patched);
+                installed.push(former.clone());
+            }
+        }
+        let demands: Vec<Demand<'_>> = new.iter().map(|(_, draft)| draft.demand()).collect();
+        let places = self.room.place(Isa::X86_64, &demands);
+        for ((key, draft), place) in new.into_iter().zip(places) {
             let done = place.and_then(|at| self.finish_draft(*key, draft, at, view, environment));
             match done {
                 Some((stub, one, patched)) => {

@@ -29,6 +29,7 @@ impl Session {
             }
             let reads = self.common.action == Action::Trace;
             let wake = if reads { end.min(Instant::now() + READ_EVERY) } else { end };
+            let wake = wake.min(self.next_look);
             match self.common.client.news(wake) {
                 Ok(Some(news)) => self.on_news(news)?,
                 // Whatever was forked before the last change has been heard of.
@@ -37,6 +38,9 @@ impl Session {
                 Err(error) => return Err(error.into()),
             }
             self.read_rings(on_hit)?;
+            if !self.is_over() {
+                self.keep_pace()?;
+            }
             if Instant::now() >= end {
                 return Ok(if self.is_over() { State::Ended } else { State::Running });
             }
@@ -76,15 +80,18 @@ impl Session {
     fn note_end(&mut self, space: Space, numbers: Status, saved: Option<i32>) -> Result<(), Error> {
         let Self { common, traced, .. } = self;
         let ended = traced.iter_mut().find(|traced| traced.space == space);
-        // Of one that was let go everything is known.
-        let Some(traced) = ended.filter(|traced| traced.is_live()) else { return Ok(()) };
-        traced.stage = Stage::Over;
+        // Of one that was let go everything is known, unless it had ended before it could be.
+        let Some(traced) = ended.filter(|traced| traced.is_live() || saved.is_some()) else { return Ok(()) };
+        if traced.is_live() {
+            traced.stage = Stage::Over;
+        }
         traced.numbers = numbers;
         traced.take_saved(&mut common.client, saved)?;
         if traced.lose_state() {
             common.warnings.push(format!(
                 "process {} executed another program: its hits since they were last read (up to 0.1 s before) are not \
-                 counted, because its system-call filter made xol keep the counts in its own memory",
+                 counted, because the counts had to be in its own memory (it has a system-call filter, or could not make \
+                 a memfd)",
                 traced.pid
             ));
         }
@@ -133,7 +140,10 @@ impl Session {
             }
         }
         self.index_sites();
-        self.common.client.request(&Request::Opened(space))?;
+        // Without one there is nothing that the holder keeps, but for the copy that it may have made meanwhile.
+        if descriptor.is_some() {
+            self.common.client.request(&Request::Opened(space))?;
+        }
         Ok(())
     }
 
@@ -169,7 +179,7 @@ impl Session {
         armed
     }
 
-    fn note_failure(&mut self, space: Space, armed: Result<(), Error>) -> Result<(), Error> {
+    pub(super) fn note_failure(&mut self, space: Space, armed: Result<(), Error>) -> Result<(), Error> {
         match armed {
             // Who wanted out will remove everything.
             Ok(()) | Err(Error::Cancelled) => {}
@@ -178,7 +188,9 @@ impl Session {
             Err(_) if !self.lives(space) => {}
             Err(error) => {
                 let what = format!("what was loaded, executed or forked could not be probed: {error}");
-                self.common.warnings.push(what);
+                if !self.common.warnings.contains(&what) {
+                    self.common.warnings.push(what);
+                }
             }
         }
         Ok(())
@@ -248,7 +260,7 @@ fn is_stalled(traced: &mut Traced, waiting: u32) -> bool {
 pub(super) struct Watcher(Box<dyn Progress>);
 
 impl Watcher {
-    fn progress(&mut self) -> &mut dyn Progress {
+    pub(super) fn progress(&mut self) -> &mut dyn Progress {
         &mut *self.0
     }
 }

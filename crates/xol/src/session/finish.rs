@@ -187,6 +187,10 @@ impl Session {
         let numbers = || self.traced.iter().map(|traced| traced.numbers);
         let mut warnings = self.common.warnings.clone();
         warnings.extend(self.traced.iter().flat_map(warnings_of));
+        warnings.extend(sites.iter().filter_map(|site| {
+            let share = site.sampled? * 100.0;
+            Some(format!("{} (process {}) was sampled: armed {share:.2} % of the time", site.probe, site.pid))
+        }));
         if self.common.clock.backwards() > 0 {
             warnings.push(format!("the clock went backwards {} times", self.common.clock.backwards()));
         }
@@ -196,6 +200,7 @@ impl Session {
             trap: count(Mechanism::Trap),
             refused: count(Mechanism::Refused),
             waiting: count(Mechanism::Waiting),
+            sampled: sites.iter().filter(|site| site.sampled.is_some()).count() as u64,
             hits: sites.iter().map(|site| site.hits).fold(0, u64::saturating_add),
             lost: sites.iter().map(|site| site.lost).fold(0, u64::saturating_add),
             threads: numbers().map(|numbers| numbers.threads as u64).sum(),

@@ -10,6 +10,7 @@ mod events;
 mod finish;
 mod install;
 mod modules;
+mod pace;
 mod rows;
 mod start;
 mod traced;

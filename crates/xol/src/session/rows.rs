@@ -64,6 +64,8 @@ pub(super) struct Row {
     /// Its counter, and the number in its records.
     pub(super) counter: u32,
     pub(super) standing: Standing,
+    /// Armed, but out of the text for a while: it was hit more often than the user allows.
+    pub(super) paused: bool,
 }
 
 /// All rows; they are only ever added at the end.
@@ -180,6 +182,7 @@ impl Rows {
             address: None,
             counter,
             standing: Standing::Waiting(why.to_owned()),
+            paused: false,
         });
         self.all.len() - 1
     }

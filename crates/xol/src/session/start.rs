@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
 
 use program::clock::Clock;
 use symbols::stat::Stat;
@@ -29,6 +30,8 @@ pub(super) struct Common {
     pub(super) client: Client,
     pub(super) action: Action,
     pub(super) manner: Manner,
+    /// Hits of a row that are allowed in a second.
+    pub(super) max_rate: Option<u64>,
     pub(super) wanted: Vec<Wanted>,
     pub(super) clock: Clock,
     pub(super) warnings: Vec<String>,
@@ -45,6 +48,8 @@ pub struct Session {
     /// Where each site is: index into `traced`, and of the row there. Only ever added to.
     pub(super) sites: Vec<(usize, usize)>,
     pub(super) armed_at: u64,
+    /// When the counters are looked at next.
+    pub(super) next_look: Instant,
     /// How the command ended: exit status or signal.
     pub(super) ended: Option<(Option<i32>, Option<i32>)>,
     pub(super) removed: bool,
@@ -85,6 +90,7 @@ impl Session {
             client,
             action: options.action,
             manner,
+            max_rate: options.max_rate,
             wanted,
             clock: Clock::new(),
             warnings: Vec::new(),
@@ -131,6 +137,7 @@ impl Session {
             traced: Vec::new(),
             sites: Vec::new(),
             armed_at: 0,
+            next_look: Instant::now(),
             ended: None,
             removed: false,
             holder_died: false,
@@ -254,6 +261,12 @@ impl Session {
     #[must_use]
     pub fn armed_at(&self) -> u64 {
         self.armed_at
+    }
+
+    /// What the user should know, as far as it is known.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.common.warnings
     }
 
     /// All sites, with their counts so far.

@@ -17,6 +17,7 @@ use target::sys::shared::SharedMap;
 
 use super::install::{self, Installed};
 use super::modules::{Module, ModuleKey};
+use super::pace::Meter;
 use super::rows::{Row, Rows, Wanted};
 use super::types::{Action, LostBy, SiteStatus};
 
@@ -42,6 +43,8 @@ pub(super) struct Traced {
     pub(super) sites: Vec<usize>,
     pub(super) modules: Vec<Module>,
     pub(super) installed: BTreeMap<Address, Installed>,
+    /// What was in the text and is not now, by start: its stub is still there, and serves it if it comes back.
+    pub(super) retired: BTreeMap<Address, Vec<Installed>>,
     pub(super) routines: BTreeMap<ModuleKey, Routines>,
     pub(super) room: Room,
     /// How many patches the area's description has room for.
@@ -64,6 +67,10 @@ pub(super) struct Traced {
     pub(super) stalled: Option<Instant>,
     /// How many of the loader's reports still belong to the start of a command.
     pub(super) startup_events: u8,
+    /// How fast each row's counter runs, by row.
+    pub(super) meters: Vec<Meter>,
+    /// Since when nothing is counted any more.
+    pub(super) over_since: Option<Instant>,
 }
 
 impl Traced {
@@ -78,6 +85,7 @@ impl Traced {
             sites: Vec::new(),
             modules: Vec::new(),
             installed: BTreeMap::new(),
+            retired: BTreeMap::new(),
             routines: BTreeMap::new(),
             room: Room { free: Vec::new(), areas: Vec::new() },
             describable: 0,
@@ -93,6 +101,8 @@ impl Traced {
             past: Vec::new(),
             stalled: None,
             startup_events: 0,
+            meters: Vec::new(),
+            over_since: None,
         }
     }
 
@@ -108,12 +118,14 @@ impl Traced {
             rows: self.rows.clone(),
             modules: self.modules.clone(),
             installed: self.installed.clone(),
+            retired: self.retired.clone(),
             routines: self.routines.clone(),
             room: self.room.clone(),
             describable: self.describable,
             environment: self.environment.clone().filter(|_| self.changes > 0),
             shadow_stack: self.shadow_stack,
             changes: self.changes,
+            meters: self.meters.iter().map(Meter::forked).collect(),
             ..Self::new(space, pid, Rows::default())
         }
     }
@@ -159,15 +171,19 @@ impl Traced {
         let Some(environment) = &self.environment else { return Ok(()) };
         let state = match descriptor {
             // The mapping keeps the memory when target and holder are gone.
-            Some(descriptor) => State::Mapped(
+            Some(descriptor) => Some(State::Mapped(
                 SharedMap::new(&client.open_state(descriptor)?, environment.layout.len).map_err(opening)?,
-            ),
-            None => State::Remote(Remote::of(self.pid, environment.state).map_err(opening)?),
+            )),
+            None => match Remote::of(self.pid, environment.state) {
+                // It has ended already: the holder kept a copy, of which it will tell.
+                Err(error) if is_gone(&error) => None,
+                state => Some(State::Remote(state.map_err(opening)?)),
+            },
         };
         if action == Action::Trace {
             self.reader = Some(Reader::new(environment.layout));
         }
-        self.shared = Some(state);
+        self.shared = state;
         Ok(())
     }
 
@@ -184,6 +200,7 @@ impl Traced {
 
     /// Nobody writes to the shared state any more: the final counts, and its memory back.
     pub(super) fn close_state(&mut self) {
+        self.over_since.get_or_insert_with(Instant::now);
         if self.final_hits.is_none() && self.shared.is_some() {
             self.final_hits = Some(self.hits());
             self.final_lost =
@@ -263,6 +280,7 @@ impl Traced {
             lost: lost_by.total(),
             lost_by,
             reason,
+            sampled: self.share_armed(row),
         }
     }
 
@@ -299,6 +317,15 @@ impl Traced {
         }
         client.request(&Request::Thaw(self.space)).map(drop)
     }
+}
+
+/// Whether the process is gone, or its memory is (ESRCH): what it then leaves in /proc belongs to root (fs/proc/base.c,
+/// `task_dump_owner`). One that lives and may not be looked at was refused long before.
+fn is_gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    const ESRCH: i32 = 3;
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
+        || error.raw_os_error() == Some(ESRCH)
 }
 
 fn opening(source: std::io::Error) -> TargetError {

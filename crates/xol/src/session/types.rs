@@ -38,6 +38,8 @@ pub struct Options {
     pub follow: bool,
     /// Make any system call in a process that has a system-call filter, though one that is not foreseen may kill it.
     pub inject_freely: bool,
+    /// A site that is hit more often than this in a second is out of the text for a while (sampled).
+    pub max_rate: Option<u64>,
 }
 
 /// How a site is probed, or why it is not.
@@ -75,7 +77,7 @@ impl LostBy {
 }
 
 /// One probe at one address of one process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SiteStatus {
     /// Canonical name: `KIND:REAL_PATH:SYMBOL[+0xN]`.
     pub probe: String,
@@ -97,6 +99,8 @@ pub struct SiteStatus {
     pub lost_by: LostBy,
     /// Why it is refused or waits.
     pub reason: Option<String>,
+    /// If it was out of the text for a while ([`Options::max_rate`]): the share of its time that it was in, 0 to 1.
+    pub sampled: Option<f64>,
 }
 
 /// One hit of a traced site.
@@ -125,6 +129,8 @@ pub struct Summary {
     pub refused: u64,
     /// Sites whose file never appeared.
     pub waiting: u64,
+    /// Sites that were out of the text for a while.
+    pub sampled: u64,
     /// All hits.
     pub hits: u64,
     /// All lost hits.
@@ -230,6 +236,9 @@ impl Error {
             Self::Target(TargetError::NotPermitted { pid, .. }) => {
                 Some(format!("`xol doctor -p {pid}` says more"))
             }
+            Self::Target(TargetError::Injected { call, source }) if call == "mmap" && is_limit(source.0) => Some(
+                "the process has reached a limit: see address space and locked memory in /proc/PID/limits".to_owned(),
+            ),
             _ => None,
         }
     }
@@ -246,6 +255,12 @@ impl Error {
             _ => 1,
         }
     }
+}
+
+/// What mmap(2) says at RLIMIT_AS (ENOMEM) and, where all memory is locked, at RLIMIT_MEMLOCK (EAGAIN).
+fn is_limit(number: i32) -> bool {
+    use std::io::{Error, ErrorKind};
+    matches!(Error::from_raw_os_error(number).kind(), ErrorKind::OutOfMemory | ErrorKind::WouldBlock)
 }
 
 /// Who is told how far the long work before the first stop has come, and may end it.

@@ -67,6 +67,11 @@ pub(crate) struct Stat<'a> {
     lost: u64,
     lost_by: LostBy,
     reason: Option<&'a str>,
+    /// Whether `--max-rate` kept it out of the text for a while.
+    sampled: bool,
+    /// The share of its time that it was in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    armed_share: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -165,6 +170,7 @@ pub(crate) struct SummaryLine<'a> {
     longest_stop_us: u64,
     text_restored: bool,
     left_mapped: u64,
+    sampled: u64,
     warnings: &'a [String],
 }
 
@@ -195,6 +201,9 @@ impl<'a> From<&'a SiteStatus> for Line<'a> {
                 no_slot: site.lost_by.no_slot,
             },
             reason: site.reason.as_deref(),
+            sampled: site.sampled.is_some(),
+            // A millionth is more than is known.
+            armed_share: site.sampled.map(|share| (share * 1e6).round() / 1e6),
         })
     }
 }
@@ -236,6 +245,7 @@ impl<'a> From<&'a Summary> for Line<'a> {
             longest_stop_us: summary.longest_stop_us,
             text_restored: summary.text_restored,
             left_mapped: summary.left_mapped,
+            sampled: summary.sampled,
             warnings: &summary.warnings,
         })
     }
@@ -258,7 +268,7 @@ mod tests {
         site.lost_by = session::LostBy { ring_full: 1, nested: 2, abandoned: 0, no_slot: 0 };
         assert_eq!(
             text(&Line::from(&site)),
-            r#"{"type":"stat","probe":"uprobe:/lib/libc.so.6:malloc","spec":"libc:malloc","pid":7,"address":"0x550000000110","file_address":"0x110","mechanism":"jump","hits":1000000,"lost":3,"lost_by":{"ring full":1,"nested":2,"abandoned":0,"no slot":0},"reason":null}"#
+            r#"{"type":"stat","probe":"uprobe:/lib/libc.so.6:malloc","spec":"libc:malloc","pid":7,"address":"0x550000000110","file_address":"0x110","mechanism":"jump","hits":1000000,"lost":3,"lost_by":{"ring full":1,"nested":2,"abandoned":0,"no slot":0},"reason":null,"sampled":false}"#
         );
     }
 
@@ -273,7 +283,7 @@ mod tests {
             text.contains(r#""address":null,"file_address":"0x110","mechanism":"waiting","hits":0"#),
             "{text}"
         );
-        assert!(text.ends_with(r#""reason":"not mapped yet"}"#), "{text}");
+        assert!(text.ends_with(r#""reason":"not mapped yet","sampled":false}"#), "{text}");
     }
 
     #[test]
@@ -360,7 +370,7 @@ mod tests {
         };
         assert_eq!(
             text(&Line::from(&summary)),
-            r#"{"type":"summary","sites":{"jump":3,"pun":0,"trap":0,"refused":1,"waiting":0},"hits":10,"lost":0,"threads":2,"stopped_us":700,"longest_stop_us":400,"text_restored":true,"left_mapped":65536,"warnings":["times between CPUs are not to be trusted"]}"#
+            r#"{"type":"summary","sites":{"jump":3,"pun":0,"trap":0,"refused":1,"waiting":0},"hits":10,"lost":0,"threads":2,"stopped_us":700,"longest_stop_us":400,"text_restored":true,"left_mapped":65536,"sampled":0,"warnings":["times between CPUs are not to be trusted"]}"#
         );
     }
 }

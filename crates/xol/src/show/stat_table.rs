@@ -13,12 +13,14 @@ use crate::cli::args::SortBy;
 const SILENT_ROWS: usize = 10;
 
 /// One line of the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
     pub(crate) hits: u64,
     pub(crate) rate: u64,
     pub(crate) lost: u64,
     pub(crate) mechanism: Mechanism,
+    /// The share of its time that it was armed, if not always.
+    pub(crate) sampled: Option<f64>,
     pub(crate) pid: u32,
     pub(crate) address: u64,
     pub(crate) name: String,
@@ -44,6 +46,7 @@ impl Row {
             rate,
             lost: site.lost,
             mechanism: site.mechanism,
+            sampled: site.sampled,
             pid: site.pid,
             address: site.address.unwrap_or(site.file_address),
             name: readable_name(site),
@@ -138,8 +141,11 @@ fn header(several: bool) -> Vec<&'static str> {
 
 fn numbers(row: &Row, several: bool) -> Vec<String> {
     let pid = several.then(|| row.pid.to_string());
-    let counts =
-        [thousands(row.hits), thousands(row.rate), thousands(row.lost), mechanism(row.mechanism).into()];
+    let how = match row.sampled {
+        Some(share) => format!("{} {:.2} %", mechanism(row.mechanism), share * 100.0),
+        None => mechanism(row.mechanism).to_owned(),
+    };
+    let counts = [thousands(row.hits), thousands(row.rate), thousands(row.lost), how];
     pid.into_iter().chain(counts).collect()
 }
 

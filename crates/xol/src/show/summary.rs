@@ -17,9 +17,12 @@ pub(crate) fn sentence(summary: &Summary) -> String {
     if !how.is_empty() {
         text.push_str(&format!(" ({})", how.join(", ")));
     }
-    for (count, what) in
-        [(summary.refused, "refused"), (summary.waiting, "waiting"), (summary.lost, "hits lost")]
-    {
+    for (count, what) in [
+        (summary.refused, "refused"),
+        (summary.waiting, "waiting"),
+        (summary.sampled, "sampled"),
+        (summary.lost, "hits lost"),
+    ] {
         if count > 0 {
             text.push_str(&format!(", {} {what}", thousands(count)));
         }
@@ -36,17 +39,19 @@ pub(crate) fn sentence(summary: &Summary) -> String {
     text
 }
 
-/// What remains, and what else must be known.
-pub(crate) fn warnings(summary: &Summary) -> Vec<String> {
-    let mut lines: Vec<String> =
-        summary.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
-    if summary.left_mapped > 0 {
-        lines.push(format!(
-            "warning: {} of stubs left behind, since a thread or a stack may still reach them",
+/// A warning's line.
+pub(crate) fn warning(text: &str) -> String {
+    format!("warning: {text}")
+}
+
+/// What remains in the process, if anything does.
+pub(crate) fn remains(summary: &Summary) -> Option<String> {
+    (summary.left_mapped > 0).then(|| {
+        warning(&format!(
+            "{} of stubs left behind, since a thread or a stack may still reach them",
             counted(summary.left_mapped, "mapping")
-        ));
-    }
-    lines
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -75,11 +80,8 @@ mod tests {
 
     #[test]
     fn what_remains_is_named() {
-        let summary =
-            Summary { left_mapped: 2, warnings: vec!["a holder died".into()], ..Summary::default() };
-        let lines = warnings(&summary);
-        assert_eq!(lines[0], "warning: a holder died");
-        assert!(lines[1].starts_with("warning: 2 mappings of stubs left behind"));
-        assert!(warnings(&Summary::default()).is_empty());
+        let summary = Summary { left_mapped: 2, ..Summary::default() };
+        assert!(remains(&summary).unwrap().starts_with("warning: 2 mappings of stubs left behind"));
+        assert_eq!(remains(&Summary::default()), None);
     }
 }
