@@ -50,6 +50,10 @@ impl<T: Target> Engine<T> {
     /// A new task by clone(2): a thread, or a process that shares the memory.
     pub(super) fn on_clone(&mut self, child: Tid) -> Result<(), TargetError> {
         if !self.target.is_thread(child) {
+            if self.target.state(child) == 'X' {
+                // Its first stop and its end were both reported before its maker's event: it is forgotten already.
+                return Ok(());
+            }
             self.guests.insert(child);
         }
         self.adopt_task(child)
