@@ -299,6 +299,10 @@ impl Target for Process {
         self.stopped(tid)?.set_registers(registers.bytes()).map_err(|_| TargetError::Gone { tid })
     }
 
+    fn group_stop(&self, tid: Tid) -> Option<i32> {
+        self.stopped(tid).ok()?.group_stop()
+    }
+
     fn set_siginfo(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
         self.stopped(tid)?.set_siginfo(info).map_err(|_| TargetError::Gone { tid })
     }
@@ -357,11 +361,8 @@ impl Target for Process {
         } else {
             self.memory.write_all_at(bytes, address.0)
         };
-        direct.or_else(|_| self.poke_text(address, bytes)).map_err(|error| TargetError::Memory {
-            verb: "write".to_owned(),
-            address,
-            len: bytes.len(),
-            source: error.into(),
+        direct.or_else(|first| self.poke_text(address, bytes).map_err(|_| first)).map_err(|error| {
+            TargetError::Memory { verb: "write".to_owned(), address, len: bytes.len(), source: error.into() }
         })
     }
 
