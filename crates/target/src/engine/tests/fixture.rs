@@ -312,7 +312,11 @@ impl World {
             let is_reported = |tid: &Tid| {
                 matches!(self.fake.machine().tasks.get(tid).map(|task| task.run), Some(Run::Reported(_)))
             };
-            let Some(tid) = tasks.into_iter().find(is_reported) else { return };
+            let Some(tid) = tasks.into_iter().find(is_reported) else {
+                // As the holder does behind a batch of events.
+                self.engine.settle();
+                return;
+            };
             if let Some(event) = self.engine.target.wait(tid, now).unwrap() {
                 self.engine.react(tid, event).unwrap();
             }
