@@ -16,6 +16,10 @@ pub enum Signal {
     Stop,
     /// End of a pause.
     Continue,
+    /// Ctrl-Z.
+    TerminalStop,
+    /// The first that means what the program makes of it.
+    User,
 }
 
 impl Signal {
@@ -27,6 +31,8 @@ impl Signal {
             Self::Kill => libc::SIGKILL,
             Self::Stop => libc::SIGSTOP,
             Self::Continue => libc::SIGCONT,
+            Self::TerminalStop => libc::SIGTSTP,
+            Self::User => libc::SIGUSR1,
         }
     }
 }

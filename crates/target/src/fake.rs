@@ -199,6 +199,13 @@ impl Target for Fake {
         self.task(tid, |machine| machine.stopped(tid).map(|task| task.registers.clone_from(registers)))
     }
 
+    fn group_stop(&self, tid: Tid) -> Option<i32> {
+        match self.machine().stopped(tid)?.run {
+            Run::Stopped(Event::GroupStop(signal)) => Some(signal),
+            _ => None,
+        }
+    }
+
     fn set_siginfo(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
         self.task(tid, |machine| machine.set_siginfo(tid, *info))
     }

@@ -266,7 +266,10 @@ impl Target for Process {
         }
         loop {
             match ptrace::try_wait(tid.0) {
-                Ok(Some((_, wait))) => return Ok(Some(self.note(tid, wait))),
+                Ok(Some((_, wait))) => {
+                    self.tracer.note_wait(tid, wait);
+                    return Ok(Some(self.note(tid, wait)));
+                }
                 Ok(None) => {
                     if !poll::wait_for_child(deadline) && Instant::now() >= deadline {
                         return Ok(None);
@@ -315,6 +318,10 @@ impl Target for Process {
 
     fn set_registers(&mut self, tid: Tid, registers: &Registers) -> Result<(), TargetError> {
         self.stopped(tid)?.set_registers(registers.bytes()).map_err(|_| TargetError::Gone { tid })
+    }
+
+    fn group_stop(&self, tid: Tid) -> Option<i32> {
+        self.stopped(tid).ok()?.group_stop()
     }
 
     fn set_siginfo(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
@@ -375,11 +382,8 @@ impl Target for Process {
         } else {
             self.memory.write_all_at(bytes, address.0)
         };
-        direct.or_else(|_| self.poke_text(address, bytes)).map_err(|error| TargetError::Memory {
-            verb: "write".to_owned(),
-            address,
-            len: bytes.len(),
-            source: error.into(),
+        direct.or_else(|first| self.poke_text(address, bytes).map_err(|_| first)).map_err(|error| {
+            TargetError::Memory { verb: "write".to_owned(), address, len: bytes.len(), source: error.into() }
         })
     }
 

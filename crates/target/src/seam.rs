@@ -186,6 +186,8 @@ pub trait Target {
     /// # Errors
     /// [`TargetError::Gone`].
     fn set_registers(&mut self, tid: Tid, registers: &Registers) -> Result<(), TargetError>;
+    /// The signal by which job control has stopped the process, as a thread's present stop tells it.
+    fn group_stop(&self, tid: Tid) -> Option<i32>;
     /// Replaces the siginfo that a thread is about to receive.
     ///
     /// # Errors

@@ -1,14 +1,18 @@
 //! Real processes under xol. One binary, one module for each part of what must hold.
 
+mod area;
 mod bad_input;
 mod children;
 mod churn;
+mod core_file;
 mod death;
 mod exact;
+mod faults;
 mod follow;
 mod frames;
 mod hostile;
 mod insns;
+mod jobs;
 mod kinds;
 mod languages;
 mod libraries;
@@ -23,3 +27,4 @@ mod storms;
 mod surroundings;
 mod terminal;
 mod trace;
+mod unwinding;

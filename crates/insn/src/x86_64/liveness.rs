@@ -1,6 +1,8 @@
 //! What is dead before an instruction, by looking a few instructions ahead on its straight run.
 
-use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, RflagsBits};
+use iced_x86::{
+    FlowControl, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, RflagsBits,
+};
 
 use crate::address::Address;
 use crate::plan::{Dead, Registers};
@@ -23,6 +25,8 @@ struct Effect {
     kills: u32,
     flags_read: u32,
     flags_killed: u32,
+    /// A handler of its fault, or a core file, shows every register as it is before.
+    may_fault: bool,
 }
 
 pub(crate) fn dead(at: Address, bytes: &[u8], count: usize) -> Vec<Dead> {
@@ -50,6 +54,9 @@ fn backwards(effects: &[Effect]) -> Vec<Dead> {
     for (answer, effect) in answers.iter_mut().zip(effects).rev() {
         registers = (registers | effect.kills) & !effect.reads & !STACK_POINTER;
         flags = (flags | effect.flags_killed) & !effect.flags_read;
+        if effect.may_fault {
+            (registers, flags) = (0, 0);
+        }
         *answer = Dead { registers: Registers(registers), flags: flags == ARITHMETIC };
     }
     answers
@@ -60,7 +67,9 @@ fn effect(factory: &mut InstructionInfoFactory, insn: &Instruction) -> Effect {
     if always_writes_flags(insn) {
         effect.flags_killed = insn.rflags_modified() & ARITHMETIC;
     }
-    for used in factory.info(insn).used_registers() {
+    let info = factory.info(insn);
+    effect.may_fault = may_fault(insn, info);
+    for used in info.used_registers() {
         let register = used.register();
         if !register.is_gpr() {
             continue;
@@ -74,6 +83,26 @@ fn effect(factory: &mut InstructionInfoFactory, insn: &Instruction) -> Effect {
         }
     }
     effect
+}
+
+/// Whether the instruction may fault. A push or pop does so where the stack ends, and nobody goes on from there: most functions
+/// begin with one, so that is not counted.
+fn may_fault(insn: &Instruction, info: &InstructionInfo) -> bool {
+    let names_memory = (0..insn.op_count()).any(|operand| insn.op_kind(operand) == OpKind::Memory);
+    let touches_memory = if insn.is_stack_instruction() {
+        names_memory
+    } else {
+        info.used_memory().iter().any(|used| used.access() != OpAccess::NoMemAccess)
+    };
+    // SIGFPE by an unmasked exception.
+    let calculates = info.used_registers().iter().any(|used| {
+        let register = used.register();
+        register.is_vector_register() || register.is_st() || register.is_mm()
+    });
+    touches_memory
+        || calculates
+        || insn.is_privileged()
+        || matches!(insn.mnemonic(), Mnemonic::Div | Mnemonic::Idiv)
 }
 
 /// Whether the flags behind the instruction depend on its operands alone. Shifts by a count of 0 and repeated string

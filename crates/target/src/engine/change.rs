@@ -305,7 +305,7 @@ impl<T: Target> Engine<T> {
         let fit = |tid: &Tid| self.target.is_stopped(*tid) && !self.guests.contains(tid);
         let tasks = self.target.tasks();
         let free = |tid: &&Tid| {
-            fit(tid) && !self.group_stopped.contains_key(*tid) && !self.draining.contains_key(*tid)
+            fit(tid) && self.target.group_stop(**tid).is_none() && !self.draining.contains_key(*tid)
         };
         tasks.iter().find(free).or_else(|| tasks.iter().find(|tid| fit(tid))).copied()
     }
@@ -837,14 +837,19 @@ const MEMFD_CREATE: &str = "memfd_create";
 
 /// The last page read: sites come sorted, so most are on the same one.
 #[derive(Default)]
-struct PageCache {
+pub(super) struct PageCache {
     start: Address,
     bytes: Vec<u8>,
 }
 
 impl PageCache {
     /// Whether memory at `at` is exactly `bytes`.
-    fn holds<T: Target>(&mut self, target: &T, at: Address, bytes: &[u8]) -> Result<bool, TargetError> {
+    pub(super) fn holds<T: Target>(
+        &mut self,
+        target: &T,
+        at: Address,
+        bytes: &[u8],
+    ) -> Result<bool, TargetError> {
         if let Some(live) = self.read(target, at, bytes.len()) {
             return Ok(live == bytes);
         }

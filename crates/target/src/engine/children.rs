@@ -53,6 +53,10 @@ impl<T: Target> Engine<T> {
         if self.target.is_thread(child) {
             return self.adopt_task(child);
         }
+        if self.target.state(child) == 'X' {
+            // Its first stop and its end were both reported before its maker's event: it is forgotten already.
+            return Ok(());
+        }
         self.on_fork(parent, child)
     }
 
@@ -230,11 +234,7 @@ impl<T: Target> Engine<T> {
         let deadline = self.target.now() + FIRST_STOP;
         loop {
             match self.target.wait(tid, deadline)? {
-                Some(Event::Interrupted) => return Ok(true),
-                Some(Event::GroupStop(signal)) => {
-                    self.group_stopped.insert(tid, signal);
-                    return Ok(true);
-                }
+                Some(Event::Interrupted | Event::GroupStop(_)) => return Ok(true),
                 Some(Event::Exited(_) | Event::Killed(_)) => return Ok(false),
                 None => return Err(TargetError::Gone { tid }),
                 Some(other) => {

@@ -16,18 +16,22 @@ use super::dispositions::bit;
 use super::state::Engine;
 use crate::error::TargetError;
 use crate::registers::Registers;
-use crate::seam::{Call, Target, Tid};
+use crate::seam::{Call, Resume, Target, Tid};
 use crate::sys::ptrace::SigInfo;
 
 /// A thread on its way to the end of a stub.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Drain {
     /// The stub.
     stub: Address,
-    /// The signal it gets then.
-    info: SigInfo,
+    /// The signals it gets then, in the order in which they came.
+    held_back: Vec<SigInfo>,
     /// Its own mask.
     mask: u64,
+    /// Whether a system call is among the displaced instructions.
+    calls: bool,
+    /// Whether job control has stopped it, and it runs for us alone.
+    stopped: bool,
 }
 
 impl Drain {
@@ -42,18 +46,67 @@ const LET_THROUGH: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::
 
 impl<T: Target> Engine<T> {
     /// Lets the thread run to the end of its stub before it gets the signal.
-    pub(super) fn drain(&mut self, tid: Tid, registers: Registers, info: SigInfo) -> Result<(), TargetError> {
-        let Some(stub) = self.stub_of(&registers) else {
+    pub(super) fn drain(
+        &mut self,
+        tid: Tid,
+        registers: &Registers,
+        info: SigInfo,
+    ) -> Result<(), TargetError> {
+        if let Some(drain) = self.draining.get_mut(&tid) {
+            // One that a process sent, of those that are let through. It would have been queued once.
+            if drain.held_back.iter().all(|other| other.signal() != info.signal()) {
+                drain.held_back.push(info);
+            }
+            return self.run(tid, 0);
+        }
+        let Some(stub) = self.stub_of(registers) else {
             // In a mapping of ours, but in no code of ours: the program jumped there by itself.
             return self.run(tid, info.signal());
         };
         self.statistics.held_signals += 1;
-        let mask = self.target.signal_mask(tid)?;
-        let all = !LET_THROUGH.iter().fold(0, |set, signal| set | bit(*signal));
-        self.target.set_signal_mask(tid, mask & !bits() | all)?;
-        self.arm_exits(stub, true)?;
-        self.draining.insert(tid, Drain { stub, info, mask });
+        self.begin_drain(tid, stub, vec![info])?;
         self.run(tid, 0)
+    }
+
+    /// Runs a thread that job control has stopped to the end of its stub, where it is stopped again.
+    pub(super) fn drain_stopped(&mut self, tid: Tid, registers: &Registers) -> Result<(), TargetError> {
+        if !self.draining.contains_key(&tid) {
+            let Some(stub) = self.stub_of(registers) else { return Ok(()) };
+            self.begin_drain(tid, stub, Vec::new())?;
+        }
+        match self.draining.get_mut(&tid) {
+            // It stays: in a system call it would not be stopped.
+            Some(drain) if drain.calls => Ok(()),
+            Some(drain) => {
+                drain.stopped = true;
+                self.target.resume(tid, Resume::Run(0))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn begin_drain(&mut self, tid: Tid, stub: Address, held_back: Vec<SigInfo>) -> Result<(), TargetError> {
+        let mask = self.target.signal_mask(tid)?;
+        self.arm_exits(stub, true)?;
+        self.target.set_signal_mask(tid, !let_through())?;
+        let points = self.stubs.get(&stub).map(|stub| stub.points.as_slice()).unwrap_or_default();
+        let calls = points.iter().any(|point| point.behind_syscall);
+        self.draining.insert(tid, Drain { stub, held_back, mask, calls, stopped: false });
+        Ok(())
+    }
+
+    /// Whether a thread may come to a system call on its way out. Asleep there it would keep its signal waiting.
+    pub(super) fn may_sleep_in_drain(&self, tid: Tid) -> bool {
+        self.draining.get(&tid).is_some_and(|drain| drain.calls)
+    }
+
+    /// A thread on its way out has come to a displaced system call: it has its own mask in there, and its signals wait for it
+    /// as they would have. They find it behind the call.
+    pub(super) fn on_drained_call(&mut self, tid: Tid) -> Result<(), TargetError> {
+        for info in self.abort_drain(tid)? {
+            self.reissue(tid, &info)?;
+        }
+        if self.guests.contains(&tid) { self.on_guest_call(tid) } else { self.run(tid, 0) }
     }
 
     /// The stub a thread is in: by its PC, or from a shared routine by the return address at its stack pointer.
@@ -94,6 +147,11 @@ impl<T: Target> Engine<T> {
         stubs.into_iter().flat_map(|stub| self.exits_of(stub)).collect()
     }
 
+    /// Whether a thread is on its way out of this stub.
+    pub(super) fn is_drained(&self, stub: Address) -> bool {
+        self.draining.values().any(|drain| drain.stub == stub)
+    }
+
     /// The mask of a thread that has all signals blocked while it leaves a stub.
     pub(super) fn mask_before_drain(&self, tid: Tid) -> Option<u64> {
         self.draining.get(&tid).map(|drain| drain.mask)
@@ -116,41 +174,49 @@ impl<T: Target> Engine<T> {
             None => registers.set_pc(at),
         }
         self.target.set_registers(tid, &registers)?;
+        let stopped = self.draining.get(&tid).is_some_and(|drain| drain.stopped);
         let held_back = self.abort_drain(tid)?;
         let moved = self.repair(tid, info.signal())?;
-        let Some(held_back) = held_back else { return self.go_on_behind_trap(tid) };
-        if moved {
-            self.requeue(tid, &held_back)?;
-            return self.go_on_behind_trap(tid);
+        if stopped {
+            self.target.interrupt(tid)?;
         }
-        self.target.set_siginfo(tid, &held_back)?;
-        self.run(tid, held_back.signal())
+        match held_back.as_slice() {
+            [only] if !moved && !stopped => {
+                self.target.set_siginfo(tid, only)?;
+                self.run(tid, only.signal())
+            }
+            all => {
+                self.requeue_all(tid, all)?;
+                self.go_on_behind_trap(tid)
+            }
+        }
     }
 
     /// The thread has left its stub: its own mask again, and the exits unless another waits for them. Gives the
-    /// signal that was held back.
-    pub(super) fn abort_drain(&mut self, tid: Tid) -> Result<Option<SigInfo>, TargetError> {
-        let Some(drain) = self.draining.remove(&tid) else { return Ok(None) };
-        if !self.draining.values().any(|other| other.stub == drain.stub) {
-            self.arm_exits(drain.stub, false)?;
-        }
+    /// signals that were held back.
+    pub(super) fn abort_drain(&mut self, tid: Tid) -> Result<Vec<SigInfo>, TargetError> {
+        let Some(drain) = self.draining.remove(&tid) else { return Ok(Vec::new()) };
         self.target.set_signal_mask(tid, drain.mask)?;
-        Ok(Some(drain.info))
+        if !self.is_drained(drain.stub)
+            && let Err(error) = self.arm_exits(drain.stub, false)
+        {
+            // Nobody is in a stub that is not there any more.
+            self.tell_of_harm(&error.to_string());
+        }
+        Ok(drain.held_back)
     }
 
     /// The thread was taken out of its stub by other means while a signal was held back for it: it gets it now. The world is
     /// stopped, and the thread stands at an interrupt stop again afterwards.
     pub(super) fn end_drain(&mut self, tid: Tid) -> Result<(), TargetError> {
-        match self.abort_drain(tid)? {
-            Some(info) => self.requeue(tid, &info),
-            None => Ok(()),
-        }
+        let held_back = self.abort_drain(tid)?;
+        self.requeue_all(tid, &held_back)
     }
 
     /// A thread ended on its way to an exit: nobody waits for it there any more.
     pub(super) fn forget_drain(&mut self, tid: Tid) {
         let Some(drain) = self.draining.remove(&tid) else { return };
-        if !self.draining.values().any(|other| other.stub == drain.stub) {
+        if !self.is_drained(drain.stub) {
             // The address space may be gone with the thread.
             let _ = self.arm_exits(drain.stub, false);
         }
@@ -171,19 +237,37 @@ impl<T: Target> Engine<T> {
         }
     }
 
+    /// [`Self::requeue`] for each, in this order.
+    pub(super) fn requeue_all(&mut self, tid: Tid, infos: &[SigInfo]) -> Result<(), TargetError> {
+        infos.iter().try_for_each(|info| self.requeue(tid, info))
+    }
+
     /// Puts a signal back into the thread's queue, with its own siginfo, by a call the thread makes itself (the kernel
     /// takes any `si_code` from a thread for itself).
     ///
-    /// Where that call must not be made it is sent from outside, and gets its siginfo back when it arrives.
+    /// Where that call must not be made, or fails (EAGAIN at RLIMIT_SIGPENDING, EFAULT where the program unmapped the state),
+    /// it is sent from outside.
     pub(super) fn requeue(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
         // The filter may be newer than the last look.
         if self.gentle || self.target.is_filtered() {
-            self.reissued.push((tid, *info));
-            return self.target.send(tid, info.signal());
+            return self.reissue(tid, info);
         }
+        match self.queue_to_itself(tid, info) {
+            Err(TargetError::Injected { .. }) => self.reissue(tid, info),
+            other => other,
+        }
+    }
+
+    /// Sends a signal again from outside. It gets its siginfo back when it arrives.
+    fn reissue(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
+        self.reissued.push((tid, *info));
+        self.target.send(tid, info.signal())
+    }
+
+    fn queue_to_itself(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
         let (Some(layout), Some((state, _)), Some(shared)) = (&self.layout, self.state_at, &self.shared)
         else {
-            return Ok(());
+            return self.reissue(tid, info);
         };
         let offset = layout.scratch().start;
         for (index, word) in info.bytes().chunks_exact(8).enumerate() {
@@ -209,8 +293,12 @@ impl<T: Target> Engine<T> {
     /// The siginfo that a signal had before it was sent again from outside.
     pub(super) fn former_info(&mut self, tid: Tid, info: SigInfo) -> Result<SigInfo, TargetError> {
         let is_it = |(to, was): &(Tid, SigInfo)| *to == tid && was.signal() == info.signal();
-        // Who is in another pid namespace than the receiver has the number 0 there (kernel/signal.c, `__send_signal_locked`).
-        let is_ours = info.code() == libc::SI_TKILL && [self.owner.0, 0].contains(&info.sender());
+        // From outside its pid namespace a sender has no number there. Nor has a signal for which the kernel had no memory.
+        let is_ours = match info.code() {
+            libc::SI_TKILL => info.sender() == self.owner.0 || info.sender() == 0,
+            libc::SI_USER => info.sender() == 0,
+            _ => false,
+        };
         let Some(index) = self.reissued.iter().position(is_it).filter(|_| is_ours) else { return Ok(info) };
         let (_, former) = self.reissued.remove(index);
         self.target.set_siginfo(tid, &former)?;
@@ -218,7 +306,7 @@ impl<T: Target> Engine<T> {
     }
 }
 
-fn bits() -> u64 {
+fn let_through() -> u64 {
     LET_THROUGH.iter().fold(0, |set, signal| set | bit(*signal))
 }
 

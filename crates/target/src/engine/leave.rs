@@ -85,6 +85,8 @@ impl<T: Target> Engine<T> {
 
     /// One attempt; at the last, patches that cannot be read are given up.
     fn take_out(&mut self, is_last: bool) -> Result<Left, TargetError> {
+        self.look_for_harm();
+        self.forget_what_is_not_ours();
         if let (Some(layout), Some(shared)) = (&self.layout, &self.shared) {
             layout.set_asks(shared, false);
         }
@@ -114,7 +116,7 @@ impl<T: Target> Engine<T> {
             self.resume_world();
             return Err(error.clone());
         }
-        self.left.left_mapped = self.mapped.len();
+        self.left.left_mapped = self.mapped.len() + self.moved_away();
         self.left.membarrier = self.membarrier;
         self.detach_all();
         self.resume_world();
@@ -175,6 +177,7 @@ impl<T: Target> Engine<T> {
     fn let_everybody_out(&mut self) -> Result<bool, TargetError> {
         for pause in PAUSES {
             if pause > 0 {
+                self.lead_out()?;
                 self.resume_world();
                 self.target.pause(Duration::from_millis(pause));
                 self.stop_world()?;
@@ -208,6 +211,20 @@ impl<T: Target> Engine<T> {
             place.put(&mut registers);
             self.target.set_registers(tid, &registers)?;
             self.end_drain(tid)?;
+        }
+        Ok(())
+    }
+
+    /// Threads that job control has stopped in a stub would stay there.
+    fn lead_out(&mut self) -> Result<(), TargetError> {
+        for tid in self.target.tasks() {
+            if self.target.group_stop(tid).is_none() {
+                continue;
+            }
+            let registers = self.target.registers(tid)?;
+            if self.in_area(registers.pc()) {
+                self.drain_stopped(tid, &registers)?;
+            }
         }
         Ok(())
     }
@@ -272,12 +289,16 @@ impl<T: Target> Engine<T> {
 
     /// Words that point into the state or the description are not return addresses; only code counts.
     fn is_code_of_ours(&self, at: Address) -> bool {
-        self.stub_at(at).is_some()
-            || self.routines_at(at).is_some()
-            || (self.stubs.is_empty() && self.in_area(at))
+        self.in_area(at)
+            && (self.stub_at(at).is_some() || self.routines_at(at).is_some() || self.stubs.is_empty())
     }
 
     fn unmap_all(&mut self) -> Result<(), TargetError> {
+        let mappings = self.target.mappings()?;
+        let mapped = std::mem::take(&mut self.mapped);
+        let is_ours = |(at, len): &(Address, u64)| self.is_still_our_mapping(&mappings, *at, *len);
+        let ours = mapped.into_iter().filter(is_ours).collect();
+        self.mapped = ours;
         let Some(caller) = self.memory_caller() else { return Ok(()) };
         let calls: Vec<_> = self.unmap_calls().collect();
         let starts: Vec<Address> = self.mapped.keys().copied().collect();
@@ -304,8 +325,8 @@ impl<T: Target> Engine<T> {
             if !self.target.is_stopped(tid) {
                 continue; // parked: let go at its next stop, or by our end
             }
-            let signal = self.group_stopped.get(&tid).copied().unwrap_or(0);
-            let _ = self.target.detach(tid, signal);
+            // The kernel keeps one stopped that job control has stopped (kernel/ptrace.c, `__ptrace_unlink`).
+            let _ = self.target.detach(tid, 0);
         }
         if let Some(since) = self.stopped_since {
             let time = self.target.now().saturating_duration_since(since);

@@ -8,6 +8,7 @@ mod children;
 mod dispositions;
 mod drain;
 mod frames;
+mod harm;
 mod leave;
 mod place;
 mod state;

@@ -103,8 +103,6 @@ pub struct Engine<T: Target> {
     pub(super) owed: BTreeSet<i32>,
     /// Threads that wait for it.
     pub(super) owed_to: BTreeSet<Tid>,
-    /// Stopped by job control: with the signal.
-    pub(super) group_stopped: HashMap<Tid, i32>,
     /// Did not answer, but cannot run before they do: they wait in the kernel with our interrupt pending.
     pub(super) parked: BTreeSet<Tid>,
     /// CLONE_VM children: they share the text until their exec, and are no threads of the process.
@@ -124,6 +122,8 @@ pub struct Engine<T: Target> {
     pub(super) left: Left,
     /// Patches that leaving has taken out.
     pub(super) restored: Vec<Patched>,
+    /// That the program changed memory of ours was said.
+    pub(super) told_of_harm: bool,
     /// All text is original again: every boundary is retired.
     pub(super) all_retired: bool,
     /// Everything is taken out: whoever still stops is let go.
@@ -171,7 +171,6 @@ impl<T: Target> Engine<T> {
             held: BTreeSet::new(),
             owed: BTreeSet::new(),
             owed_to: BTreeSet::new(),
-            group_stopped: HashMap::new(),
             parked: BTreeSet::new(),
             stopped_since: None,
             membarrier: false,
@@ -181,6 +180,7 @@ impl<T: Target> Engine<T> {
             exiting: BTreeSet::new(),
             left: Left::default(),
             restored: Vec::new(),
+            told_of_harm: false,
             all_retired: false,
             leaving: false,
             changes: 0,
@@ -258,10 +258,16 @@ impl<T: Target> Engine<T> {
     }
 
     /// Lets a stopped task run on. One that only shares our memory stops at its next system call, lest it executes another
-    /// program unseen.
+    /// program unseen; one that job control has stopped stays so. Which stop a task stands at only the kernel knows: a call
+    /// that it made for us may have ended in another one than it began in.
     pub(super) fn run(&mut self, tid: Tid, signal: i32) -> Result<(), TargetError> {
-        let is_guest = self.guests.contains(&tid);
-        let how = if is_guest { Resume::ToSyscall(signal) } else { Resume::Run(signal) };
+        let how = if signal == 0 && self.target.group_stop(tid).is_some() {
+            Resume::Listen
+        } else if self.guests.contains(&tid) || self.may_sleep_in_drain(tid) {
+            Resume::ToSyscall(signal)
+        } else {
+            Resume::Run(signal)
+        };
         self.target.resume(tid, how)
     }
 

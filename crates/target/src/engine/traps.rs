@@ -2,11 +2,12 @@
 
 use insn::Address;
 
+use super::dispositions::bit;
 use super::state::{Boundary, Engine, Notice};
 use crate::error::TargetError;
 use crate::registers::Registers;
 use crate::seam::{Target, Tid};
-use crate::sys::ptrace::SigInfo;
+use crate::sys::ptrace::{STOPS, SigInfo};
 
 /// `si_code` of a breakpoint (include/uapi/asm-generic/siginfo.h).
 const SI_KERNEL: i32 = 0x80;
@@ -29,9 +30,31 @@ impl<T: Target> Engine<T> {
         let info = self.former_info(tid, info)?;
         let registers = self.target.registers(tid)?;
         match self.ours(tid, &registers, &info) {
-            Some(ours) => self.on_trap(tid, registers, &info, &ours),
-            None if self.in_area(registers.pc()) => self.on_signal_in_area(tid, registers, info),
+            Some(ours) => {
+                let done = self.on_trap(tid, registers, &info, &ours);
+                self.go_on_all_the_same(tid, done, 0)
+            }
+            None if self.in_area(registers.pc()) => {
+                let done = self.on_signal_in_area(tid, registers, info);
+                self.go_on_all_the_same(tid, done, info.signal())
+            }
             None => self.run(tid, info.signal()),
+        }
+    }
+
+    /// What fails while a signal is handled (memory of ours that the program took away) must not leave its thread standing.
+    fn go_on_all_the_same(
+        &mut self,
+        tid: Tid,
+        done: Result<(), TargetError>,
+        signal: i32,
+    ) -> Result<(), TargetError> {
+        match done {
+            Err(error) if !matches!(error, TargetError::Gone { .. }) && self.target.is_stopped(tid) => {
+                self.tell_of_harm(&error.to_string());
+                if self.must_wait(tid) { Ok(()) } else { self.run(tid, signal) }
+            }
+            other => other,
         }
     }
 
@@ -52,7 +75,8 @@ impl<T: Target> Engine<T> {
                 let was_ours = pc == at && !self.put_back.contains(&(tid, at));
                 (boundary.live || was_ours).then(|| self.go_on(boundary, at))
             }
-            libc::SIGSEGV | libc::SIGBUS => self.recovery(pc).map(Ours::At),
+            // Not one that a process sent and that finds the thread there by chance.
+            libc::SIGSEGV | libc::SIGBUS if info.code() > 0 => self.recovery(pc).map(Ours::At),
             _ => None,
         }
     }
@@ -125,13 +149,13 @@ impl<T: Target> Engine<T> {
         }
         registers.set_pc(to);
         self.target.set_registers(tid, &registers)?;
-        self.repair(tid, info.signal())?;
-        if self.is_users_own(info) {
-            self.requeue(tid, info)?;
-        }
         if matches!(ours, Ours::Notify(_)) {
             self.held.insert(tid);
             self.notices.push_back(Notice::Library(tid));
+        }
+        self.repair(tid, info.signal())?;
+        if self.is_users_own(info) {
+            self.requeue(tid, info)?;
         }
         self.go_on_behind_trap(tid)
     }
@@ -160,7 +184,7 @@ impl<T: Target> Engine<T> {
         let synchronous = info.code() > 0
             && matches!(
                 info.signal(),
-                libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP
+                libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP | libc::SIGSYS
             );
         if let Some(place) =
             self.original_of(pc).filter(|place| synchronous || place.is_entry || place.behind_syscall)
@@ -171,14 +195,43 @@ impl<T: Target> Engine<T> {
             }
             place.put(&mut registers);
             self.target.set_registers(tid, &registers)?;
-            if let Some(held_back) = self.abort_drain(tid)? {
-                // It comes after the fault's handler has begun, as a signal that was pending would.
-                self.requeue(tid, &held_back)?;
+            let held_back = self.abort_drain(tid)?;
+            if !held_back.is_empty() {
+                // They come after the fault's handler has begun, as signals that were pending would.
+                self.requeue_all(tid, &held_back)?;
                 self.requeue(tid, &info)?;
                 return self.run(tid, 0);
             }
             return self.run(tid, info.signal());
         }
-        self.drain(tid, registers, info)
+        if synchronous {
+            return self.on_fault_of_stub(tid, info);
+        }
+        if self.stops_at_once(tid, info.signal())? {
+            return self.run(tid, info.signal());
+        }
+        self.drain(tid, &registers, info)
+    }
+
+    /// A stub's own code faulted: the program took the memory away from under it. That is delivered as it is, since held
+    /// back it would come again and again.
+    fn on_fault_of_stub(&mut self, tid: Tid, info: SigInfo) -> Result<(), TargetError> {
+        self.tell_of_harm("a probe's own code faulted");
+        let held_back = self.abort_drain(tid)?;
+        if held_back.is_empty() {
+            return self.run(tid, info.signal());
+        }
+        // It faults again at once.
+        self.requeue_all(tid, &held_back)?;
+        self.run(tid, 0)
+    }
+
+    /// A signal that stops the process and has no handler to see a PC. Held back it would outlive the SIGCONT that undoes
+    /// it (kernel/signal.c, `prepare_signal` takes queued ones only).
+    fn stops_at_once(&self, tid: Tid, signal: i32) -> Result<bool, TargetError> {
+        if !STOPS.contains(&signal) {
+            return Ok(false);
+        }
+        Ok(signal == libc::SIGSTOP || self.target.signal_fields(tid)?.caught & bit(signal) == 0)
     }
 }

@@ -136,15 +136,13 @@ impl<T: Target> Engine<T> {
     fn stays_at(&mut self, tid: Tid, event: Event) -> Result<bool, TargetError> {
         match event {
             Event::Interrupted => {
-                // Job control may just have let it go on: it must not be left listening for that.
                 self.parked.remove(&tid);
-                self.group_stopped.remove(&tid);
                 self.first_stop(tid);
                 self.restart_ended_call(tid);
                 Ok(true)
             }
-            Event::GroupStop(signal) => {
-                self.group_stopped.insert(tid, signal);
+            Event::GroupStop(_) => {
+                self.parked.remove(&tid);
                 Ok(true)
             }
             other => {
@@ -202,11 +200,7 @@ impl<T: Target> Engine<T> {
 
     /// Lets a thread go on; what job control stopped stays stopped.
     fn resume_one(&mut self, tid: Tid) {
-        let resumed = match self.group_stopped.get(&tid) {
-            Some(_) => self.target.resume(tid, Resume::Listen),
-            None => self.run(tid, 0),
-        };
-        if resumed.is_err() {
+        if self.run(tid, 0).is_err() {
             self.gone(tid);
         }
     }
@@ -219,7 +213,7 @@ impl<T: Target> Engine<T> {
     }
 
     /// Whether a thread waits for the front, or for a signal action that is not back yet.
-    fn must_wait(&self, tid: Tid) -> bool {
+    pub(super) fn must_wait(&self, tid: Tid) -> bool {
         self.held.contains(&tid) || self.owed_to.contains(&tid)
     }
 
@@ -236,7 +230,7 @@ impl<T: Target> Engine<T> {
         self.parked.remove(&tid);
         self.guests.remove(&tid);
         self.exiting.remove(&tid);
-        self.group_stopped.remove(&tid);
+        self.reissued.retain(|(to, _)| *to != tid);
         self.forget_drain(tid);
         self.close_slot(tid);
     }
@@ -249,21 +243,19 @@ impl<T: Target> Engine<T> {
             self.gone(tid);
             return self.target.detach(tid, signal);
         }
+        let was_parked = self.parked.remove(&tid);
         match event {
             Event::Interrupted => {
-                if self.parked.remove(&tid) {
+                if was_parked {
                     self.late_snapshot();
                 }
-                self.group_stopped.remove(&tid);
                 self.first_stop(tid);
                 self.restart_ended_call(tid);
                 self.resume_unless_held(tid, 0)
             }
-            Event::GroupStop(signal) => {
-                self.group_stopped.insert(tid, signal);
-                self.target.resume(tid, Resume::Listen)
-            }
+            Event::GroupStop(_) => self.target.resume(tid, Resume::Listen),
             Event::Signal(info) => self.on_signal(tid, info),
+            Event::Syscall if self.draining.contains_key(&tid) => self.on_drained_call(tid),
             Event::Syscall if self.guests.contains(&tid) => self.on_guest_call(tid),
             Event::Syscall => self.run(tid, 0),
             Event::Clone(child) => {

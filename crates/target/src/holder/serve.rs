@@ -38,8 +38,6 @@ pub(super) struct Holder {
     next: u32,
     /// States, and copies of such, until the front has opened them: the process may be gone by then.
     unopened: BTreeMap<Space, File>,
-    /// Our child: its end is ours to report, also when it is no longer traced.
-    command: Option<i32>,
     signals: SignalState,
 }
 
@@ -57,7 +55,6 @@ impl Holder {
             spaces: BTreeMap::new(),
             next: 0,
             unopened: BTreeMap::new(),
-            command: None,
             signals,
         }
     }
@@ -203,18 +200,8 @@ impl Holder {
             None if !ended => self.tracer.note_early(tid, wait),
             None => self.tracer.note_end(tid, wait),
         }
-        // A front that must act on the end of a space has to hear of that first.
-        self.tell()?;
-        if ended && self.command == Some(tid.0) {
-            self.command = None;
-            let (status, signal) = match wait {
-                Wait::Killed(signal) => (None, Some(signal)),
-                Wait::Exited(status) => (Some(status), None),
-                _ => (None, None),
-            };
-            self.line.send(&Message::News(News::Command { status, signal }))?;
-        }
-        Ok(())
+        self.tracer.note_wait(tid, wait);
+        self.tell()
     }
 
     /// Sends what happened, takes in new address spaces, and drops those that are gone.
@@ -222,7 +209,13 @@ impl Holder {
         for space in self.spaces.keys().copied().collect::<Vec<_>>() {
             self.tell_of(space)?;
         }
-        Ok(())
+        // A front that must act on the end of a space has to hear of that first.
+        let (status, signal) = match self.tracer.take_command_end() {
+            Some(Wait::Killed(signal)) => (None, Some(signal)),
+            Some(Wait::Exited(status)) => (Some(status), None),
+            _ => return Ok(()),
+        };
+        self.line.send(&Message::News(News::Command { status, signal }))
     }
 
     fn tell_of(&mut self, space: Space) -> Result<(), TargetError> {
@@ -376,7 +369,7 @@ impl Holder {
         let (failed, failed_write) = process::pipe().map_err(system("pipe"))?;
         let pid = command.spawn(&gate, &failed_write).map_err(system("fork"))?;
         drop(failed_write);
-        self.command = Some(pid);
+        self.tracer.watch_command(Some(Tid(pid)));
         let space = self.attach(pid, manner)?;
         process::close_standard_streams();
         drop(gate);
@@ -399,7 +392,8 @@ impl Holder {
                 return Ok(Reply::Attached(Attached { space, pid, threads: 1, held: Some(tid) }));
             }
             if engine.target.tasks().is_empty() {
-                self.command = None;
+                self.tracer.watch_command(None);
+                self.tracer.take_command_end();
                 return Err(TargetError::Exec { source: exec_error(&mut failed).into() });
             }
         }

@@ -64,15 +64,16 @@ impl<'a> Loan<'a> {
 
     /// On to the next entry or exit of a system call.
     fn run_to_syscall_stop(&mut self) -> Result<(), TargetError> {
+        let mut signal = 0;
         loop {
-            self.process.transition(self.tid, |stopped| stopped.cont_to_syscall(0))?;
-            match self.wait()? {
+            self.process.transition(self.tid, |stopped| stopped.cont_to_syscall(signal))?;
+            signal = match self.wait()? {
                 Event::Syscall => return Ok(()),
                 Event::Exited(_) | Event::Killed(_) => return Err(TargetError::Gone { tid: self.tid }),
                 // What is no fault is blocked: the gate itself is not there any more. It would fault for ever.
                 Event::Signal(info) if info.code() > 0 => return Err(faulted()),
-                _ => {}
-            }
+                other => unblockable(&other),
+            };
         }
     }
 
@@ -88,16 +89,17 @@ impl<'a> Loan<'a> {
         let Self { process, tid, registers, mask } = self;
         process.set_registers(tid, &registers)?;
         process.set_signal_mask(tid, mask)?;
+        let mut signal = 0;
         loop {
             process.interrupt(tid)?;
-            process.resume(tid, Resume::Run(0))?;
+            process.resume(tid, Resume::Run(signal))?;
             let event = process.wait(tid, Instant::now() + TRANSITION)?;
             match event {
                 Some(Event::Interrupted | Event::GroupStop(_)) => return Ok(()),
                 Some(Event::Exited(_) | Event::Killed(_)) | None => return Err(TargetError::Gone { tid }),
                 // The interrupt trap is served before signals are dequeued, so nothing else is expected here; a stop
                 // that is one all the same swallowed the interrupt: ask again.
-                Some(_) => {}
+                Some(other) => signal = unblockable(&other),
             }
         }
     }
@@ -105,6 +107,15 @@ impl<'a> Loan<'a> {
 
 fn faulted() -> TargetError {
     TargetError::Injected { call: "system call".to_owned(), source: libc::EFAULT.into() }
+}
+
+/// The signal that comes whatever the mask says. Delivered meanwhile it stops the process, of which the thread under our hands
+/// takes notice when it is let go.
+fn unblockable(event: &Event) -> i32 {
+    match event {
+        Event::Signal(info) if info.signal() == libc::SIGSTOP => libc::SIGSTOP,
+        _ => 0,
+    }
 }
 
 impl Process {

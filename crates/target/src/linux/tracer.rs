@@ -17,6 +17,9 @@ const OVERDUE: Duration = Duration::from_secs(1);
 pub struct Tracer {
     /// First stops of tasks whose maker's event is still to come: waitpid keeps no order between tasks.
     early: RefCell<BTreeMap<Tid, (Instant, Wait)>>,
+    /// Our own child, and how it ended: to be told whoever happened to wait for it.
+    command: Cell<Option<Tid>>,
+    command_end: Cell<Option<Wait>>,
     /// Make any call in processes that have a system-call filter.
     pub(super) inject_freely: Cell<bool>,
     /// What it is at.
@@ -39,6 +42,23 @@ impl Tracer {
     /// Whether calls are injected without regard for system-call filters.
     pub fn inject_freely(&self, freely: bool) {
         self.inject_freely.set(freely);
+    }
+
+    /// From now on the end of this task is kept until it is taken.
+    pub fn watch_command(&self, command: Option<Tid>) {
+        self.command.set(command);
+    }
+
+    /// Notes what waitpid said of a task: it says so only once.
+    pub fn note_wait(&self, tid: Tid, wait: Wait) {
+        if self.command.get() == Some(tid) && matches!(wait, Wait::Exited(_) | Wait::Killed(_)) {
+            self.command_end.set(Some(wait));
+        }
+    }
+
+    /// How the command ended, if it did and that was not taken yet.
+    pub fn take_command_end(&self) -> Option<Wait> {
+        self.command_end.take()
     }
 
     /// Keeps a stop that waitpid gave for a task whose maker has not reported it yet.

@@ -18,6 +18,9 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEVFORK
     | libc::PTRACE_O_TRACEEXEC;
 
+/// The signals of job control that stop a process.
+pub const STOPS: [c_int; 4] = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+
 /// Why a thread stopped, or that it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -251,14 +254,22 @@ impl Stopped {
         request(libc::PTRACE_SETREGSET, self.tid, 1, ptr::addr_of_mut!(iov) as usize).map(drop)
     }
 
-    /// The siginfo of a signal-delivery-stop.
+    /// The siginfo of a signal-delivery-stop; in a stop by an event `si_code` holds the event.
     ///
     /// # Errors
-    /// EINVAL in a group-stop.
+    /// As [`Self::cont`].
     pub fn siginfo(&self) -> io::Result<SigInfo> {
         let mut info = SigInfo::new(0, 0, 0);
         request(libc::PTRACE_GETSIGINFO, self.tid, 0, ptr::addr_of_mut!(info.0) as usize)?;
         Ok(info)
+    }
+
+    /// The signal of the group-stop, if this stop is one (kernel/signal.c, `ptrace_do_notify`: `si_code` is the status).
+    #[must_use]
+    pub fn group_stop(&self) -> Option<c_int> {
+        let code = self.siginfo().ok()?.code();
+        let signal = code & 0xff;
+        (code >> 8 == libc::PTRACE_EVENT_STOP && STOPS.contains(&signal)).then_some(signal)
     }
 
     /// Replaces the siginfo of a signal-delivery-stop.
@@ -324,9 +335,7 @@ fn decode(tid: pid_t, status: c_int) -> Wait {
     }
     let signal = libc::WSTOPSIG(status);
     match (status >> 16, signal) {
-        (libc::PTRACE_EVENT_STOP, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) => {
-            Wait::GroupStop(signal)
-        }
+        (libc::PTRACE_EVENT_STOP, signal) if STOPS.contains(&signal) => Wait::GroupStop(signal),
         (libc::PTRACE_EVENT_STOP, _) => Wait::Interrupted,
         (0, signal) if signal == libc::SIGTRAP | 0x80 => Wait::Syscall,
         (0, signal) => Wait::Signal(signal),
