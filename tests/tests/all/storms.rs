@@ -88,8 +88,10 @@ fn storm(name: &str, pid: u32, specs: &[String]) {
         before[1],
         after[1]
     );
-    for (before, after) in before.into_iter().zip(after) {
-        assert!(after < before + GROWTH, "{name}: {before} KiB grew to {after}");
+    assert!(after[0] < before[0] + GROWTH, "{name}: the target's {} KiB grew to {}", before[0], after[0]);
+    // Under `cargo test` the tests of the short form share the process, and what others hold is not ours to judge.
+    if cycles() > 1000 {
+        assert!(after[1] < before[1] + GROWTH, "{name}: the tracer's {} KiB grew to {}", before[1], after[1]);
     }
 }
 
