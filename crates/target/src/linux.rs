@@ -56,9 +56,10 @@ pub struct Process {
     poke: bool,
 }
 
-/// How long a thread under our hands may take to reach its next stop: it is runnable and does nothing but enter the
-/// kernel, so only a starved machine comes near.
-const TRANSITION: Duration = Duration::from_secs(10);
+/// How long a thread under our hands may take to reach its next stop. To give up would leave it with registers that are
+/// not its own, so the patience is nearly the front's: registering for membarrier waits for a grace period of the kernel, which
+/// on a starved machine took over ten seconds.
+const TRANSITION: Duration = Duration::from_secs(100);
 
 impl Process {
     /// Seizes all threads of a running process; they go on running.
