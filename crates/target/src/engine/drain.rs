@@ -16,7 +16,7 @@ use super::dispositions::bit;
 use super::state::Engine;
 use crate::error::TargetError;
 use crate::registers::Registers;
-use crate::seam::{Call, Target, Tid};
+use crate::seam::{Call, Target, Tid, Window};
 use crate::sys::ptrace::SigInfo;
 
 /// A thread on its way to the end of a stub.
@@ -50,10 +50,18 @@ impl<T: Target> Engine<T> {
         self.statistics.held_signals += 1;
         let mask = self.target.signal_mask(tid)?;
         let all = !LET_THROUGH.iter().fold(0, |set, signal| set | bit(*signal));
+        self.target.mark(Window::HeldSignal, true);
+        self.draining.insert(tid, Drain { stub, info, mask });
         self.target.set_signal_mask(tid, mask & !bits() | all)?;
         self.arm_exits(stub, true)?;
-        self.draining.insert(tid, Drain { stub, info, mask });
         self.run(tid, 0)
+    }
+
+    /// Nobody waits for the thread at an exit any more: the exits are their own again unless another waits there.
+    fn take_drain(&mut self, tid: Tid) -> Option<(Drain, Result<(), TargetError>)> {
+        let drain = self.draining.remove(&tid)?;
+        let is_last = !self.draining.values().any(|other| other.stub == drain.stub);
+        Some((drain, if is_last { self.arm_exits(drain.stub, false) } else { Ok(()) }))
     }
 
     /// The stub a thread is in: by its PC, or from a shared routine by the return address at its stack pointer.
@@ -130,12 +138,10 @@ impl<T: Target> Engine<T> {
     /// The thread has left its stub: its own mask again, and the exits unless another waits for them. Gives the
     /// signal that was held back.
     pub(super) fn abort_drain(&mut self, tid: Tid) -> Result<Option<SigInfo>, TargetError> {
-        let Some(drain) = self.draining.remove(&tid) else { return Ok(None) };
-        if !self.draining.values().any(|other| other.stub == drain.stub) {
-            self.arm_exits(drain.stub, false)?;
-        }
-        self.target.set_signal_mask(tid, drain.mask)?;
-        Ok(Some(drain.info))
+        let Some((drain, disarmed)) = self.take_drain(tid) else { return Ok(None) };
+        let own = disarmed.and_then(|()| self.target.set_signal_mask(tid, drain.mask));
+        self.target.mark(Window::HeldSignal, false);
+        own.map(|()| Some(drain.info))
     }
 
     /// The thread was taken out of its stub by other means while a signal was held back for it: it gets it now. The world is
@@ -149,10 +155,9 @@ impl<T: Target> Engine<T> {
 
     /// A thread ended on its way to an exit: nobody waits for it there any more.
     pub(super) fn forget_drain(&mut self, tid: Tid) {
-        let Some(drain) = self.draining.remove(&tid) else { return };
-        if !self.draining.values().any(|other| other.stub == drain.stub) {
-            // The address space may be gone with the thread.
-            let _ = self.arm_exits(drain.stub, false);
+        // The address space may be gone with the thread: then nothing can be written, nor need be.
+        if self.take_drain(tid).is_some() {
+            self.target.mark(Window::HeldSignal, false);
         }
     }
 

@@ -5,7 +5,7 @@ use insn::Address;
 use super::state::{Boundary, Engine, Notice};
 use crate::error::TargetError;
 use crate::registers::Registers;
-use crate::seam::{Target, Tid};
+use crate::seam::{Target, Tid, Window};
 use crate::sys::ptrace::SigInfo;
 
 /// `si_code` of a breakpoint (include/uapi/asm-generic/siginfo.h).
@@ -29,10 +29,20 @@ impl<T: Target> Engine<T> {
         let info = self.former_info(tid, info)?;
         let registers = self.target.registers(tid)?;
         match self.ours(tid, &registers, &info) {
-            Some(ours) => self.on_trap(tid, registers, &info, &ours),
-            None if self.in_area(registers.pc()) => self.on_signal_in_area(tid, registers, info),
+            Some(ours) => self.in_window(|engine| engine.on_trap(tid, registers, &info, &ours)),
+            None if self.in_area(registers.pc()) => {
+                self.in_window(|engine| engine.on_signal_in_area(tid, registers, info))
+            }
             None => self.run(tid, info.signal()),
         }
+    }
+
+    /// Does what would cost a signal, or bring one that is none of the program's, if we died in the middle.
+    fn in_window<R>(&mut self, what: impl FnOnce(&mut Self) -> R) -> R {
+        self.target.mark(Window::HeldSignal, true);
+        let result = what(self);
+        self.target.mark(Window::HeldSignal, false);
+        result
     }
 
     /// Whether our own bytes raised this signal.

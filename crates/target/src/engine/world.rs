@@ -232,6 +232,7 @@ impl<T: Target> Engine<T> {
         self.parked.remove(&tid);
         self.guests.remove(&tid);
         self.exiting.remove(&tid);
+        self.asked.remove(&tid);
         self.group_stopped.remove(&tid);
         self.forget_drain(tid);
         self.close_slot(tid);

@@ -164,6 +164,8 @@ pub struct Newborn {
 pub enum Origin {
     /// By fork: it runs, probed like its parent, with the state behind this descriptor of the holder's.
     Forked(Option<i32>),
+    /// By fork before anything was installed: it runs, and has no probes.
+    Untouched,
     /// By exec: the thread is held at its first instruction. Whether it is the same process as before, whose former address
     /// space is gone then.
     Executed {

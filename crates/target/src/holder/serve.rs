@@ -27,6 +27,9 @@ const BATCH: usize = 64;
 /// How long the rest of a request may take to arrive, once its beginning did.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long an orphaned holder waits until it tries again to take the probes out, if nothing happens before.
+const RETRY: Duration = Duration::from_millis(500);
+
 pub(super) struct Holder {
     line: Line,
     tracer: Rc<Tracer>,
@@ -38,6 +41,8 @@ pub(super) struct Holder {
     /// Our child: its end is ours to report, also when it is no longer traced.
     command: Option<i32>,
     signals: SignalState,
+    /// The front is gone: there is nobody to tell.
+    is_orphan: bool,
 }
 
 /// What the loop does after a request.
@@ -56,6 +61,7 @@ impl Holder {
             unopened: BTreeMap::new(),
             command: None,
             signals,
+            is_orphan: false,
         }
     }
 
@@ -64,36 +70,53 @@ impl Holder {
         process::ignore_terminal_signals();
         let Ok(mut children) = poll::SignalFd::new(&[libc::SIGCHLD]) else { return 1 };
         loop {
-            let Ok(more) = self.sweep() else { return self.take_out() };
+            let Ok(more) = self.sweep() else { return self.take_out(&mut children) };
             let Ok([_, request, gone]) =
                 poll::readable([children.as_fd(), self.line.as_fd(), front.as_fd()], more.then(Instant::now))
             else {
-                return self.take_out();
+                return self.take_out(&mut children);
             };
             children.take();
             if request {
                 match self.serve() {
                     Ok(Then::Continue) => {}
                     Ok(Then::Quit) => return 0,
-                    Err(_) => return self.take_out(),
+                    Err(_) => return self.take_out(&mut children),
                 }
             } else if gone {
-                return self.take_out();
+                return self.take_out(&mut children);
             }
         }
     }
 
-    /// The front is gone: nobody wants the probes any more.
-    fn take_out(mut self) -> i32 {
-        for _ in 0..10 {
-            self.spaces.retain(|_, engine| engine.leave().is_err());
+    /// The front is gone: nobody wants the probes any more. Where they cannot be taken out we stay, for as long as the
+    /// process lives: without us a breakpoint would be its death.
+    fn take_out(mut self, children: &mut poll::SignalFd) -> i32 {
+        self.is_orphan = true;
+        loop {
+            while self.leave_some() {}
             if self.spaces.is_empty() {
                 return 0;
             }
-            // What fails then is the line, which nobody reads.
+            // An error is a timeout like any other here: it is all tried again.
+            let _ = poll::readable([children.as_fd()], Some(Instant::now() + RETRY));
+            children.take();
             let _ = self.sweep();
         }
-        1
+    }
+
+    /// Takes the probes out of every address space where that can be done. Gives whether there was any.
+    fn leave_some(&mut self) -> bool {
+        let mut any = false;
+        for space in self.spaces.keys().copied().collect::<Vec<_>>() {
+            if self.spaces.get_mut(&space).is_some_and(|engine| engine.leave().is_ok()) {
+                any = true;
+                // Children that came meanwhile are address spaces of their own; nobody is there to fail to be told.
+                let _ = self.tell_of(space);
+                self.spaces.remove(&space);
+            }
+        }
+        any
     }
 
     /// Handles what waitpid has, and tells of it; whether there may be more.
@@ -138,7 +161,7 @@ impl Holder {
                 Wait::Exited(status) => (Some(status), None),
                 _ => (None, None),
             };
-            self.line.send(&Message::News(News::Command { status, signal }))?;
+            self.send_news(News::Command { status, signal })?;
         }
         Ok(())
     }
@@ -178,18 +201,25 @@ impl Holder {
             news.push(News::Ended { space, numbers, saved });
         }
         for news in news {
-            self.line.send(&Message::News(news))?;
+            self.send_news(news)?;
         }
         // They may have had children of their own, or be gone already.
         children.into_iter().try_for_each(|child| self.tell_of(child))
+    }
+
+    fn send_news(&mut self, news: News) -> Result<(), TargetError> {
+        if self.is_orphan { Ok(()) } else { self.line.send(&Message::News(news)) }
     }
 
     fn take_in(&mut self, parent: Space, group: i32, born: Born<Process>) -> (Space, Newborn) {
         let Born { forked, engine, tid } = born;
         let pid = engine.target.group();
         let file = engine.state_file().and_then(|file| file.try_clone().ok());
+        let has_state = engine.has_state();
         let space = self.enter(*engine);
-        let origin = if forked {
+        let origin = if forked && !has_state {
+            Origin::Untouched
+        } else if forked {
             Origin::Forked(self.keep_for_front(space, file))
         } else {
             Origin::Executed { tid, replaced: pid == group }
@@ -267,8 +297,7 @@ impl Holder {
     }
 
     fn engine(&mut self, space: Space) -> Result<&mut Engine<Process>, TargetError> {
-        let gone = || TargetError::Line("that address space is gone".to_owned());
-        self.spaces.get_mut(&space).ok_or_else(gone)
+        self.spaces.get_mut(&space).ok_or(TargetError::Gone { tid: Tid(0) })
     }
 
     fn attach(&mut self, pid: i32, manner: Manner) -> Result<Space, TargetError> {

@@ -51,7 +51,18 @@ impl Session {
         self.holder_died || !self.traced.iter().any(Traced::is_live)
     }
 
+    /// Acts on news; the holder may die meanwhile.
     pub(super) fn on_news(&mut self, news: News) -> Result<(), Error> {
+        match self.act_on(news) {
+            Err(Error::Target(TargetError::Line(_))) => {
+                self.holder_is_gone();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn act_on(&mut self, news: News) -> Result<(), Error> {
         match news {
             News::Command { status, signal } => self.ended = Some((status, signal)),
             News::Warning(text) => self.common.warnings.push(text),
@@ -102,7 +113,7 @@ impl Session {
         }
         let traced = match origin {
             Origin::Forked(_) => self.forked(parent, space, pid),
-            Origin::Executed { .. } => Some(Traced::new(space, pid, Rows::default())),
+            Origin::Executed { .. } | Origin::Untouched => Some(Traced::new(space, pid, Rows::default())),
         };
         let Some(traced) = traced.filter(|_| self.common.manner.follow && !self.removed) else {
             return self.let_go(space);
@@ -110,6 +121,10 @@ impl Session {
         self.traced.push(traced);
         match origin {
             Origin::Forked(descriptor) => self.open_child(space, descriptor),
+            Origin::Untouched => {
+                let armed = self.arm_space(space, false);
+                self.note_failure(armed)
+            }
             Origin::Executed { tid, .. } => {
                 let armed = self.arm_space(space, false);
                 self.common.client.request(&Request::Go { space, tid })?;
@@ -126,7 +141,16 @@ impl Session {
     fn open_child(&mut self, space: Space, descriptor: Option<i32>) -> Result<(), Error> {
         let Self { common, traced, .. } = self;
         if let Some(child) = traced.last_mut() {
-            child.open_state(&common.client, common.action, descriptor)?;
+            let opened = child.open_state(&common.client, common.action, descriptor);
+            match opened {
+                // A state that is the child's alone is gone with it: then a copy comes with the news of its end.
+                Err(_) if descriptor.is_none() => {}
+                // One that is the holder's is there until we have opened it, or the holder is gone.
+                Err(error) if common.client.is_gone() => {
+                    return Err(TargetError::Line(error.to_string()).into());
+                }
+                opened => opened?,
+            }
         }
         self.index_sites();
         self.common.client.request(&Request::Opened(space))?;

@@ -75,6 +75,14 @@ impl Session {
     /// # Errors
     /// See [`Error`]; the target is as it was.
     pub fn start(options: Options, progress: &mut dyn Progress) -> Result<Self, Error> {
+        let pids = match &options.target {
+            Target::Attach(pids) => pids.clone(),
+            Target::Spawn(_) => Vec::new(),
+        };
+        Self::start_in(options, progress).map_err(|error| blame_the_end(&pids, error))
+    }
+
+    fn start_in(options: Options, progress: &mut dyn Progress) -> Result<Self, Error> {
         let wanted = options.specs.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let manner = Manner { follow: options.follow, inject_freely: options.inject_freely };
         let (client, taken) = match &options.target {
@@ -261,6 +269,16 @@ impl Session {
             Some(traced.status(traced.rows.all.get(row)?, hits.get(index)?, &self.common.wanted))
         };
         self.sites.iter().filter_map(status).collect()
+    }
+}
+
+/// Of a process that ended meanwhile nothing can be read any more: that it is gone says more than what could not be.
+fn blame_the_end(pids: &[u32], error: Error) -> Error {
+    let number = |pid: &u32| i32::try_from(*pid).ok();
+    let is_gone = |pid: &i32| target::sys::process::start_time(*pid).is_none();
+    match pids.iter().filter_map(number).find(is_gone) {
+        Some(pid) => TargetError::NoSuchProcess { pid }.into(),
+        None => error,
     }
 }
 

@@ -42,10 +42,10 @@ pub(super) struct Traced {
     pub(super) sites: Vec<usize>,
     pub(super) modules: Vec<Module>,
     pub(super) installed: BTreeMap<Address, Installed>,
+    /// For how many patches the area's description of itself has room.
+    pub(super) describable: usize,
     pub(super) routines: BTreeMap<ModuleKey, Routines>,
     pub(super) room: Room,
-    /// How many patches the area's description has room for.
-    pub(super) describable: usize,
     pub(super) environment: Option<Environment>,
     pub(super) shared: Option<State>,
     /// The counts as last read, of a state that is the target's alone: it may vanish.
@@ -74,9 +74,9 @@ impl Traced {
             sites: Vec::new(),
             modules: Vec::new(),
             installed: BTreeMap::new(),
+            describable: 0,
             routines: BTreeMap::new(),
             room: Room { free: Vec::new(), areas: Vec::new() },
-            describable: 0,
             environment: None,
             shared: None,
             seen: Vec::new(),
@@ -96,9 +96,9 @@ impl Traced {
             rows: parent.rows.clone(),
             modules: parent.modules.clone(),
             installed: parent.installed.clone(),
+            describable: parent.describable,
             routines: parent.routines.clone(),
             room: parent.room.clone(),
-            describable: parent.describable,
             environment: parent.environment.clone(),
             shadow_stack: parent.shadow_stack,
             ..Self::new(space, pid, Rows::default())
@@ -147,6 +147,13 @@ impl Traced {
         }
         self.shared = Some(state);
         Ok(())
+    }
+
+    /// Nobody is there to give a slot to a thread that asks: its breakpoint would be its death.
+    pub(super) fn close_asks(&self) {
+        if let (Some(environment), Some(shared)) = (&self.environment, &self.shared) {
+            environment.layout.set_asks(shared, false);
+        }
     }
 
     /// Takes what is in the rings. Gives the number of rings that wait.
