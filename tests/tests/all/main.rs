@@ -3,7 +3,9 @@
 mod bad_input;
 mod children;
 mod churn;
+mod come_and_go;
 mod death;
+mod death_at_random;
 mod exact;
 mod frames;
 mod hostile;
