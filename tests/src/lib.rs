@@ -13,6 +13,7 @@ mod process;
 mod session;
 mod snapshot;
 mod sys;
+mod windows;
 
 pub use compile::{Program, copy, out_dir, which};
 pub use process::{Line, Process, wait_for};
@@ -22,6 +23,7 @@ pub use snapshot::{
     text_changes, tracer_of,
 };
 pub use sys::{Signal, is_root, send};
+pub use windows::{Window, Windows};
 
 use std::time::Duration;
 

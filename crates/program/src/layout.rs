@@ -47,8 +47,17 @@ pub mod header {
     pub const LEN: usize = 16;
     /// Five words: probes, shards, threads, rings, records.
     pub const SIZING: usize = 24;
-    /// Nonzero: nobody answers; a thread without a slot loses its event instead of asking.
-    pub const ASKS_CLOSED: usize = 128;
+    /// The holder's thread id, as a robust futex (robust_futexes(2)): when the holder dies the kernel puts
+    /// `FUTEX_OWNER_DIED`, bit 30, in its place, before it lets go of the threads that the holder traced. Thread ids are
+    /// below 2^22, so the fourth byte is zero as long as the holder lives.
+    pub const OWNER: usize = 128;
+    /// Nonzero: nobody answers any more.
+    pub const CLOSED: usize = 136;
+    /// The kernel's link to the next robust futex of the holder: an address in the holder.
+    pub const OWNER_LINK: usize = 144;
+    /// What the code in the target looks at, 8 bytes that lie across the two words: the fourth byte of the first, and the
+    /// lowest of the second. Nonzero: a thread without a slot loses its event instead of asking.
+    pub const ASKS_CLOSED: usize = OWNER + 3;
 }
 
 /// Offsets within a thread slot.
@@ -236,7 +245,7 @@ impl Layout {
     /// Says whether someone answers a thread that asks for a slot. Closed, such a thread loses its event
     /// ([`Loss::NoSlot`]) at once and goes on.
     pub fn set_asks(&self, memory: &dyn SharedMemory, open: bool) {
-        memory.store(header::ASKS_CLOSED, u64::from(!open));
+        memory.store(header::CLOSED, u64::from(!open));
     }
 
     /// Hits of a probe so far, summed over the shards.

@@ -14,8 +14,6 @@ pub struct Table {
     slots: Vec<Slot>,
     /// The slot of each thread that has one.
     open: HashMap<u32, u32>,
-    /// Who had a slot in each generation: two words for each thread that ever had one.
-    history: HashMap<(u32, u32), u32>,
     next_ring: u32,
 }
 
@@ -36,7 +34,6 @@ impl Table {
             layout,
             slots: vec![Slot::default(); layout.sizing.threads as usize],
             open: HashMap::new(),
-            history: HashMap::new(),
             next_ring: 0,
         }
     }
@@ -71,12 +68,6 @@ impl Table {
         }
     }
 
-    /// Who had the slot in that generation.
-    #[must_use]
-    pub fn tid_of(&self, slot: u32, generation: u32) -> Option<u32> {
-        self.history.get(&(slot, generation)).copied()
-    }
-
     /// The generation a slot is in: what a reader is told together with [`assign`](Self::assign)'s answer.
     #[must_use]
     pub fn generation_of(&self, slot: u32) -> u32 {
@@ -97,7 +88,6 @@ impl Table {
         self.next_ring = (ring + 1) % self.layout.sizing.rings.max(1);
         let slot = &mut self.slots[number as usize];
         *slot = Slot { key, tid, generation: slot.generation.wrapping_add(1), ring };
-        self.history.insert((number, slot.generation), tid);
         self.open.insert(tid, number);
     }
 
@@ -142,14 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reused_slot_has_a_new_generation_and_both_tids_are_known() {
+    fn a_reused_slot_has_a_new_generation() {
         let (mut table, memory) = table(8);
         let first = table.assign(&memory, 0x1000, 7).unwrap();
         table.close(&memory, 7);
         assert_eq!(shared(&table, &memory, first).0, 0);
         let second = table.assign(&memory, 0x1000, 8).unwrap();
         assert_eq!(first, second);
-        assert_eq!((table.tid_of(first, 1), table.tid_of(first, 2)), (Some(7), Some(8)));
         assert_eq!(shared(&table, &memory, second), (0x1000, identity(8, 2)));
     }
 

@@ -5,7 +5,9 @@
 //! names too much, never too little: an entry counts only where the live bytes are exactly its patch.
 //!
 //! Layout, little-endian words of 8 bytes: magic, version and word size, owner pid, owner start time, own length in bytes,
-//! entries, state address, state length, then the entries of 5 words: address, original bytes, patched bytes, stub, length.
+//! entries, state address, state length, offset of the table in bytes, mappings. An entry has 5 words: address, original bytes,
+//! patched bytes, stub, length. Behind the entries stand the mappings of the area: address and length. There is room for two tables: a new one is written beside the one in use, and the header,
+//! which then names it, in one write within one page. So a tracer that dies in the middle leaves one or the other.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +20,13 @@ use symbols::maps::Mapping;
 /// First word of every description.
 const MAGIC: u64 = u64::from_le_bytes(*b"xol area");
 /// Changes whenever the meaning of a word does.
-const VERSION: u32 = 1;
-const HEADER_WORDS: usize = 8;
+const VERSION: u32 = 2;
+/// Words in use, and some to spare.
+const HEADER_WORDS: usize = 16;
 const ENTRY_WORDS: usize = 5;
+const MAPPING_WORDS: usize = 2;
+/// For the mappings that are no patch's: description, state, routines.
+const SPARE_MAPPINGS: usize = 64;
 /// How the area is called in /proc/PID/maps.
 pub const NAME: &str = "/memfd:xol";
 
@@ -65,6 +71,8 @@ pub struct Description {
     pub state_len: u64,
     /// Patches.
     pub entries: Vec<Entry>,
+    /// The mappings of the area: start and length. Those beyond the room for one a patch are left out.
+    pub mapped: Vec<(Address, u64)>,
 }
 
 fn pack(bytes: &[u8]) -> u64 {
@@ -75,23 +83,41 @@ fn pack(bytes: &[u8]) -> u64 {
 }
 
 impl Description {
-    /// How many entries fit a mapping of `len` bytes.
+    /// How many entries fit each table of a mapping of `len` bytes, with as many mappings.
     #[must_use]
     pub fn capacity(len: u64) -> usize {
-        (usize::try_from(len).unwrap_or(0) / 8).saturating_sub(HEADER_WORDS) / ENTRY_WORDS
+        Self::table_words(len).saturating_sub(MAPPING_WORDS * SPARE_MAPPINGS) / (ENTRY_WORDS + MAPPING_WORDS)
+    }
+
+    fn table_words(len: u64) -> usize {
+        (usize::try_from(len).unwrap_or(0) / 8).saturating_sub(HEADER_WORDS) / 2
+    }
+
+    /// Where the two tables of a mapping of `len` bytes begin.
+    #[must_use]
+    pub fn tables(len: u64) -> [u64; 2] {
+        let first = 8 * HEADER_WORDS;
+        [first as u64, (first + 8 * Self::table_words(len)) as u64]
     }
 
     /// The length of mapping that holds `entries` with room to grow, a multiple of the area's mapping size.
     #[must_use]
     pub fn len_for(entries: usize) -> u64 {
-        let words = HEADER_WORDS + ENTRY_WORDS * (2 * entries).max(512);
-        (8 * words as u64).next_multiple_of(AREA_LEN)
+        let entries = (2 * entries).max(512);
+        let table = entries * (ENTRY_WORDS + MAPPING_WORDS) + MAPPING_WORDS * SPARE_MAPPINGS;
+        (8 * (HEADER_WORDS + 2 * table) as u64).next_multiple_of(AREA_LEN)
     }
 
-    /// The bytes of header and table.
+    fn listed(&self) -> &[(Address, u64)] {
+        let room =
+            Self::table_words(self.len).saturating_sub(ENTRY_WORDS * self.entries.len()) / MAPPING_WORDS;
+        self.mapped.get(..room).unwrap_or(&self.mapped)
+    }
+
+    /// The bytes of the header, whose table is at offset `table`.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut words = vec![
+    pub fn encode_header(&self, table: u64) -> Vec<u8> {
+        let words = [
             MAGIC,
             u64::from(VERSION) | u64::from(self.word) << 32,
             u64::from(self.owner.cast_unsigned()),
@@ -100,17 +126,21 @@ impl Description {
             self.entries.len() as u64,
             self.state.0,
             self.state_len,
+            table,
+            self.listed().len() as u64,
         ];
-        for entry in &self.entries {
-            words.extend([
-                entry.start.0,
-                pack(&entry.original),
-                pack(&entry.patched),
-                entry.stub.0,
-                entry.patched.len() as u64,
-            ]);
-        }
         words.into_iter().flat_map(u64::to_le_bytes).collect()
+    }
+
+    /// The bytes of the table.
+    #[must_use]
+    pub fn encode_table(&self) -> Vec<u8> {
+        let words = |entry: &Entry| {
+            let len = entry.patched.len() as u64;
+            [entry.start.0, pack(&entry.original), pack(&entry.patched), entry.stub.0, len]
+        };
+        let mappings = self.listed().iter().flat_map(|(start, len)| [start.0, *len]);
+        self.entries.iter().flat_map(words).chain(mappings).flat_map(u64::to_le_bytes).collect()
     }
 
     /// Reads a description found in foreign memory; `None` if it is none of ours, or makes no sense.
@@ -124,12 +154,15 @@ impl Description {
             return None;
         }
         let count = usize::try_from(word(5)?).ok()?;
-        if count > Self::capacity(bytes.len() as u64) {
+        let table = usize::try_from(word(8)?).ok()?;
+        let mappings = usize::try_from(word(9)?).ok()?;
+        let room = bytes.len().saturating_sub(table) / 8;
+        if !table.is_multiple_of(8) || count > room / ENTRY_WORDS || mappings > room / MAPPING_WORDS {
             return None;
         }
         let entries = (0..count)
             .map(|index| {
-                let base = HEADER_WORDS + ENTRY_WORDS * index;
+                let base = table / 8 + ENTRY_WORDS * index;
                 let len = usize::try_from(word(base + 4)?).ok().filter(|len| (1..=8).contains(len))?;
                 Some(Entry {
                     start: Address(word(base)?),
@@ -139,6 +172,10 @@ impl Description {
                 })
             })
             .collect::<Option<Vec<_>>>()?;
+        let mapping = |index: usize| {
+            let base = table / 8 + ENTRY_WORDS * count + MAPPING_WORDS * index;
+            Some((Address(word(base)?), word(base + 1)?))
+        };
         Some(Self {
             owner: i32::try_from(word(2)?).ok()?,
             owner_start: word(3)?,
@@ -147,6 +184,7 @@ impl Description {
             state: Address(word(6)?),
             state_len: word(7)?,
             entries,
+            mapped: (0..mappings).map(mapping).collect::<Option<Vec<_>>>()?,
         })
     }
 }
@@ -162,17 +200,13 @@ fn may_be_ours(mapping: &Mapping) -> bool {
     mapping.path.is_none() && mapping.executable && !mapping.writable && !mapping.shared
 }
 
-/// The mappings of an area without a name: start and length. Those that hold only retired stubs are not known from the
-/// description, and stay.
+/// The mappings of an area without a name: start and length.
 #[must_use]
 pub fn unnamed(mappings: &[Mapping], at: Address, description: &Description) -> BTreeMap<Address, u64> {
     let mapping_at = |at: Address| mappings.iter().find(|mapping| mapping.range.contains(&at));
     if !mapping_at(at).is_some_and(may_be_ours) {
         return BTreeMap::new();
     }
-    let stubs = description.entries.iter().map(|entry| Address(entry.stub.0 / AREA_LEN * AREA_LEN));
-    let places = stubs.map(|start| (start, AREA_LEN));
-    let own = [(at, description.len), (description.state, description.state_len)];
     // The words come from foreign memory: only what is mapped as ours would be is taken.
     let is_plausible = |(start, len): &(Address, u64)| {
         *len > 0
@@ -180,7 +214,7 @@ pub fn unnamed(mappings: &[Mapping], at: Address, description: &Description) -> 
                 mapping.path.is_none() && !mapping.shared && *len <= mapping.range.end - *start
             })
     };
-    places.chain(own).filter(is_plausible).collect()
+    description.mapped.iter().copied().filter(is_plausible).collect()
 }
 
 /// Finds the descriptions in an address space: each with the address of its mapping.
@@ -236,18 +270,43 @@ mod tests {
                     stub: Address(0x6100_0040),
                 },
             ],
+            mapped: vec![(Address(0x6100_0000), 65536), (Address(0x7000_0000), 4096)],
         }
+    }
+
+    /// A mapping that holds the description with its table in one of the two places.
+    fn mapping(description: &Description, second: bool) -> Vec<u8> {
+        let table = Description::tables(description.len)[usize::from(second)];
+        let mut bytes = vec![0; usize::try_from(table).unwrap()];
+        let header = description.encode_header(table);
+        bytes[..header.len()].copy_from_slice(&header);
+        bytes.extend(description.encode_table());
+        bytes
     }
 
     #[test]
     fn decodes_what_it_encoded() {
         let description = sample();
-        assert_eq!(Description::decode(&description.encode()), Some(description));
+        for second in [false, true] {
+            assert_eq!(Description::decode(&mapping(&description, second)).as_ref(), Some(&description));
+        }
+    }
+
+    #[test]
+    fn both_tables_fit_and_do_not_overlap() {
+        for entries in [0, 1, 511, 513, 100_000] {
+            let len = Description::len_for(entries);
+            let words = (ENTRY_WORDS + MAPPING_WORDS) * Description::capacity(len);
+            let room = 8 * (words + MAPPING_WORDS * SPARE_MAPPINGS) as u64;
+            let [first, second] = Description::tables(len);
+            assert!(Description::capacity(len) >= 2 * entries);
+            assert!(first >= 8 * HEADER_WORDS as u64 && first + room <= second && second + room <= len);
+        }
     }
 
     #[test]
     fn refuses_what_makes_no_sense() {
-        let good = sample().encode();
+        let good = mapping(&sample(), false);
         for cut in 0..good.len() {
             assert_eq!(Description::decode(&good[..cut]), None, "cut at {cut}");
         }

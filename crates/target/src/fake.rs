@@ -344,6 +344,10 @@ impl Target for Fake {
 
     fn mark(&self, _: Window, _: bool) {}
 
+    fn files_called(&self, _name: &str) -> Vec<u64> {
+        Vec::new()
+    }
+
     fn take_file(&mut self, _tid: Tid, fd: i32) -> Result<File, TargetError> {
         let machine = self.begin(About::Other("pidfd_getfd"))?;
         machine.file(fd).and_then(Result::ok).ok_or_else(|| failed("pidfd_getfd"))

@@ -179,10 +179,13 @@ impl Process {
         self.memory.read_exact_at(&mut buffer, first)?;
         let skip = usize::try_from(address.0 - first).map_err(|_| gone())?;
         buffer[skip..skip + bytes.len()].copy_from_slice(bytes);
-        for (at, word) in (first..).step_by(8).zip(buffer.chunks_exact(8)) {
-            stopped.poke(at, u64::from_ne_bytes(word.try_into().unwrap_or([0; 8])))?;
-        }
-        Ok(())
+        let mut words = (first..).step_by(8).zip(buffer.chunks_exact(8));
+        self.tracer.windows.mark(Window::HalfWritten, true);
+        let poked = words.try_for_each(|(at, word)| {
+            stopped.poke(at, u64::from_ne_bytes(word.try_into().unwrap_or([0; 8])))
+        });
+        self.tracer.windows.mark(Window::HalfWritten, false);
+        poked
     }
 }
 
@@ -462,6 +465,14 @@ impl Target for Process {
 
     fn mark(&self, window: Window, open: bool) {
         self.tracer.windows.mark(window, open);
+    }
+
+    fn files_called(&self, name: &str) -> Vec<u64> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().flatten();
+        let is_called = |entry: &fs::DirEntry| {
+            fs::read_link(entry.path()).is_ok_and(|file| file.to_string_lossy().starts_with(name))
+        };
+        entries.filter(is_called).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
     fn take_file(&mut self, tid: Tid, fd: i32) -> Result<File, TargetError> {

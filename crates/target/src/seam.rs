@@ -109,8 +109,13 @@ pub struct Call {
 pub enum Window {
     /// A thread has registers that are not its own: it makes a call for us.
     ForeignRegisters,
-    /// A patch that crosses a page is half written.
+    /// A patch is half written: it crosses a page, or a word where text is written word by word.
     HalfWritten,
+    /// Threads stand where the text is about to lead them, and it does not yet: inside a patch that goes.
+    MovedThreads,
+    /// A signal is held back until its thread has left a stub: the thread's mask is not its own, and breakpoints stand on the
+    /// stub's exits. Also: a thread stands at a trap of ours, whose signal it would get.
+    HeldSignal,
 }
 
 /// A file to be executed, as far as privileges go.
@@ -289,6 +294,8 @@ pub trait Target {
     fn remote_state(&self, at: Address) -> Result<Remote, TargetError>;
     /// Something begins (or ended) that must not be cut short by our own death.
     fn mark(&self, window: Window, open: bool);
+    /// The target's descriptors of files whose name begins so.
+    fn files_called(&self, name: &str) -> Vec<u64>;
     /// Opens file descriptor `fd` of the task `tid` for ourselves.
     ///
     /// # Errors

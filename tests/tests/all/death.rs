@@ -1,6 +1,8 @@
 //! The tracer dies, the program lives.
 
-use tests::{Process, Program, Report, Session, Signal, Watch, children_of, send, xol};
+use std::path::Path;
+
+use tests::{Process, Program, Report, Session, Signal, Watch, children_of, need, send, wait_for, xol};
 
 use crate::probes::probe;
 
@@ -8,22 +10,19 @@ fn kill(pid: u32) {
     assert!(send(pid, Signal::Kill), "{pid} was there");
 }
 
-fn armed() -> Option<(Process, Session, Watch, u32)> {
-    let program = match Program::work().build() {
-        Ok(program) => program,
-        Err(why) => {
-            println!("skipped: {why}");
-            return None;
-        }
-    };
-    let mut target = Process::start(&program, &["2"]);
+/// A session whose arming is over: its last system calls in the target are made after the jump is written.
+fn armed(program: &Path) -> (Process, Session, Watch, u32) {
+    let mut target = Process::start(program, &["2"]);
     let watch = Watch::on(&target, &["work"]);
-    let mut session = Session::stat(&[&probe(&program, "work")], target.pid());
+    let mut session = Session::stat(&[&probe(program, "work")], target.pid());
     session.wait_armed(&watch);
+    // It is the first thread that makes them; then it sleeps in its own again.
+    let sleeps = || tests::status_field(target.pid(), "State").filter(|state| state.starts_with('S'));
+    wait_for("the end of arming", sleeps);
     target.ask("run");
     tests::wait_for("calls", || (target.ask("counters").number("ended") > 1000).then_some(()));
     let holder = *children_of(session.process.child_id()).first().expect("the holder");
-    Some((target, session, watch, holder))
+    (target, session, watch, holder)
 }
 
 fn lives(mut target: Process, watch: &Watch) {
@@ -35,19 +34,21 @@ fn lives(mut target: Process, watch: &Watch) {
 
 #[test]
 fn of_the_front() {
-    let Some((target, session, watch, _)) = armed() else { return };
+    let program = need!(Program::work().build());
+    let (target, session, watch, _) = armed(&program);
     kill(session.process.child_id());
     lives(target, &watch);
 }
 
 #[test]
 fn of_the_holder() {
-    let Some((target, session, watch, holder)) = armed() else { return };
+    let program = need!(Program::work().build());
+    let (target, session, watch, holder) = armed(&program);
     kill(holder);
     watch.wait_restored();
     let report = session.wait();
     assert!(report.errors.contains("holder"), "{report:?}");
-    // The jump stands before the front knows of it: killed between the two, the session ends before it has begun.
+    // The front may not have heard yet that all is armed: then the session ends before it has begun.
     if report.status.success() {
         assert_eq!(report.summary()["text_restored"], true, "{report:?}");
         assert!(report.hits("work") > 0, "{report:?}");
@@ -60,16 +61,17 @@ fn of_the_holder() {
 /// Both at once: jumps go on counting for nobody, and another xol finds the area, says so and restores the text.
 #[test]
 fn of_both() {
-    let Some((mut target, session, watch, holder)) = armed() else { return };
+    let program = need!(Program::work().build());
+    let (mut target, session, watch, holder) = armed(&program);
     let front = session.process.child_id();
     assert!(send(front, Signal::Stop));
     kill(holder);
     kill(front);
     drop(session);
-    tests::wait_for("the end of the holder", || tests::tracer_of(target.pid()).is_none().then_some(()));
+    wait_for("the end of the holder", || tests::tracer_of(target.pid()).is_none().then_some(()));
     assert!(watch.is_armed(), "nobody was there to remove it");
     let before = target.ask("counters");
-    tests::wait_for("more calls", || {
+    wait_for("more calls", || {
         (target.ask("counters").number("ended") > before.number("ended") + 1000).then_some(())
     });
     let pid = target.pid().to_string();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use coherence::{Action, Means, Requirement, Situation, SystemCall, Way, Writer};
 use insn::Address;
 use insn::plan::hex;
-use program::layout::Layout;
+use program::layout::{Layout, header};
 use program::stub::{Routines, Stub};
 use program::threads::Table;
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,8 @@ pub struct ChangeReport {
     pub stopped: Duration,
     /// Patches that could not be taken out because their mapping is gone or the program changed the bytes.
     pub lost: Vec<Address>,
+    /// Patches that were not put in because something else is mapped there by now, or nothing.
+    pub skipped: Vec<Address>,
 }
 
 impl<T: Target> Engine<T> {
@@ -117,10 +119,12 @@ impl<T: Target> Engine<T> {
         if writes_running {
             self.write_code(&change)?;
         }
+        let mut skipped = Vec::new();
         let result = self.in_stopped_world(|engine| {
             if !writes_running {
                 engine.write_code(&change)?;
             }
+            skipped = engine.skip_what_moved(&mut change)?;
             engine.change_text(&change)
         });
         match result {
@@ -137,7 +141,25 @@ impl<T: Target> Engine<T> {
             // It names too much, which is harmless.
             self.warn(format!("the area's description could not be shortened: {error}"));
         }
-        Ok(ChangeReport { stopped: self.statistics.stopped - before, lost: result? })
+        Ok(ChangeReport { stopped: self.statistics.stopped - before, lost: result?, skipped })
+    }
+
+    /// Drops the patches of what is no longer mapped where the front saw it: a library unloaded since, by any thread.
+    fn skip_what_moved(&self, change: &mut Change) -> Result<Vec<Address>, TargetError> {
+        if change.apply.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mappings = self.target.mappings()?;
+        let mut skipped = Vec::new();
+        change.apply.retain(|patched| {
+            let start = patched.entry.start;
+            let stays = Backing::at(&mappings, start) == Some(patched.backing);
+            if !stays {
+                skipped.push(start);
+            }
+            stays
+        });
+        Ok(skipped)
     }
 
     /// After a failure the text tells which parts of a change were made.
@@ -364,10 +386,10 @@ impl<T: Target> Engine<T> {
         if !code.is_empty() {
             self.map_file(caller, &code, false)?;
         }
-        if let Some(description) = change.description {
-            self.former_description = self.description_at.replace(description);
-        }
-        Ok(())
+        let former = change.description.and_then(|description| self.description_at.replace(description));
+        // At once: an area that has no name is found by its description alone.
+        self.describe(&[])?;
+        former.map_or(Ok(()), |(at, _)| self.target.write(at, &[0; 8]))
     }
 
     /// The error where every thread waits in the kernel, parked, so that none can make a call.
@@ -382,7 +404,8 @@ impl<T: Target> Engine<T> {
         let file = self.map_file(caller, &[(at, len)], true)?;
         let shared = match &file {
             Some(file) => {
-                State::Mapped(SharedMap::new(file, layout.len).map_err(system("mapping the shared state"))?)
+                let map = SharedMap::new(file, layout.len).map_err(system("mapping the shared state"))?;
+                State::Mapped(map)
             }
             None => {
                 self.target.report_exits()?;
@@ -390,6 +413,7 @@ impl<T: Target> Engine<T> {
             }
         };
         layout.describe(&shared);
+        let shared = answers_while_we_live(layout, shared);
         self.slots = (layout.sizing.rings > 0).then(|| Table::new(layout));
         self.shared = Some(shared);
         self.state_file = file;
@@ -398,13 +422,10 @@ impl<T: Target> Engine<T> {
         Ok(())
     }
 
-    /// A fresh shared state in the place of the one inherited by fork, which is still the parent's.
+    /// A fresh shared state in the place of the one inherited by fork, which is still the parent's: put there by the one call
+    /// that replaces it, so that there is one at any moment.
     pub(super) fn renew_state(&mut self, caller: Tid) -> Result<(), TargetError> {
         let (Some(layout), Some((at, _))) = (self.layout, self.state_at) else { return Ok(()) };
-        let unmap: Vec<Call> = self.unmap_call(at).into_iter().collect();
-        let answers = self.target.call(caller, &unmap)?;
-        answer("munmap", answers.first().copied())?;
-        self.mapped.remove(&at);
         self.map_state(caller, layout, at)?;
         self.allocate_state()
     }
@@ -476,7 +497,8 @@ impl<T: Target> Engine<T> {
     ) -> Result<(), TargetError> {
         let number = self.target.isa().abi().numbers.mmap;
         let protection = libc::PROT_READ | if is_state { libc::PROT_WRITE } else { libc::PROT_EXEC };
-        let flags = libc::MAP_FIXED_NOREPLACE
+        let replaces = places.iter().all(|(at, _)| self.mapped.contains_key(at));
+        let flags = if replaces { libc::MAP_FIXED } else { libc::MAP_FIXED_NOREPLACE }
             | match fd {
                 Some(_) if is_state => libc::MAP_SHARED,
                 Some(_) => libc::MAP_PRIVATE,
@@ -512,7 +534,7 @@ impl<T: Target> Engine<T> {
         Err(failure)
     }
 
-    fn unmap_call(&self, at: Address) -> Option<Call> {
+    pub(super) fn unmap_call(&self, at: Address) -> Option<Call> {
         let len = *self.mapped.get(&at)?;
         let number = self.target.isa().abi().numbers.munmap;
         Some(Call { name: "munmap", number, arguments: [at.0, len, 0, 0, 0, 0] })
@@ -523,12 +545,16 @@ impl<T: Target> Engine<T> {
         self.mapped.keys().filter_map(|at| self.unmap_call(*at))
     }
 
-    /// Writes the description: the patches in the text and those `coming`.
+    /// Writes the description: the patches in the text and those `coming`. Of an old and a new patch of one start both are
+    /// listed, since either may be what stands in the text when we are killed.
     pub(super) fn describe(&mut self, coming: &[Patched]) -> Result<(), TargetError> {
         let Some((at, len)) = self.description_at else { return Ok(()) };
-        // Old and new patch of one start are both listed: only the bytes in the text tell which of them is there.
-        let entries: Vec<Entry> =
-            self.patches.values().chain(coming).map(|patched| patched.entry.clone()).collect();
+        // Those that stay the same are listed once.
+        let is_new = |patched: &&Patched| {
+            self.patches.get(&patched.entry.start).is_none_or(|old| old.entry != patched.entry)
+        };
+        let patches = self.patches.values().chain(coming.iter().filter(is_new));
+        let entries: Vec<Entry> = patches.map(|patched| patched.entry.clone()).collect();
         let capacity = Description::capacity(len);
         if entries.len() > capacity {
             return Err(TargetError::Unsupported {
@@ -548,11 +574,14 @@ impl<T: Target> Engine<T> {
             state,
             state_len,
             entries,
+            mapped: self.mapped.iter().map(|(start, len)| (*start, *len)).collect(),
         };
-        self.target.write(at, &description.encode())?;
-        // One that was too small says nothing once this one says all.
-        let Some((former, len)) = self.former_description.take() else { return Ok(()) };
-        self.target.write(former, &Description { len, entries: Vec::new(), ..description }.encode())
+        let second = !self.second_table;
+        let table = Description::tables(len)[usize::from(second)];
+        self.target.write(at + table, &description.encode_table())?;
+        self.target.write(at, &description.encode_header(table))?;
+        self.second_table = second;
+        Ok(())
     }
 
     fn patch(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
@@ -579,7 +608,10 @@ impl<T: Target> Engine<T> {
                 // The world is stopped already, and resumed by the caller.
                 Action::StopAllThreads | Action::ResumeAllThreads | Action::PublishBy(_) => {}
                 Action::EmptySpan => self.empty_spans(change)?,
-                Action::Write(_) => write(self)?,
+                Action::Write(_) => {
+                    write(self)?;
+                    self.close_moved();
+                }
                 Action::Perform(Means::SystemCall(SystemCall::MembarrierRegisterSyncCore)) => {} // done before
                 Action::Perform(Means::SystemCall(call)) => self.synchronise(call)?,
                 Action::Perform(Means::ResumeByIret) => self.resume_by_iret()?,
@@ -592,6 +624,20 @@ impl<T: Target> Engine<T> {
             }
         }
         Ok(())
+    }
+
+    /// Threads (or frames of theirs) are moved to originals that do not stand in the text yet.
+    pub(super) fn open_moved(&mut self) {
+        if !std::mem::replace(&mut self.moved_out, true) {
+            self.target.mark(Window::MovedThreads, true);
+        }
+    }
+
+    /// The text is what they were moved for.
+    pub(super) fn close_moved(&mut self) {
+        if std::mem::take(&mut self.moved_out) {
+            self.target.mark(Window::MovedThreads, false);
+        }
     }
 
     /// Puts the original bytes back.
@@ -656,6 +702,9 @@ impl<T: Target> Engine<T> {
                 continue;
             }
             if let Some(to) = self.moved(registers.pc(), change)? {
+                if self.in_area(registers.pc()) {
+                    self.open_moved();
+                }
                 registers.set_pc(to);
                 self.target.set_registers(tid, &registers)?;
                 // Also into another stub: a signal held back waits at the exits of the one it was in.
@@ -812,6 +861,17 @@ fn overlaid(entry: &Entry, patches: &[&Entry]) -> Vec<u8> {
     bytes
 }
 
+/// A thread that asks for a slot dies of it when nobody is there to answer: our death must close the question. Where the state
+/// is the target's alone the kernel cannot see to that; then none may be asked, and the few threads that get no slot at
+/// their first stop lose their events, which is counted.
+fn answers_while_we_live(layout: Layout, mut shared: State) -> State {
+    match &mut shared {
+        State::Mapped(map) => map.tell_of_death(header::OWNER, header::OWNER_LINK),
+        State::Remote(_) => layout.set_asks(&shared, false),
+    }
+    shared
+}
+
 fn boundaries_of(patched: &Patched) -> impl Iterator<Item = Address> + '_ {
     let start = patched.entry.start;
     let trap = (patched.entry.patched.len() == 1).then_some(start);
@@ -877,23 +937,26 @@ impl PageCache {
 /// Many small writes as one read and one write for each page; of two to one byte the later counts. All or nothing: a jump
 /// over the end of a page must not stay half written.
 fn write_by_page<T: Target>(target: &mut T, writes: Vec<(Address, &[u8])>) -> Result<(), TargetError> {
-    let mut before = Vec::new();
-    let result = write_pages(target, writes, &mut before);
+    let (mut before, mut is_half) = (Vec::new(), false);
+    let result = write_pages(target, writes, &mut before, &mut is_half);
     if result.is_err() {
         for (page, bytes) in before {
             // Whatever fails now shows in the text, by which the books are kept then.
             let _ = target.write(page, &bytes);
         }
     }
-    target.mark(Window::HalfWritten, false);
+    if is_half {
+        target.mark(Window::HalfWritten, false);
+    }
     result
 }
 
-/// Pages as they were before they were written go to `before`.
+/// Pages as they were before they were written go to `before`; `is_half`: the last one written goes on in another.
 fn write_pages<T: Target>(
     target: &mut T,
     writes: Vec<(Address, &[u8])>,
     before: &mut Vec<(Address, Vec<u8>)>,
+    is_half: &mut bool,
 ) -> Result<(), TargetError> {
     let mut pages: BTreeMap<Address, Vec<(Address, &[u8])>> = BTreeMap::new();
     let mut crossing: BTreeSet<Address> = BTreeSet::new();
@@ -921,9 +984,14 @@ fn write_pages<T: Target>(
             }
             goes_on |= crossing.contains(&at);
         }
-        target.mark(Window::HalfWritten, goes_on);
+        if goes_on && !std::mem::replace(is_half, true) {
+            target.mark(Window::HalfWritten, true);
+        }
         target.write(page, &buffer)?;
         before.push((page, old));
+        if !goes_on && std::mem::take(is_half) {
+            target.mark(Window::HalfWritten, false);
+        }
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use super::dispositions::bit;
 use super::state::Engine;
 use crate::error::TargetError;
 use crate::registers::Registers;
-use crate::seam::{Call, Resume, Target, Tid};
+use crate::seam::{Call, Resume, Target, Tid, Window};
 use crate::sys::ptrace::SigInfo;
 
 /// A thread on its way to the end of a stub.
@@ -87,8 +87,13 @@ impl<T: Target> Engine<T> {
 
     fn begin_drain(&mut self, tid: Tid, stub: Address, held_back: Vec<SigInfo>) -> Result<(), TargetError> {
         let mask = self.target.signal_mask(tid)?;
-        self.arm_exits(stub, true)?;
-        self.target.set_signal_mask(tid, !let_through())?;
+        self.target.mark(Window::HeldSignal, true);
+        let begun =
+            self.arm_exits(stub, true).and_then(|()| self.target.set_signal_mask(tid, !let_through()));
+        if begun.is_err() {
+            self.target.mark(Window::HeldSignal, false);
+            return begun;
+        }
         let points = self.stubs.get(&stub).map(|stub| stub.points.as_slice()).unwrap_or_default();
         let calls = points.iter().any(|point| point.behind_syscall);
         self.draining.insert(tid, Drain { stub, held_back, mask, calls, stopped: false });
@@ -196,14 +201,15 @@ impl<T: Target> Engine<T> {
     /// signals that were held back.
     pub(super) fn abort_drain(&mut self, tid: Tid) -> Result<Vec<SigInfo>, TargetError> {
         let Some(drain) = self.draining.remove(&tid) else { return Ok(Vec::new()) };
-        self.target.set_signal_mask(tid, drain.mask)?;
+        let own = self.target.set_signal_mask(tid, drain.mask);
         if !self.is_drained(drain.stub)
             && let Err(error) = self.arm_exits(drain.stub, false)
         {
             // Nobody is in a stub that is not there any more.
             self.tell_of_harm(&error.to_string());
         }
-        Ok(drain.held_back)
+        self.target.mark(Window::HeldSignal, false);
+        own.map(|()| drain.held_back)
     }
 
     /// The thread was taken out of its stub by other means while a signal was held back for it: it gets it now. The world is
@@ -220,6 +226,7 @@ impl<T: Target> Engine<T> {
             // The address space may be gone with the thread.
             let _ = self.arm_exits(drain.stub, false);
         }
+        self.target.mark(Window::HeldSignal, false);
     }
 
     /// Where an exit leads: the new `(pc, sp)`.

@@ -53,6 +53,9 @@ impl<T: Target> Engine<T> {
             if let Ok(Some(to)) = self.moved(Address(word), change)
                 && self.is_saved_pc(&stack, at)
             {
+                if self.in_area(Address(word)) {
+                    self.open_moved();
+                }
                 self.target.write(at, &to.0.to_le_bytes())?;
                 self.statistics.frames += 1;
             }

@@ -12,7 +12,7 @@ use super::place::Place;
 use super::state::{Boundary, Engine, Notice};
 use crate::area::{self, Description, Entry};
 use crate::error::TargetError;
-use crate::seam::{Target, Tid};
+use crate::seam::{Call, Target, Tid};
 use crate::sys::ptrace::SigInfo;
 
 /// What was left behind, or found changed, on leaving.
@@ -99,7 +99,6 @@ impl<T: Target> Engine<T> {
         // What could not be read is looked at once more.
         let is_verified = || self.original_again(self.restored.iter()).into_iter().all(|original| original);
         self.left.verified = is_verified() || is_verified();
-        self.describe_left();
         self.stop_world()?;
         // Text that could not be read may have gone with its process.
         self.left.verified |= self.target.tasks().is_empty();
@@ -117,13 +116,15 @@ impl<T: Target> Engine<T> {
             return Err(error.clone());
         }
         self.left.left_mapped = self.mapped.len() + self.moved_away();
+        self.describe_left();
         self.left.membarrier = self.membarrier;
         self.detach_all();
         self.resume_world();
         unmapped.map(|()| self.left.clone())
     }
 
-    /// The description of an area that may stay: nothing is in the text any more.
+    /// The description of an area that stays: nothing is in the text any more. Not before it is certain to stay: whoever has
+    /// to finish this for us finds the mappings of an area without a name by the patches that led there.
     fn describe_left(&mut self) {
         if let Err(error) = self.describe(&[]) {
             self.warn(format!("the area's description could not be emptied: {error}"));
@@ -207,6 +208,7 @@ impl<T: Target> Engine<T> {
             let equal = |place: &Place| place.is_entry || place.behind_syscall;
             // Of a thread that was parked when the text changed nothing was moved then.
             self.mend_frames(tid, &Change::default())?;
+            self.close_moved(); // the text is original again
             let Some(place) = self.original_of(registers.pc()).filter(equal) else { continue };
             place.put(&mut registers);
             self.target.set_registers(tid, &registers)?;
@@ -299,18 +301,34 @@ impl<T: Target> Engine<T> {
         let is_ours = |(at, len): &(Address, u64)| self.is_still_our_mapping(&mappings, *at, *len);
         let ours = mapped.into_iter().filter(is_ours).collect();
         self.mapped = ours;
+        self.close_left_open()?;
         let Some(caller) = self.memory_caller() else { return Ok(()) };
-        let calls: Vec<_> = self.unmap_calls().collect();
-        let starts: Vec<Address> = self.mapped.keys().copied().collect();
+        let mut starts: Vec<Address> = self.mapped.keys().copied().collect();
+        // The description last: without it an area that has no name would not be found again.
+        starts.sort_by_key(|start| self.description_at.is_some_and(|(at, _)| at == *start));
+        let calls: Vec<Call> = starts.iter().filter_map(|start| self.unmap_call(*start)).collect();
         let answers = self.target.call(caller, &calls)?;
         for (start, got) in starts.into_iter().zip(answers) {
             if got == 0 {
                 self.mapped.remove(&start);
             }
         }
-        self.description_at = None;
-        self.state_at = None;
+        let stays = |at: &(Address, u64)| self.mapped.contains_key(&at.0);
+        self.description_at = self.description_at.filter(stays);
+        self.state_at = self.state_at.filter(stays);
         Ok(())
+    }
+
+    /// Closes what a killed tracer had no time to close; a filter may not let us.
+    fn close_left_open(&mut self) -> Result<(), TargetError> {
+        let left_open = std::mem::take(&mut self.left_open);
+        let Some(caller) = self.caller().filter(|_| !self.gentle && !left_open.is_empty()) else {
+            return Ok(());
+        };
+        let number = self.target.isa().abi().numbers.close;
+        let close = |fd| Call { name: "close", number, arguments: [fd, 0, 0, 0, 0, 0] };
+        let calls: Vec<Call> = left_open.into_iter().map(close).collect();
+        self.target.call(caller, &calls).map(drop)
     }
 
     fn detach_all(&mut self) {
@@ -342,6 +360,10 @@ impl<T: Target> Engine<T> {
     pub fn adopt_leftovers(&mut self) -> Result<usize, TargetError> {
         let mappings = self.target.mappings()?;
         let found: Vec<(Address, Description)> = self.leftovers()?;
+        self.left_open = self.target.files_called(area::NAME);
+        // Of several the others would be found by their names.
+        self.description_at = found.first().map(|(at, description)| (*at, description.len));
+        self.state_at = found.first().map(|(_, description)| (description.state, description.state_len));
         for mapping in mappings.iter().filter(|mapping| area::is_ours(mapping)) {
             self.mapped.insert(mapping.range.start, mapping.range.end - mapping.range.start);
         }

@@ -79,8 +79,10 @@ pub struct Engine<T: Target> {
     /// Where the shared state and its length are in the target.
     pub(super) state_at: Option<(Address, u64)>,
     pub(super) description_at: Option<(Address, u64)>,
-    /// One that was too small, until the new one is written.
-    pub(super) former_description: Option<(Address, u64)>,
+    /// Which of the description's two tables is in use.
+    pub(super) second_table: bool,
+    /// Descriptors of the area's files that a killed tracer had no time to close in the target.
+    pub(super) left_open: Vec<u64>,
     /// Every mapping made: start and length.
     pub(super) mapped: BTreeMap<Address, u64>,
     pub(super) routines: Vec<Routines>,
@@ -112,6 +114,8 @@ pub struct Engine<T: Target> {
     pub(super) membarrier: bool,
     /// A system-call filter is in the way: only `mmap`, `munmap` and `rt_sigaction` are injected, which every program makes.
     pub(super) gentle: bool,
+    /// Threads were moved to originals that are not in the text yet.
+    pub(super) moved_out: bool,
     /// Signals that were sent again from outside: what their siginfo was.
     pub(super) reissued: Vec<(Tid, SigInfo)>,
     /// A copy of a state that was the target's alone, made before it went.
@@ -158,7 +162,8 @@ impl<T: Target> Engine<T> {
             state_file: None,
             state_at: None,
             description_at: None,
-            former_description: None,
+            second_table: false,
+            left_open: Vec::new(),
             mapped: BTreeMap::new(),
             routines: Vec::new(),
             stubs: BTreeMap::new(),
@@ -175,6 +180,7 @@ impl<T: Target> Engine<T> {
             stopped_since: None,
             membarrier: false,
             gentle: false,
+            moved_out: false,
             reissued: Vec::new(),
             saved: None,
             exiting: BTreeSet::new(),
@@ -234,6 +240,7 @@ impl<T: Target> Engine<T> {
             layout: self.layout,
             state_at: self.state_at,
             description_at: self.description_at,
+            second_table: self.second_table,
             mapped: self.mapped.clone(),
             routines: self.routines.clone(),
             stubs: self.stubs.clone(),

@@ -6,7 +6,7 @@ use super::dispositions::bit;
 use super::state::{Boundary, Engine, Notice};
 use crate::error::TargetError;
 use crate::registers::Registers;
-use crate::seam::{Target, Tid};
+use crate::seam::{Target, Tid, Window};
 use crate::sys::ptrace::{STOPS, SigInfo};
 
 /// `si_code` of a breakpoint (include/uapi/asm-generic/siginfo.h).
@@ -30,14 +30,14 @@ impl<T: Target> Engine<T> {
         let info = self.former_info(tid, info)?;
         let registers = self.target.registers(tid)?;
         match self.ours(tid, &registers, &info) {
-            Some(ours) => {
-                let done = self.on_trap(tid, registers, &info, &ours);
-                self.go_on_all_the_same(tid, done, 0)
-            }
-            None if self.in_area(registers.pc()) => {
-                let done = self.on_signal_in_area(tid, registers, info);
-                self.go_on_all_the_same(tid, done, info.signal())
-            }
+            Some(ours) => self.in_window(|engine| {
+                let done = engine.on_trap(tid, registers, &info, &ours);
+                engine.go_on_all_the_same(tid, done, 0)
+            }),
+            None if self.in_area(registers.pc()) => self.in_window(|engine| {
+                let done = engine.on_signal_in_area(tid, registers, info);
+                engine.go_on_all_the_same(tid, done, info.signal())
+            }),
             None => self.run(tid, info.signal()),
         }
     }
@@ -56,6 +56,14 @@ impl<T: Target> Engine<T> {
             }
             other => other,
         }
+    }
+
+    /// Does what would cost a signal, or bring one that is none of the program's, if we died in the middle.
+    fn in_window<R>(&mut self, what: impl FnOnce(&mut Self) -> R) -> R {
+        self.target.mark(Window::HeldSignal, true);
+        let result = what(self);
+        self.target.mark(Window::HeldSignal, false);
+        result
     }
 
     /// Whether our own bytes raised this signal.

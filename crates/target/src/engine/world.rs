@@ -231,6 +231,7 @@ impl<T: Target> Engine<T> {
         self.guests.remove(&tid);
         self.exiting.remove(&tid);
         self.reissued.retain(|(to, _)| *to != tid);
+        self.asked.remove(&tid);
         self.forget_drain(tid);
         self.close_slot(tid);
     }

@@ -55,6 +55,12 @@ impl Client {
         self.holder
     }
 
+    /// Whether the holder has died.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        process::start_time(self.holder).is_none()
+    }
+
     /// Asks, and waits for the answer. News that come before it are kept.
     ///
     /// # Errors

@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a new task may take to its first stop at the very end: it is runnable and does nothing else.
 const LAST_LOOK: Duration = Duration::from_millis(200);
 
+/// How long an orphaned holder waits until it tries again to take the probes out, if nothing happens before.
+const RETRY: Duration = Duration::from_millis(500);
+
 pub(super) struct Holder {
     line: Line,
     tracer: Rc<Tracer>,
@@ -39,6 +42,8 @@ pub(super) struct Holder {
     /// States, and copies of such, until the front has opened them: the process may be gone by then.
     unopened: BTreeMap<Space, File>,
     signals: SignalState,
+    /// The front is gone: there is nobody to tell.
+    is_orphan: bool,
 }
 
 /// What the loop does after a request.
@@ -56,6 +61,7 @@ impl Holder {
             next: 0,
             unopened: BTreeMap::new(),
             signals,
+            is_orphan: false,
         }
     }
 
@@ -67,11 +73,11 @@ impl Holder {
             Err(error) => return self.excuse(front, system("signalfd")(error)),
         };
         loop {
-            let Ok(more) = self.sweep() else { return self.take_out() };
+            let Ok(more) = self.sweep() else { return self.take_out(&mut children) };
             let fds = [children.as_fd(), self.line.as_fd(), front.as_fd()];
             let wake = if more { Some(Instant::now()) } else { self.tracer.due() };
             let Ok([_, request, gone]) = poll::readable(fds, wake) else {
-                return self.take_out();
+                return self.take_out(&mut children);
             };
             children.take();
             for orphan in self.tracer.orphans() {
@@ -80,10 +86,10 @@ impl Holder {
             if request {
                 match self.serve() {
                     Ok(Then::Continue) => {}
-                    Ok(Then::Quit) | Err(_) => return self.take_out(),
+                    Ok(Then::Quit) | Err(_) => return self.take_out(&mut children),
                 }
             } else if gone {
-                return self.take_out();
+                return self.take_out(&mut children);
             }
         }
     }
@@ -98,20 +104,33 @@ impl Holder {
         1
     }
 
-    /// Nobody wants the probes any more: the front is gone, or has let go of everything that it knows of.
-    fn take_out(mut self) -> i32 {
-        for _ in 0..10 {
-            for space in self.spaces.keys().copied().collect::<Vec<_>>() {
-                self.leave_unheard(space);
-            }
+    /// Nobody wants the probes any more: the front is gone, or has let go of everything that it knows of. Where they cannot be
+    /// taken out we stay, for as long as the process lives: without us a breakpoint would be its death.
+    fn take_out(mut self, children: &mut poll::SignalFd) -> i32 {
+        self.is_orphan = true;
+        loop {
+            while self.leave_some() {}
             if self.spaces.is_empty() {
                 self.take_unclaimed();
                 return 0;
             }
-            // What fails then is the line, which nobody reads.
+            // An error is a timeout like any other here: it is all tried again.
+            let _ = poll::readable([children.as_fd()], Some(Instant::now() + RETRY));
+            children.take();
+            for orphan in self.tracer.orphans() {
+                self.take_orphan(orphan);
+            }
             let _ = self.sweep();
         }
-        1
+    }
+
+    /// Takes the probes out of every address space where that can be done. Gives whether there was any.
+    fn leave_some(&mut self) -> bool {
+        let mut any = false;
+        for space in self.spaces.keys().copied().collect::<Vec<_>>() {
+            any |= self.leave_unheard(space);
+        }
+        any
     }
 
     /// Waits for tasks that are still on their way to their first stop, made by processes that were killed over it.
@@ -131,9 +150,10 @@ impl Holder {
         }
     }
 
-    /// Lets go of an address space, if it can be done now. What came out of it meanwhile is ours to let go too.
-    fn leave_unheard(&mut self, space: Space) {
-        let Some(engine) = self.spaces.get_mut(&space) else { return };
+    /// Lets go of an address space, if it can be done now; whether it could. What came out of it meanwhile is ours to let go
+    /// too.
+    fn leave_unheard(&mut self, space: Space) -> bool {
+        let Some(engine) = self.spaces.get_mut(&space) else { return false };
         let left = engine.has_left() || engine.leave().is_ok();
         for born in std::mem::take(&mut engine.born) {
             self.enter(*born.engine);
@@ -141,6 +161,7 @@ impl Holder {
         if left {
             self.spaces.remove(&space);
         }
+        left
     }
 
     /// A new task whose maker was killed before it could tell: it stands at its first stop, with the text of its maker.
@@ -155,7 +176,7 @@ impl Holder {
             && !error.is_end()
         {
             let what = format!("the child process {tid} of a killed process could not be cleaned: {error}");
-            let _ = self.line.send(&Message::News(News::Warning(what)));
+            let _ = self.send_news(News::Warning(what));
         }
     }
 
@@ -215,7 +236,7 @@ impl Holder {
             Some(Wait::Exited(status)) => (Some(status), None),
             _ => return Ok(()),
         };
-        self.line.send(&Message::News(News::Command { status, signal }))
+        self.send_news(News::Command { status, signal })
     }
 
     fn tell_of(&mut self, space: Space) -> Result<(), TargetError> {
@@ -245,10 +266,14 @@ impl Holder {
             news.push(News::Ended { space, numbers, saved });
         }
         for news in news {
-            self.line.send(&Message::News(news))?;
+            self.send_news(news)?;
         }
         // They may have had children of their own, or be gone already.
         children.into_iter().try_for_each(|child| self.tell_of(child))
+    }
+
+    fn send_news(&mut self, news: News) -> Result<(), TargetError> {
+        if self.is_orphan { Ok(()) } else { self.line.send(&Message::News(news)) }
     }
 
     fn take_in(&mut self, parent: Space, group: i32, born: Born<Process>) -> (Space, Newborn) {

@@ -4,4 +4,5 @@ pub mod clock;
 pub mod poll;
 pub mod process;
 pub mod ptrace;
+mod robust;
 pub mod shared;

@@ -2,7 +2,9 @@
 //!
 //! # Safety
 //! The mapping belongs to [`SharedMap`] until it is dropped; its length is fixed by seals on the memfd, so no access can
-//! meet a hole. Every access is an `AtomicU64` at a checked, 8-aligned offset, hence never a data race.
+//! meet a hole. Every access is an `AtomicU64` at a checked, 8-aligned offset, hence never a data race. A word that is to tell
+//! of this thread's death is linked into the kernel's list of robust futexes ([`super::robust`]) and taken out of it
+//! before the mapping goes.
 #![allow(unsafe_code, reason = "a shared mapping is reached by raw pointer; every access is atomic")]
 
 use std::fs::File;
@@ -12,11 +14,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use program::layout::SharedMemory;
 
+use super::robust;
+
 /// A shared mapping of a memfd.
 #[derive(Debug)]
 pub struct SharedMap {
     base: *mut AtomicU64,
     words: usize,
+    /// The link of a word that tells of this thread's death.
+    link: Option<robust::Link>,
 }
 
 impl SharedMap {
@@ -33,7 +39,14 @@ impl SharedMap {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self { base: base.cast(), words: len / 8 })
+        Ok(Self { base: base.cast(), words: len / 8, link: None })
+    }
+
+    /// Puts this thread's id into the word at `offset`. When the thread dies the kernel sets bit 30 there
+    /// (`FUTEX_OWNER_DIED`). The word at `link` is the kernel's. Only one such word of a mapping at a time.
+    pub fn tell_of_death(&mut self, offset: usize, link: usize) {
+        let Some((word, link)) = self.word(offset).zip(self.word(link)) else { return };
+        self.link = robust::Link::new(word, link);
     }
 
     fn word(&self, offset: usize) -> Option<&AtomicU64> {
@@ -72,6 +85,7 @@ impl SharedMemory for SharedMap {
 
 impl Drop for SharedMap {
     fn drop(&mut self) {
+        drop(self.link.take());
         // SAFETY: exactly the mapping made in `new`; no reference into it outlives self.
         unsafe { libc::munmap(self.base.cast(), self.words * 8) };
     }

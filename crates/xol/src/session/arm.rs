@@ -53,6 +53,7 @@ impl Traced {
         first: bool,
         progress: &mut dyn Progress,
     ) -> Result<(), Error> {
+        let mut moved = false;
         for _ in 0..ATTEMPTS {
             let view = View::of(self.pid)?;
             self.rows.refresh(&common.wanted, &view, &mut self.modules)?;
@@ -62,9 +63,14 @@ impl Traced {
                 return Err(Error::Cancelled);
             }
             match self.install(common, &view, drafts, first) {
-                Err(Error::Target(TargetError::Taken { .. })) => {}
-                other => return other,
+                Ok(skipped) if skipped > 0 => moved = true,
+                Err(Error::Target(TargetError::Taken { .. })) => moved = false,
+                other => return other.map(drop),
             }
+        }
+        if moved {
+            // What comes and goes so fast comes again, and is armed when the loader tells of it.
+            return Ok(());
         }
         Err(Error::NoRoom { pid: self.pid, len: insn::place::AREA_LEN })
     }
@@ -238,7 +244,11 @@ impl Traced {
         let routines = Routines::assemble(&environment, first.start);
         let mut drafts = Vec::new();
         for patch in &plan.patches {
-            if let Some(why) = differs(view, patch, &self.installed) {
+            let why = differs(view, patch, &self.installed);
+            if why.is_some() && !view.is_current(patch.start) {
+                continue; // it is another module's memory by now, or nobody's
+            }
+            if let Some(why) = why {
                 for site in served_sites(plan, patch) {
                     self.refuse(key, site, &why);
                 }
@@ -320,20 +330,20 @@ impl Traced {
     }
 
     /// Places the drafts, sends the change and keeps the books. `first`: a refusal of an exact name is an error, and the
-    /// target is left alone.
+    /// target is left alone. Gives how many patches were not put in because their module was gone.
     fn install(
         &mut self,
         common: &mut Common,
         view: &View,
         drafts: Drafts,
         first: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
         if first {
             self.refuse_exact(common)?;
         }
-        let Some(environment) = self.environment.clone() else { return Ok(()) };
+        let Some(environment) = self.environment.clone() else { return Ok(0) };
         if drafts.drafts.is_empty() && drafts.remove.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let before = common.manner.follow.then(|| self.before_change());
         let room = self.room.clone();
@@ -345,7 +355,7 @@ impl Traced {
             Ok((change, installed, reply))
         });
         match result {
-            Ok((change, installed, Reply::Changed(_, fd))) => {
+            Ok((change, installed, Reply::Changed(report, fd))) => {
                 self.changes += 1;
                 self.past.extend(before);
                 if self.shared.is_none() {
@@ -360,10 +370,13 @@ impl Traced {
                     self.describable = Description::capacity(len);
                 }
                 self.note_installed(&change.remove, installed);
+                for start in &report.skipped {
+                    self.installed.remove(start);
+                }
                 for area in &mut self.room.areas {
                     area.is_new = false;
                 }
-                Ok(())
+                Ok(report.skipped.len())
             }
             Ok(_) => Err(strange()),
             Err(error) => {

@@ -56,7 +56,18 @@ impl Session {
         self.holder_died || !self.traced.iter().any(Traced::is_live)
     }
 
+    /// Acts on news; the holder may die meanwhile.
     pub(super) fn on_news(&mut self, news: News) -> Result<(), Error> {
+        match self.act_on(news) {
+            Err(Error::Target(TargetError::Line(_))) => {
+                self.holder_is_gone();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn act_on(&mut self, news: News) -> Result<(), Error> {
         match news {
             News::Command { status, signal } => self.ended = Some((status, signal)),
             News::Warning(text) => self.common.warnings.push(text),
@@ -134,9 +145,14 @@ impl Session {
         let Self { common, traced, .. } = self;
         if let Some(child) = traced.last_mut() {
             let opened = child.open_state(&common.client, common.action, descriptor);
-            // A process that is gone has no memory to be opened.
-            if descriptor.is_some() {
-                opened?;
+            match opened {
+                // A state that is the child's alone is gone with it: then a copy comes with the news of its end.
+                Err(_) if descriptor.is_none() => {}
+                // One that is the holder's is there until we have opened it, or the holder is gone.
+                Err(error) if common.client.is_gone() => {
+                    return Err(TargetError::Line(error.to_string()).into());
+                }
+                opened => opened?,
             }
         }
         self.index_sites();

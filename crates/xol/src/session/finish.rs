@@ -139,9 +139,15 @@ impl Session {
         }
         self.holder_died = true;
         self.removed = true;
+        self.traced.iter().filter(|one| one.is_live()).for_each(Traced::close_asks);
         self.common.client.bury();
         let pids: BTreeSet<i32> = self.traced.iter().filter(|one| one.is_live()).map(|one| one.pid).collect();
-        for pid in pids.into_iter().chain(self.unheard_children()) {
+        let told = self.unheard_children();
+        for pid in pids.into_iter().chain(told) {
+            self.recover(pid);
+        }
+        // Children that it had not told of: they carry its name.
+        for pid in recover::left_by(self.common.client.holder()) {
             self.recover(pid);
         }
     }

@@ -125,6 +125,13 @@ impl View {
         is_own(mapping) || mapping.executable && self.mappings.iter().any(begins_it)
     }
 
+    /// Whether the mapping of an address is still the one that was seen.
+    pub(super) fn is_current(&self, at: Address) -> bool {
+        let text = fs::read(format!("/proc/{}/maps", self.pid)).unwrap_or_default();
+        let now = symbols::maps::parse(&text);
+        now.iter().find(|mapping| mapping.range.contains(&at)) == self.mapping(at)
+    }
+
     /// Start of the heap.
     pub(super) fn start_brk(&self) -> Option<u64> {
         let text = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;

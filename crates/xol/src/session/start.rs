@@ -80,6 +80,17 @@ impl Session {
     /// # Errors
     /// See [`Error`]; the target is as it was.
     pub fn start(options: Options, progress: &mut dyn Progress) -> Result<Self, Error> {
+        let pids: Vec<i32> = match &options.target {
+            Target::Attach(pids) => pids.iter().filter_map(|pid| i32::try_from(*pid).ok()).collect(),
+            Target::Spawn(_) => Vec::new(),
+        };
+        let is_there = |pid: &i32| target::sys::process::start_time(*pid).is_some();
+        let living: Vec<i32> = pids.into_iter().filter(is_there).collect();
+        // Of a process that ended meanwhile nothing can be read any more: that it is gone says more than what could not be.
+        Self::start_in(options, progress).map_err(|error| or_ended(error, &living))
+    }
+
+    fn start_in(options: Options, progress: &mut dyn Progress) -> Result<Self, Error> {
         let wanted = options.specs.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let manner = Manner { follow: options.follow, inject_freely: options.inject_freely };
         let (client, taken) = match &options.target {

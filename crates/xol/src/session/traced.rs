@@ -45,10 +45,10 @@ pub(super) struct Traced {
     pub(super) installed: BTreeMap<Address, Installed>,
     /// What was in the text and is not now, by start: its stub is still there, and serves it if it comes back.
     pub(super) retired: BTreeMap<Address, Vec<Installed>>,
+    /// For how many patches the area's description of itself has room.
+    pub(super) describable: usize,
     pub(super) routines: BTreeMap<ModuleKey, Routines>,
     pub(super) room: Room,
-    /// How many patches the area's description has room for.
-    pub(super) describable: usize,
     pub(super) environment: Option<Environment>,
     pub(super) shared: Option<State>,
     /// The counts as last read, of a state that is the target's alone: it may vanish.
@@ -86,9 +86,9 @@ impl Traced {
             modules: Vec::new(),
             installed: BTreeMap::new(),
             retired: BTreeMap::new(),
+            describable: 0,
             routines: BTreeMap::new(),
             room: Room { free: Vec::new(), areas: Vec::new() },
-            describable: 0,
             environment: None,
             shared: None,
             seen: Vec::new(),
@@ -185,6 +185,13 @@ impl Traced {
         }
         self.shared = state;
         Ok(())
+    }
+
+    /// Nobody is there to give a slot to a thread that asks: its breakpoint would be its death.
+    pub(super) fn close_asks(&self) {
+        if let (Some(environment), Some(shared)) = (&self.environment, &self.shared) {
+            environment.layout.set_asks(shared, false);
+        }
     }
 
     /// Takes what is in the rings. Gives the number of rings that wait.
