@@ -108,9 +108,10 @@ impl<T: Target> Engine<T> {
     /// A thread on its way out has come to a displaced system call: it has its own mask in there, and its signals wait for it
     /// as they would have. They find it behind the call.
     pub(super) fn on_drained_call(&mut self, tid: Tid) -> Result<(), TargetError> {
-        for info in self.abort_drain(tid)? {
-            self.reissue(tid, &info)?;
-        }
+        self.in_window(|engine| {
+            let held_back = engine.abort_drain(tid)?;
+            held_back.iter().try_for_each(|info| engine.reissue(tid, info))
+        })?;
         if self.guests.contains(&tid) { self.on_guest_call(tid) } else { self.run(tid, 0) }
     }
 
@@ -215,8 +216,10 @@ impl<T: Target> Engine<T> {
     /// The thread was taken out of its stub by other means while a signal was held back for it: it gets it now. The world is
     /// stopped, and the thread stands at an interrupt stop again afterwards.
     pub(super) fn end_drain(&mut self, tid: Tid) -> Result<(), TargetError> {
-        let held_back = self.abort_drain(tid)?;
-        self.requeue_all(tid, &held_back)
+        self.in_window(|engine| {
+            let held_back = engine.abort_drain(tid)?;
+            engine.requeue_all(tid, &held_back)
+        })
     }
 
     /// A thread ended on its way to an exit: nobody waits for it there any more.

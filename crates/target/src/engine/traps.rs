@@ -59,7 +59,7 @@ impl<T: Target> Engine<T> {
     }
 
     /// Does what would cost a signal, or bring one that is none of the program's, if we died in the middle.
-    fn in_window<R>(&mut self, what: impl FnOnce(&mut Self) -> R) -> R {
+    pub(super) fn in_window<R>(&mut self, what: impl FnOnce(&mut Self) -> R) -> R {
         self.target.mark(Window::HeldSignal, true);
         let result = what(self);
         self.target.mark(Window::HeldSignal, false);
