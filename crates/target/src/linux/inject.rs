@@ -4,7 +4,7 @@
 //! where the thread blocks or ignores it (kernel/signal.c, `force_sig_info_to_task`).
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use insn::Address;
 
@@ -12,6 +12,9 @@ use super::{Process, TRANSITION};
 use crate::error::TargetError;
 use crate::registers::Registers;
 use crate::seam::{Call, Event, Resume, Target, Tid, Window};
+
+/// How often a thread that does not stop is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A thread on loan: its registers and mask come back when this is finished.
 struct Loan<'a> {
@@ -78,8 +81,7 @@ impl<'a> Loan<'a> {
     }
 
     fn wait(&mut self) -> Result<Event, TargetError> {
-        let gone = TargetError::Gone { tid: self.tid };
-        self.process.wait(self.tid, Instant::now() + TRANSITION)?.ok_or(gone)
+        next_stop(self.process, self.tid)
     }
 
     /// Restores mask and registers, and brings the thread to an interrupt stop: behind a system-call stop the kernel
@@ -93,16 +95,30 @@ impl<'a> Loan<'a> {
         loop {
             process.interrupt(tid)?;
             process.resume(tid, Resume::Run(signal))?;
-            let event = process.wait(tid, Instant::now() + TRANSITION)?;
-            match event {
-                Some(Event::Interrupted | Event::GroupStop(_)) => return Ok(()),
-                Some(Event::Exited(_) | Event::Killed(_)) | None => return Err(TargetError::Gone { tid }),
+            match next_stop(process, tid)? {
+                Event::Interrupted | Event::GroupStop(_) => return Ok(()),
+                Event::Exited(_) | Event::Killed(_) => return Err(TargetError::Gone { tid }),
                 // The interrupt trap is served before signals are dequeued, so nothing else is expected here; a stop
                 // that is one all the same swallowed the interrupt: ask again.
-                Some(other) => signal = unblockable(&other),
+                other => signal = unblockable(&other),
             }
         }
     }
+}
+
+/// Waits for the next stop of a thread. The end of a group's first thread is told only when all others are collected
+/// (kernel/exit.c, `delay_group_leader`), which is not done here: it is dead all the same, and never stops again.
+fn next_stop(process: &mut Process, tid: Tid) -> Result<Event, TargetError> {
+    let deadline = Instant::now() + TRANSITION;
+    while Instant::now() < deadline {
+        if let Some(event) = process.wait(tid, deadline.min(Instant::now() + LOOK))? {
+            return Ok(event);
+        }
+        if matches!(process.state(tid), 'Z' | 'X') {
+            break;
+        }
+    }
+    Err(TargetError::Gone { tid })
 }
 
 fn faulted() -> TargetError {
