@@ -429,7 +429,9 @@ fn a_closed_pipe() {
         assert_eq!(status.code(), Some(0), "{arguments:?}");
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        let complaints = said.lines().filter(|line| !line.starts_with("lost "));
+        // What is true whoever reads it: losses, and that the function is hot.
+        let is_expected = |line: &&str| line.starts_with("lost ") || line.contains("times a second");
+        let complaints = said.lines().filter(|line| !is_expected(line));
         assert_eq!(complaints.count(), 0, "{said}");
         assert!(watch.is_restored());
     }
