@@ -54,6 +54,7 @@ impl Traced {
         progress: &mut dyn Progress,
     ) -> Result<(), Error> {
         let mut moved = false;
+        let mut refused = None;
         for _ in 0..ATTEMPTS {
             let view = View::of(self.pid)?;
             self.rows.refresh(&common.wanted, &view, &mut self.modules)?;
@@ -63,10 +64,18 @@ impl Traced {
                 return Err(Error::Cancelled);
             }
             match self.install(common, &view, drafts, first) {
-                Ok(skipped) if skipped > 0 => moved = true,
-                Err(Error::Target(TargetError::Taken { .. })) => moved = false,
+                Ok(skipped) if skipped > 0 => (moved, refused) = (true, None),
+                Err(Error::Target(TargetError::Taken { .. })) => (moved, refused) = (false, None),
+                // Of a library that went while it was looked at nothing can be said: what is mapped now is what counts.
+                Err(error @ Error::Refused { .. }) if !view.is_still_so() => {
+                    self.rows.reconsider();
+                    refused = Some(error);
+                }
                 other => return other.map(drop),
             }
+        }
+        if let Some(error) = refused {
+            return Err(error);
         }
         if moved {
             // What comes and goes so fast comes again, and is armed when the loader tells of it.

@@ -132,6 +132,11 @@ impl View {
         now.iter().find(|mapping| mapping.range.contains(&at)) == self.mapping(at)
     }
 
+    /// Whether the same is mapped now.
+    pub(super) fn is_still_so(&self) -> bool {
+        Self::of(self.pid).is_ok_and(|now| now.mappings == self.mappings)
+    }
+
     /// Start of the heap.
     pub(super) fn start_brk(&self) -> Option<u64> {
         let text = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;

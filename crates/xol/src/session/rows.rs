@@ -215,6 +215,13 @@ impl Rows {
         Ok(())
     }
 
+    /// What was refused may be planned once more.
+    pub(super) fn reconsider(&mut self) {
+        for row in self.all.iter_mut().filter(|row| matches!(row.standing, Standing::Refused(_))) {
+            row.standing = Standing::Mapped;
+        }
+    }
+
     fn unmap_gone(&mut self, view: &View, modules: &mut Vec<Module>) {
         modules.retain(|module| {
             let image = &module.binary.image;
