@@ -22,7 +22,7 @@ pub use snapshot::{
     Masks, Region, Snapshot, Watch, base_of, children_of, maps, masks, read_memory, status_field,
     text_changes, tracer_of,
 };
-pub use sys::{Signal, is_root, send};
+pub use sys::{Handle, Signal, is_root, send};
 pub use windows::{Window, Windows};
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
-//! The two system calls that the standard library does not offer.
-#![allow(unsafe_code, reason = "kill(2) and geteuid(2) have no safe form in std")]
+//! The system calls that the standard library does not offer.
+#![allow(unsafe_code, reason = "kill(2), pidfd_open(2) and geteuid(2) have no safe form in std")]
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// A signal that a test sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,31 @@ pub fn send(pid: u32, signal: Signal) -> bool {
     assert!(pid > 1, "refusing to signal process {pid}");
     // SAFETY: kill takes two numbers and touches no memory of ours.
     unsafe { libc::kill(pid, signal.number()) == 0 }
+}
+
+/// A process that is not our child (or may be collected meanwhile), for signals: its number may be another's by then.
+#[derive(Debug)]
+pub struct Handle(OwnedFd);
+
+impl Handle {
+    /// A handle of a process. `is_it` is asked once it is open, when the number may no longer mean another.
+    #[must_use]
+    pub fn of(pid: u32, is_it: impl FnOnce() -> bool) -> Option<Self> {
+        let number = libc::pid_t::try_from(pid).ok()?;
+        // SAFETY: pidfd_open takes two integers.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) };
+        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+        // SAFETY: a new descriptor that nobody else owns.
+        let handle = Self(unsafe { OwnedFd::from_raw_fd(fd) });
+        is_it().then_some(handle)
+    }
+
+    /// Sends a signal. False if the process is gone.
+    pub fn send(&self, signal: Signal) -> bool {
+        let (fd, no_info) = (self.0.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+        // SAFETY: pidfd_send_signal without siginfo takes integers only.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal.number(), no_info, 0) == 0 }
+    }
 }
 
 /// Whether the test runs as root.

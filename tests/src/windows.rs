@@ -3,8 +3,6 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use crate::process::wait_for;
-
 const MAGIC: u64 = u64::from_le_bytes(*b"xolwindw");
 const NAMES: [&str; 4] = ["foreign registers", "half written", "moved threads", "held signal"];
 
@@ -28,16 +26,9 @@ pub struct Window {
 }
 
 impl Windows {
-    /// Those of a living holder.
-    ///
-    /// # Panics
-    /// They do not appear.
+    /// Those of a living holder that has begun to trace.
     #[must_use]
-    pub fn of(holder: u32) -> Self {
-        wait_for("the holder's windows", || Self::find(holder))
-    }
-
-    fn find(holder: u32) -> Option<Self> {
+    pub fn of(holder: u32) -> Option<Self> {
         let descriptors = fs::read_dir(format!("/proc/{holder}/fd")).ok()?.flatten();
         let is_it = |entry: &fs::DirEntry| {
             fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().contains("xol:windows"))

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::{
-    PATIENCE, Process, Program, Report, Session, Signal, Snapshot, Watch, Window, Windows, children_of, need,
-    rounds, send, tracer_of, wait_for, xol,
+    Handle, PATIENCE, Process, Program, Report, Session, Signal, Snapshot, Watch, Window, Windows,
+    children_of, need, rounds, tracer_of, wait_for, xol,
 };
 
 use crate::probes::probe;
@@ -91,13 +91,14 @@ impl Scene {
         let mut subject = self.start();
         (self.begin)(&mut subject.process);
         let mut session = self.attach(&subject);
+        let front = Handle::of(session.process.child_id(), || true).expect("our child");
         spin("the tracer", || tracer_of(subject.process.pid()).is_some());
         let begun = Instant::now();
         // The real thing or not: it only serves to choose moments.
         spin("the probes", || subject.watch.is_armed() || session.process.ended().is_some());
         let arming = begun.elapsed();
         let begun = Instant::now();
-        send(session.process.child_id(), Signal::Interrupt);
+        front.send(Signal::Interrupt);
         spin("the end of tracing", || tracer_of(subject.process.pid()).is_none());
         let removing = begun.elapsed();
         session.process.wait();
@@ -137,28 +138,29 @@ impl Scene {
         let pid = subject.process.pid();
         (self.begin)(&mut subject.process);
         let mut session = self.attach(subject);
-        spin("the tracer", || tracer_of(pid).is_some());
-        let front = session.process.child_id();
-        let holder = *children_of(front).first().expect("the holder");
-        let windows = Windows::of(holder);
-        if !wait_for_moment(&mut session, &subject.watch, phase, times, random) {
+        // By handles: in the removing phase they may be gone already, and their numbers another's.
+        let front = Handle::of(session.process.child_id(), || true).expect("our child");
+        spin("the tracer", || tracer_of(pid).is_some() || session.process.ended().is_some());
+        let found = holder_of(&session)
+            .filter(|_| wait_for_moment(&mut session, &front, &subject.watch, phase, times, random));
+        let Some((holder, windows)) = found else {
+            session.process.wait();
             let errors = session.errors();
             assert!(errors.contains("did not stop"), "{errors}; the target: {:?}", subject.process.ended());
             println!("no stop: {errors}");
             (self.check)(&mut subject.process);
             return true;
-        }
+        };
         if victim == Victim::Both {
-            stop(front);
+            stop(&front, session.process.child_id());
         }
         let was_armed = subject.watch.is_armed();
         let killed = Instant::now();
-        // In the removing phase they may be gone already.
         if victim != Victim::Front {
-            send(holder, Signal::Kill);
+            holder.send(Signal::Kill);
         }
         if victim != Victim::Holder {
-            send(front, Signal::Kill);
+            front.send(Signal::Kill);
         }
         if victim != Victim::Both && was_armed {
             // A target that died of it has no text: seen below.
@@ -202,6 +204,7 @@ fn detach(pid: u32) {
 /// processor within the deadline of the stop.
 fn wait_for_moment(
     session: &mut Session,
+    front: &Handle,
     watch: &Watch,
     phase: Phase,
     times: Times,
@@ -218,7 +221,7 @@ fn wait_for_moment(
         Phase::Running => Duration::from_millis(30),
         Phase::Removing => {
             thread::sleep(random.up_to(Duration::from_millis(30)));
-            send(session.process.child_id(), Signal::Interrupt);
+            front.send(Signal::Interrupt);
             times.removing
         }
     };
@@ -226,9 +229,17 @@ fn wait_for_moment(
     true
 }
 
-/// Stopped, it cannot repair anything. It may be gone already.
-fn stop(pid: u32) {
-    send(pid, Signal::Stop);
+/// The holder, and its windows; `None` if the session is over.
+fn holder_of(session: &Session) -> Option<(Handle, Windows)> {
+    let front = session.process.child_id();
+    let holder = *children_of(front).first()?;
+    let handle = Handle::of(holder, || children_of(front).contains(&holder))?;
+    Some((handle, Windows::of(holder)?))
+}
+
+/// Stopped, it cannot repair anything. It may be gone already; our child, its number is still its own.
+fn stop(front: &Handle, pid: u32) {
+    front.send(Signal::Stop);
     let state = || tests::status_field(pid, "State");
     spin("a stop", || state().is_none_or(|state| state.starts_with(['T', 'Z', 'X'])));
 }
