@@ -45,6 +45,8 @@ pub struct Status {
     pub no_new_privileges: Option<bool>,
     /// `Seccomp`: 0 none, 1 strict, 2 filter.
     pub seccomp: Option<u32>,
+    /// `CapPrm`.
+    pub permitted: Option<u64>,
     /// `CapEff`.
     pub capabilities: Option<u64>,
     /// `x86_Thread_features` has `shstk`: a shadow stack is in use.
@@ -85,6 +87,7 @@ impl Status {
             "SigCgt" => self.caught = set(),
             "NoNewPrivs" => self.no_new_privileges = value.parse().ok().map(|flag: u32| flag != 0),
             "Seccomp" => self.seccomp = value.parse().ok(),
+            "CapPrm" => self.permitted = u64::from_str_radix(value, 16).ok(),
             "CapEff" => self.capabilities = u64::from_str_radix(value, 16).ok(),
             "x86_Thread_features" => {
                 self.shadow_stack = value.split_whitespace().any(|feature| feature == "shstk");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use insn::{Address, Isa};
 use symbols::maps::Mapping;
+use symbols::status::{SignalSet, Status};
 
 use crate::error::{TargetError, system};
 use crate::registers::Registers;
@@ -189,23 +190,24 @@ impl Process {
     }
 }
 
+/// What the kernel says of a task.
+fn status_of(tid: Tid) -> Option<Status> {
+    fs::read(format!("/proc/{tid}/status")).ok().map(|text| Status::parse(&text))
+}
+
 /// The thread group of a task.
 fn group_of(tid: Tid) -> Option<i32> {
-    let text = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+    status_of(tid)?.process
 }
 
 /// The number of a task in the innermost of its pid namespaces: the last one of `NSpid:` (proc_pid_status(5)).
 fn number_inside(tid: Tid) -> Option<Tid> {
-    let text = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    let numbers = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    numbers.split_whitespace().last()?.parse().ok().map(Tid)
+    status_of(tid)?.namespace_pids.last().copied().map(Tid)
 }
 
 /// Whether a task has a system-call filter (mode 2 of `Seccomp:`, proc_pid_status(5)).
 fn has_filter(tid: Tid) -> bool {
-    let text = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
-    text.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
+    status_of(tid).is_some_and(|status| status.seccomp == Some(2))
 }
 
 /// Tests force the fallback by this variable: nothing else shows a machine where /proc/PID/mem is restricted.
@@ -345,15 +347,13 @@ impl Target for Process {
     }
 
     fn signal_fields(&self, tid: Tid) -> Result<SignalFields, TargetError> {
-        let text =
-            fs::read_to_string(format!("/proc/{tid}/status")).map_err(|_| TargetError::Gone { tid })?;
-        let field = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name))
-                .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
-                .unwrap_or(0)
-        };
-        Ok(SignalFields { blocked: field("SigBlk:"), ignored: field("SigIgn:"), caught: field("SigCgt:") })
+        let status = status_of(tid).ok_or(TargetError::Gone { tid })?;
+        let bits = |set: Option<SignalSet>| set.map_or(0, |set| set.0);
+        Ok(SignalFields {
+            blocked: bits(status.blocked),
+            ignored: bits(status.ignored),
+            caught: bits(status.caught),
+        })
     }
 
     fn blocked_at(&self, tid: Tid) -> Option<Address> {

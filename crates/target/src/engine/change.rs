@@ -309,9 +309,6 @@ impl<T: Target> Engine<T> {
         let (true, Some(_), Some((at, len))) = (has_rings, &self.state_file, self.state_at) else {
             return Ok(());
         };
-        if self.target.is_filtered() {
-            return Ok(());
-        }
         let number = self.target.isa().abi().numbers.madvise;
         let arguments = [at.0, len, MADV_POPULATE_WRITE, 0, 0, 0];
         self.call_while_others_run(Call { name: "madvise", number, arguments }).map(drop)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use insn::Address;
 
-use super::Process;
+use super::{Process, status_of};
 use crate::registers::Registers;
 use crate::seam::{Executable, Target, Tid};
 use crate::sys::process;
@@ -50,20 +50,13 @@ pub(super) fn about_to(target: &Process, tid: Tid) -> Option<Executable> {
 pub(super) fn executed(tid: Tid) -> Option<Executable> {
     let link = PathBuf::from(format!("/proc/{tid}/exe"));
     let metadata = fs::metadata(&link).ok()?;
-    let status = fs::read(format!("/proc/{tid}/status")).ok()?;
-    let ids = |name: &str| {
-        let text = String::from_utf8_lossy(&status);
-        // Real, effective, saved, file system.
-        let line = text.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned))?;
-        line.split_whitespace().nth(1)?.parse::<u32>().ok()
-    };
+    let status = status_of(tid)?;
     let mode = metadata.permissions().mode();
-    let lost_user = mode & SET_USER != 0 && ids("Uid:").is_some_and(|id| id != metadata.uid());
-    let lost_group = mode & SET_GROUP == SET_GROUP && ids("Gid:").is_some_and(|id| id != metadata.gid());
-    let permitted = String::from_utf8_lossy(&status)
-        .lines()
-        .find_map(|line| line.strip_prefix("CapPrm:").map(|set| set.trim().trim_matches('0').is_empty()));
-    let lost_capabilities = has_capabilities(&link) && permitted == Some(true);
+    // Real, effective, saved, file system.
+    let is_not = |ids: Option<[u32; 4]>, id: u32| ids.is_some_and(|[_, effective, ..]| effective != id);
+    let lost_user = mode & SET_USER != 0 && is_not(status.uids, metadata.uid());
+    let lost_group = mode & SET_GROUP == SET_GROUP && is_not(status.gids, metadata.gid());
+    let lost_capabilities = has_capabilities(&link) && status.permitted == Some(0);
     Some(Executable {
         path: fs::read_link(&link).unwrap_or(link.clone()).to_string_lossy().into_owned(),
         gives_privilege: gives_privilege(&link),
