@@ -4,36 +4,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use target::TargetError;
 use tests::{Process, Program, need, rounds, wait_for};
-use xol::session::{Action, Error, Hit, Mechanism, Options, Progress, Session, SiteStatus, Summary, Target};
+use xol::session::{Action, Hit, Mechanism, Nobody, Session, SiteStatus, Summary};
 
+use crate::in_process::{self, change};
 use crate::probes::probe;
 
 /// Offsets of the instructions of `work` (programs/work.S).
 const INSTRUCTIONS: [u64; 8] = [0, 1, 4, 11, 15, 18, 22, 23];
 
-struct Quiet;
-
-impl Progress for Quiet {
-    fn phase(&mut self, _: &str, _: u64) {}
-    fn advance(&mut self, _: u64) {}
-    fn note(&mut self, _: &str) {}
-    fn cancelled(&self) -> bool {
-        false
-    }
-}
-
 fn open(target: &Process, specs: &[String]) -> Session {
-    let options = || Options {
-        target: Target::Attach(vec![target.pid()]),
-        specs: specs.to_vec(),
-        action: Action::Count,
-        follow: false,
-        inject_freely: false,
-        max_rate: None,
-    };
-    change("a session", || Session::start(options(), &mut Quiet))
+    in_process::open(target.pid(), specs, Action::Count)
 }
 
 fn end(mut session: Session) -> (Vec<SiteStatus>, Summary) {
@@ -43,21 +24,12 @@ fn end(mut session: Session) -> (Vec<SiteStatus>, Summary) {
     ended
 }
 
-/// Changes something, again if a thread had no processor within the deadline of the stop: nothing was changed then.
-fn change<T>(what: &str, mut attempt: impl FnMut() -> Result<T, Error>) -> T {
-    wait_for(what, || match attempt() {
-        Ok(value) => Some(value),
-        Err(Error::Target(TargetError::DidNotStop { .. })) => None,
-        Err(error) => panic!("{what}: {error}"),
-    })
-}
-
 fn add(session: &mut Session, spec: &str) -> usize {
-    change("a new probe", || session.add(spec, &mut Quiet))[0]
+    change("a new probe", || session.add(spec, &mut Nobody))[0]
 }
 
 fn drop_probe(session: &mut Session, site: usize) {
-    change("one probe less", || session.drop_probe(site, &mut Quiet));
+    change("one probe less", || session.drop_probe(site, &mut Nobody));
 }
 
 /// News of the target are looked at while probes stay armed.

@@ -61,11 +61,11 @@ impl Memory {
     }
 }
 
-#[test]
-fn threads_are_counted() {
-    let mut target = Process::start(&need!(storm()), &[WIDTH]);
-    let work = probe(&need!(storm()), "work");
-    let mut session = Session::stat(&[&work], target.pid());
+/// A session while threads come and go in thousands: its report, and how many calls they made. The memory of xol stays flat.
+fn while_threads_come_and_go(verb: &str, program: &Path) -> (Report, u64) {
+    let mut target = Process::start(program, &[WIDTH]);
+    let work = probe(program, "work");
+    let mut session = Session::start([verb, &work, "-p", &target.pid().to_string()]);
     session.wait_armed(&Watch::on(&target, &["work"]));
     let mut calls = run_threads(&mut target, BATCH);
     let start = Memory::of(&session);
@@ -73,25 +73,24 @@ fn threads_are_counted() {
     Memory::of(&session).assert_flat_since(&start);
     let report = session.end();
     report.assert_clean();
+    target.finish();
+    (report, calls)
+}
+
+#[test]
+fn threads_are_counted() {
+    let program = need!(storm());
+    let work = probe(&program, "work");
+    let (report, calls) = while_threads_come_and_go("stat", &program);
     assert_eq!((report.hits(&work), report.lost(&work)), (calls, 0), "{:?}", report.summary());
     assert_eq!(report.summary()["left_mapped"], 0, "{report:?}");
-    target.finish();
 }
 
 /// Each thread passes its own number, so each line says itself whether it names the right thread. There are more threads than
 /// slots: they are used again.
 #[test]
 fn threads_are_traced() {
-    let mut target = Process::start(&need!(storm()), &[WIDTH]);
-    let work = probe(&need!(storm()), "work");
-    let mut session = Session::trace(&[&work], target.pid());
-    session.wait_armed(&Watch::on(&target, &["work"]));
-    let mut calls = run_threads(&mut target, BATCH);
-    let start = Memory::of(&session);
-    calls += run_threads(&mut target, rounds(5000, 50_000) - BATCH);
-    Memory::of(&session).assert_flat_since(&start);
-    let report = session.end();
-    report.assert_clean();
+    let (report, calls) = while_threads_come_and_go("trace", &need!(storm()));
     let lines = report.traced();
     assert_eq!(lines.len() as u64 + report.lost_in_all(), calls, "{:?}", report.summary());
     assert_eq!(report.summary()["hits"], calls, "{:?}", report.summary());
@@ -101,7 +100,6 @@ fn threads_are_traced() {
         let told = line["args"]["arg0"].as_str().expect("a hex string").trim_start_matches("0x");
         assert_eq!(line["tid"].as_u64(), u64::from_str_radix(told, 16).ok(), "{line}");
     }
-    target.finish();
 }
 
 /// Several threads load and unload while sessions come and go; and a whole session sees each call.

@@ -1,5 +1,7 @@
 //! N threads times M calls are N times M hits, whatever the number of threads and however they are served.
 
+use std::path::Path;
+
 use tests::{Process, Program, Report, Session, Snapshot, Watch, need, rounds};
 
 use crate::probes::{borrowed, probe};
@@ -133,25 +135,29 @@ fn sessions_that_end_by_themselves() {
     target.finish();
 }
 
-/// The target ends first, by itself or by a kill: counts to the last hit, status 0.
+/// A program that ends first, by itself or by a kill: counts to the last hit, status 0.
+pub(crate) fn counted_to_its_end(program: &Path, argument: &str, killed: bool) {
+    let mut target = Process::start(program, &[argument]);
+    let work = probe(program, "work");
+    let mut session = Session::stat(&[&work], target.pid());
+    session.wait_armed(&Watch::on(&target, &["work"]));
+    let calls = target.ask("calls 50000").number("work");
+    if killed {
+        assert!(tests::send(target.pid(), tests::Signal::Kill));
+        target.wait();
+    } else {
+        target.finish();
+    }
+    let report = session.wait();
+    report.assert_no_panic();
+    assert!(report.status.success(), "{report:?}");
+    assert_eq!((report.hits(&work), report.lost(&work)), (calls, 0), "{argument}: {report:?}");
+}
+
 #[test]
 fn the_end_of_the_target() {
     let program = need!(Program::work().build());
     for killed in [false, true] {
-        let mut target = Process::start(&program, &["3"]);
-        let watch = Watch::on(&target, &["work"]);
-        let mut session = Session::stat(&[&probe(&program, "work")], target.pid());
-        session.wait_armed(&watch);
-        let calls = target.ask("calls 50000").number("work");
-        if killed {
-            assert!(tests::send(target.pid(), tests::Signal::Kill));
-            target.wait();
-        } else {
-            target.finish();
-        }
-        let report = session.wait();
-        report.assert_no_panic();
-        assert!(report.status.success(), "{report:?}");
-        assert_eq!((report.hits("work"), report.lost("work")), (calls, 0), "{report:?}");
+        counted_to_its_end(&program, "3", killed);
     }
 }

@@ -72,21 +72,17 @@ fn a_stopped_process_stays_stopped() {
     target.finish();
 }
 
-/// Stopped and continued again and again in the middle of probed code: every call is counted.
-#[test]
-fn stops_while_probed() {
+/// Counts a program that is stopped and continued so many times: every call is counted.
+fn counted_while_stopped(times: u64, mut once: impl FnMut(&mut Process, Signal, u64)) {
     let program = need!(Program::work().build());
     for signal in [Signal::Stop, Signal::TerminalStop] {
         let mut target = Process::start(&program, &["2"]);
-        let pid = target.pid();
         let work = probe(&program, "work");
-        let mut session = Session::stat(&[&work], pid);
+        let mut session = Session::stat(&[&work], target.pid());
         session.wait_armed(&Watch::on(&target, &["work"]));
         target.ask("run");
-        for _ in 0..rounds(50, 2_000) {
-            assert!(send(pid, signal));
-            wait_stopped(pid);
-            assert!(send(pid, Signal::Continue));
+        for round in 0..times {
+            once(&mut target, signal, round);
         }
         let done = target.ask("stop");
         let report = session.end();
@@ -97,30 +93,27 @@ fn stops_while_probed() {
     }
 }
 
+/// Stopped and continued again and again in the middle of probed code.
+#[test]
+fn stops_while_probed() {
+    counted_while_stopped(rounds(50, 2_000), |target, signal, _| {
+        let pid = target.pid();
+        assert!(send(pid, signal));
+        wait_stopped(pid);
+        assert!(send(pid, Signal::Continue));
+    });
+}
+
 /// The stop and its end at once: the latter has the last word, whatever the thread was doing.
 #[test]
 fn stop_and_continue_at_once() {
-    let program = need!(Program::work().build());
-    for signal in [Signal::Stop, Signal::TerminalStop] {
-        let mut target = Process::start(&program, &["2"]);
+    counted_while_stopped(rounds(3_000, 50_000), |target, signal, round| {
         let pid = target.pid();
-        let work = probe(&program, "work");
-        let mut session = Session::stat(&[&work], pid);
-        session.wait_armed(&Watch::on(&target, &["work"]));
-        target.ask("run");
-        for round in 0..rounds(3_000, 50_000) {
-            assert!(send(pid, signal) && send(pid, Signal::Continue));
-            if round % 100 == 0 {
-                target.ask("counters");
-            }
+        assert!(send(pid, signal) && send(pid, Signal::Continue));
+        if round % 100 == 0 {
+            target.ask("counters");
         }
-        let done = target.ask("stop");
-        let report = session.end();
-        report.assert_clean();
-        assert_eq!(done.number("bad"), 0, "{done:?}");
-        assert_eq!((report.hits(&work), report.lost(&work)), (done.number("ended"), 0), "{report:?}");
-        target.finish();
-    }
+    });
 }
 
 /// The stop comes while the probes are taken out.

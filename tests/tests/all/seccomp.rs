@@ -2,6 +2,7 @@
 
 use tests::{Process, Program, Report, Session, Signal, Snapshot, Watch, need, send, xol};
 
+use crate::exact::counted_to_its_end;
 use crate::probes::probe;
 
 fn program() -> Result<std::path::PathBuf, String> {
@@ -58,21 +59,7 @@ fn traced() {
 fn the_end_of_the_process() {
     let program = need!(program());
     for (filter, killed) in [("default", false), ("strict", true)] {
-        let mut target = Process::start(&program, &[filter]);
-        let work = probe(&program, "work");
-        let mut session = Session::stat(&[&work], target.pid());
-        session.wait_armed(&Watch::on(&target, &["work"]));
-        let calls = target.ask("calls 50000").number("work");
-        if killed {
-            assert!(send(target.pid(), Signal::Kill));
-            target.wait();
-        } else {
-            target.finish();
-        }
-        let report = session.wait();
-        report.assert_no_panic();
-        assert!(report.status.success(), "{report:?}");
-        assert_eq!((report.hits(&work), report.lost(&work)), (calls, 0), "{filter}: {report:?}");
+        counted_to_its_end(&program, filter, killed);
     }
 }
 

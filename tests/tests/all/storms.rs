@@ -11,27 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use target::TargetError;
-use tests::{Process, Program, need, rounds, skip, status_field, wait_for, which};
-use xol::session::{Action, Error, Hit, Options, Progress, Session, Target};
+use tests::{Process, Program, need, rounds, skip, status_field, which};
+use xol::session::{Action, Hit};
 
+use crate::in_process::open;
 use crate::probes::{probe, script};
 
 /// What a leak would exceed in the long form, in KiB: caches of allocators and pages touched for the first time do not.
 const GROWTH: u64 = 64 << 10;
 /// Sessions before memory is looked at for the first time.
 const WARM: u64 = 10;
-
-struct Quiet;
-
-impl Progress for Quiet {
-    fn phase(&mut self, _: &str, _: u64) {}
-    fn advance(&mut self, _: u64) {}
-    fn note(&mut self, _: &str) {}
-    fn cancelled(&self) -> bool {
-        false
-    }
-}
 
 fn cycles() -> u64 {
     let asked = std::env::var("XOL_STORM").ok().and_then(|text| text.parse().ok());
@@ -42,25 +31,6 @@ fn cycles() -> u64 {
 fn resident(pid: u32) -> u64 {
     let field = status_field(pid, "VmRSS").unwrap_or_default();
     field.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-/// One session, begun again where the target had no processor within the deadline of the stop.
-fn open(pid: u32, specs: &[String], action: Action) -> Session {
-    wait_for("a session", || {
-        let options = Options {
-            target: Target::Attach(vec![pid]),
-            specs: specs.to_vec(),
-            action,
-            follow: false,
-            inject_freely: false,
-            max_rate: None,
-        };
-        match Session::start(options, &mut Quiet) {
-            Ok(session) => Some(session),
-            Err(Error::Target(TargetError::DidNotStop { .. })) => None,
-            Err(error) => panic!("{error}"),
-        }
-    })
 }
 
 fn storm(name: &str, pid: u32, specs: &[String]) {

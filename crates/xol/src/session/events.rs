@@ -294,7 +294,8 @@ impl std::fmt::Debug for Watcher {
 }
 
 /// Nobody watches.
-pub(super) struct Nobody;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nobody;
 
 impl Progress for Nobody {
     fn phase(&mut self, _what: &str, _total: u64) {}

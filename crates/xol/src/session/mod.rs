@@ -16,6 +16,7 @@ mod start;
 mod traced;
 mod types;
 
+pub use events::Nobody;
 pub(crate) use install::{differs, unfit_mapping};
 pub(crate) use modules::View;
 pub(crate) use rows::implementation;
