@@ -140,16 +140,23 @@ impl Session {
     /// xol ends for another reason, or it takes too long.
     #[must_use]
     pub fn armed(watches: &[&Watch], start: impl Fn() -> Self) -> Self {
-        wait_for("armed probes", || {
-            let mut session = start();
-            let ended = watches.iter().find_map(|watch| session.ended_before_armed(watch));
-            let errors = session.errors();
-            match ended {
-                None => Some(session),
-                Some(_) if errors.contains("did not stop within") => None,
-                Some(status) => panic!("xol ended with {status:?} before the probes were armed:\n{errors}"),
-            }
-        })
+        wait_for("armed probes", || start().armed_at_once(watches))
+    }
+
+    /// Waits until a probe is at every watched place; `None` where a loaded machine gave some thread no processor within the
+    /// deadline of the stop.
+    ///
+    /// # Panics
+    /// xol ends for another reason, or it takes too long.
+    #[must_use]
+    pub fn armed_at_once(mut self, watches: &[&Watch]) -> Option<Self> {
+        let ended = watches.iter().find_map(|watch| self.ended_before_armed(watch));
+        let errors = self.errors();
+        match ended {
+            None => Some(self),
+            Some(_) if errors.contains("did not stop within") => None,
+            Some(status) => panic!("xol ended with {status:?} before the probes were armed:\n{errors}"),
+        }
     }
 
     fn ended_before_armed(&mut self, watch: &Watch) -> Option<ExitStatus> {

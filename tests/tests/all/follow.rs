@@ -1,6 +1,5 @@
 //! Several processes in one session: given by their numbers, or children that are followed.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -149,26 +148,25 @@ fn many_short_lived_children() {
 /// Children made while the probes are only coming: each counts from some moment on, none is forgotten.
 #[test]
 fn children_made_while_the_probes_come() {
-    if !tests::long_form() {
-        tests::skip!(
-            "known fault: a child made before the first change is sometimes left without probes (XOL_LONG=1 runs it)"
-        );
-    }
     let program = need!(family());
     let work = probe(&program, "work");
     for _ in 0..rounds(5, 50) {
-        let mut target = Process::start(&program, &[]);
-        let watch = Watch::on(&target, &["work"]);
-        let pid = target.pid();
-        let storming = RefCell::new(Some(&mut target));
-        let session = Session::armed(&[&watch], || {
+        // A session that had to be begun again would know nothing of the children made in the first.
+        let (mut target, session) = wait_for("a session from before the storm", || {
+            let mut target = Process::start(&program, &[]);
+            let watch = Watch::on(&target, &["work"]);
+            let pid = target.pid();
             let session = Session::start(["stat", "-f", &work, "-p", &pid.to_string()]);
-            if let Some(target) = storming.take() {
-                wait_for("the tracer", || tracer_of(pid));
-                target.tell("storm");
-                assert_eq!(target.hear().word, "storming");
-            }
-            session
+            wait_for("the tracer", || tracer_of(pid));
+            target.tell("storm");
+            assert_eq!(target.hear().word, "storming");
+            let Some(session) = session.armed_at_once(&[&watch]) else {
+                end_storm(&mut target);
+                assert_eq!(target.ask("release").number("bad"), 0);
+                target.finish();
+                return None;
+            };
+            Some((target, session))
         });
         end_storm(&mut target);
         // Those that live on were made before, while and after the probes came.
