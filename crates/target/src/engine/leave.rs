@@ -254,10 +254,11 @@ impl<T: Target> Engine<T> {
             || self.target.pending(tid).is_ok_and(|pending| pending.iter().any(is_ours))
     }
 
-    /// Whether the thread has met a breakpoint of ours and not been told: it is at the breakpoint still, not at its PC.
+    /// Whether the thread has met a breakpoint of ours, in the text or at a stub's exit, and we have not been told: it is at
+    /// the breakpoint still, not at its PC.
     pub(super) fn has_breakpoint_pending(&self, tid: Tid, pc: Address) -> bool {
         let past = self.target.isa().abi().pc_past_breakpoint;
-        self.boundary(Address(pc.0.wrapping_sub(past))).is_some()
+        self.may_be_breakpoint(Address(pc.0.wrapping_sub(past)))
             && self
                 .target
                 .pending(tid)

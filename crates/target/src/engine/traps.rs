@@ -107,6 +107,11 @@ impl<T: Target> Engine<T> {
         stub.exits.iter().any(|exit| exit.offset == offset).then_some(Ours::Exit)
     }
 
+    /// Whether a breakpoint of ours stands there, or stood.
+    pub(super) fn may_be_breakpoint(&self, at: Address) -> bool {
+        self.boundary(at).is_some() || self.breakpoint(at).is_some()
+    }
+
     /// A retired address where a breakpoint stands again that is none of ours.
     fn is_foreign_breakpoint(&self, at: Address) -> bool {
         let breakpoint = self.target.isa().abi().breakpoint;
