@@ -107,7 +107,8 @@ pub struct Call {
 /// What a killed tracer would do harm in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    /// A thread has registers that are not its own: it makes a call for us.
+    /// A thread has registers that are not its own: it makes a call for us. Also: the program has a descriptor that is not,
+    /// between two of those calls.
     ForeignRegisters,
     /// A patch is half written: it crosses a page, or a word where text is written word by word.
     HalfWritten,

@@ -190,10 +190,7 @@ fn signals_in_another_pid_namespace(filter: &[&str]) {
         report.assert_clean();
         // Nothing was in the way of a signal.
         let warnings = report.summary()["warnings"].as_array().expect("a list").clone();
-        // Known fault: under a flood of signals a fault of a probe's own code is sometimes told of that nothing came of.
-        let known = ["of the area stay", "a probe's own code faulted"];
-        let is_known = |warning: &str| known.iter().any(|text| warning.contains(text));
-        let others = warnings.iter().filter(|warning| !is_known(&warning.to_string()));
+        let others = warnings.iter().filter(|warning| !warning.to_string().contains("of the area stay"));
         assert_eq!(others.count(), 0, "{warnings:?}");
     }
     let counters = target.ask("counters");
@@ -208,11 +205,6 @@ fn signals_queued_by_the_thread_itself() {
 
 #[test]
 fn signals_sent_again_from_outside() {
-    if !tests::long_form() {
-        tests::skip!(
-            "known fault: a flood of signals sent again from outside sometimes ends the program (XOL_LONG=1 runs it)"
-        );
-    }
     signals_in_another_pid_namespace(&["filtered"]);
 }
 

@@ -435,7 +435,11 @@ impl<T: Target> Engine<T> {
         is_state: bool,
     ) -> Result<Option<std::fs::File>, TargetError> {
         if !self.gentle {
-            match self.map_memfd(caller, places, is_state) {
+            // Until it is closed the program has a descriptor that is none of its own.
+            self.target.mark(Window::ForeignRegisters, true);
+            let mapped = self.map_memfd(caller, places, is_state);
+            self.target.mark(Window::ForeignRegisters, false);
+            match mapped {
                 Err(TargetError::Injected { call, source }) if call == MEMFD_CREATE => {
                     let what = if is_state { "counts" } else { "stubs" };
                     let pid = self.target.group();
