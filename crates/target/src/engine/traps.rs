@@ -3,6 +3,7 @@
 use insn::Address;
 
 use super::dispositions::bit;
+use super::place::Place;
 use super::state::{Boundary, Engine, Notice};
 use crate::error::TargetError;
 use crate::registers::Registers;
@@ -199,9 +200,10 @@ impl<T: Target> Engine<T> {
                 info.signal(),
                 libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP | libc::SIGSYS
             );
-        if let Some(place) =
-            self.original_of(pc).filter(|place| synchronous || place.is_entry || place.behind_syscall)
-        {
+        let is_its_place = |place: &Place| {
+            synchronous || place.behind_syscall || place.is_entry && !self.traps(place.original())
+        };
+        if let Some(place) = self.original_of(pc).filter(is_its_place) {
             if synchronous && Address(info.address()) == pc {
                 info.set_address(place.original().0);
                 self.target.set_siginfo(tid, &info)?;
@@ -224,6 +226,12 @@ impl<T: Target> Engine<T> {
             return self.run(tid, info.signal());
         }
         self.drain(tid, &registers, info)
+    }
+
+    /// Whether a thread that is put back there traps again. With signals that come faster than the tracer answers it would
+    /// never get beyond.
+    fn traps(&self, at: Address) -> bool {
+        self.boundary(at).is_some_and(|boundary| boundary.live)
     }
 
     /// A stub's own code faulted: the program took the memory away from under it. That is delivered as it is, since held

@@ -130,6 +130,49 @@ fn a_signal_in_a_stub_is_delivered_behind_it_with_the_programs_pc() {
     }
 }
 
+/// Put back to its breakpoint, a thread with signals enough would trap for ever.
+#[test]
+fn a_signal_behind_a_breakpoint_does_not_bring_its_thread_back_there() {
+    let mut world = world_with(libc::SIGUSR1, HANDLER, 0);
+    world.probe_by(&[(SHORT, Some(Mechanism::Trap))]).unwrap();
+    world.run_to(LEADER, SHORT);
+    world.step(LEADER);
+    assert!(world.engine.in_area(world.pc(LEADER)), "at the entry of the stub");
+    world.send(LEADER, libc::SIGUSR1);
+    assert!(world.fake.machine().deliveries.is_empty());
+    for _ in 0..100 {
+        world.step(LEADER);
+    }
+    let (.., pc) = delivered(&world);
+    assert!(super::fixture::TEXT.contains(&pc) && pc != SHORT, "{pc}");
+    world.fake.machine().pace = 1;
+    assert_eq!(world.leave().left_mapped, 0);
+}
+
+/// A process may send SIGSEGV too, which is let through on the way out: it comes behind the first, and neither is lost.
+#[test]
+fn a_second_signal_on_the_way_out_waits_with_the_first() {
+    let mut world = world_with(libc::SIGUSR1, HANDLER, 0);
+    world.fake.machine().actions.insert(libc::SIGSEGV, [HANDLER, 0, 0x77, 0x88]);
+    let mask = bit(libc::SIGWINCH);
+    world.probe(&[ADD]).unwrap();
+    world.run_into(LEADER, ADD, 12);
+    world.fake.machine().task(LEADER).mask = mask;
+    world.send(LEADER, libc::SIGUSR1);
+    world.send(LEADER, libc::SIGSEGV);
+    assert!(world.fake.machine().deliveries.is_empty());
+    for _ in 0..100 {
+        world.step(LEADER);
+    }
+    let machine = world.fake.machine();
+    let signals: Vec<i32> = machine.deliveries.iter().map(|one| one.info.signal()).collect();
+    assert_eq!(signals.len(), 2, "{signals:?}");
+    assert!(signals.contains(&libc::SIGUSR1) && signals.contains(&libc::SIGSEGV), "{signals:?}");
+    assert!(machine.deliveries.iter().all(|one| super::fixture::TEXT.contains(&one.pc)));
+    drop(machine);
+    assert_eq!(world.fake.machine().task(LEADER).mask, mask);
+}
+
 #[test]
 fn a_signal_held_back_arrives_although_the_probes_go() {
     for offset in 1..40 {
