@@ -1,5 +1,8 @@
 //! Job control: what is stopped stays stopped, and goes on as if nobody had been there.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
 use tests::{Process, Program, Session, Signal, Watch, need, rounds, send, wait_for};
 
 use crate::probes::{armed_in_time, borrowed, probe};
@@ -76,7 +79,9 @@ fn a_stopped_process_stays_stopped() {
 fn counted_while_stopped(times: u64, mut once: impl FnMut(&mut Process, Signal, u64)) {
     let program = need!(Program::work().build());
     for signal in [Signal::Stop, Signal::TerminalStop] {
-        let mut target = Process::start(&program, &["2"]);
+        // In the process group of a session's leader, orphaned where the tests run in the background, a terminal's stop
+        // would do nothing (kernel/signal.c, `get_signal`).
+        let mut target = Process::of_command(Command::new(&program).arg("2").process_group(0));
         let work = probe(&program, "work");
         let mut session = Session::stat(&[&work], target.pid());
         session.wait_armed(&Watch::on(&target, &["work"]));
