@@ -175,6 +175,11 @@ impl Assembler {
 
     // Moves; none of them touches a flag.
 
+    /// `mov %src, -8(%rsp)`: over what was last pushed and is popped.
+    pub(crate) fn store_below_stack(&mut self, src: Reg) {
+        self.store(Mem { base: RSP, index: None, disp: -8 }, src);
+    }
+
     pub(crate) fn lea(&mut self, dst: Reg, src: Mem) {
         self.op(&[], true, &[0x8d], dst.0, Rm::Mem(src));
     }

@@ -7,6 +7,7 @@
 //!     push   %rdx; push %rcx                 always: the routine finds these arguments on the stack
 //!     mov    $probe, %ecx                    } once per probe
 //!     call   event                           }
+//!     mov    %rcx, -8(%rsp)                  over the return address
 //!     pop    %rcx; pop %rdx
 //!     pop    %rax; add $127, %al; sahf
 //!     pop    %r11; pop %r10; pop %rax
@@ -58,6 +59,9 @@ pub(super) fn event(
         let routine = place.routines.at + u64::from(place.routines.event);
         asm.call_out(place.start, routine).ok_or(Reason::NoRoom)?;
     }
+    // Else the return address stays below the stack pointer, later frames come to lie around it, and whoever searches the
+    // stacks for addresses of ours before the stub is unmapped (rightly) finds one. rcx holds none.
+    asm.store_below_stack(RCX);
     asm.pop(RCX);
     asm.pop(RDX);
     if !dead.flags {

@@ -536,9 +536,12 @@ impl<T: Target> Engine<T> {
     }
 
     pub(super) fn unmap_call(&self, at: Address) -> Option<Call> {
-        let len = *self.mapped.get(&at)?;
+        self.mapped.get(&at).map(|len| self.munmap(at, *len))
+    }
+
+    pub(super) fn munmap(&self, at: Address, len: u64) -> Call {
         let number = self.target.isa().abi().numbers.munmap;
-        Some(Call { name: "munmap", number, arguments: [at.0, len, 0, 0, 0, 0] })
+        Call { name: "munmap", number, arguments: [at.0, len, 0, 0, 0, 0] }
     }
 
     /// The calls that unmap everything of ours.

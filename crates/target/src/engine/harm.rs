@@ -97,7 +97,8 @@ impl<T: Target> Engine<T> {
         let is_known = |mapping: &&Mapping| {
             self.mapped.iter().any(|(at, len)| mapping.range.start < *at + *len && *at < mapping.range.end)
         };
-        mappings.iter().filter(|mapping| area::is_ours(mapping)).filter(|mapping| !is_known(mapping)).count()
+        let named = mappings.iter().filter(|mapping| area::is_ours(mapping));
+        named.filter(|mapping| !is_known(mapping) && !self.is_inherited(mapping.range.start)).count()
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use symbols::maps::Mapping;
 
 use super::change::{Backing, Change, Patched, unreadable};
+use super::inherit::mappings_of;
 use super::place::Place;
 use super::state::{Boundary, Engine, Notice};
 use crate::area::{self, Description, Entry};
@@ -42,7 +43,7 @@ const ATTEMPTS: usize = 3;
 /// pushes the original's address, and while a routine of ours runs its thread is inside. So this is belt and braces...
 const STACK_NEAR: u64 = 256 << 10;
 /// ... unless a PC in a signal frame was moved into a stub: its handler may have gone deep since.
-const STACK_FAR: u64 = 16 << 20;
+pub(super) const STACK_FAR: u64 = 16 << 20;
 
 /// Patches by their start.
 type Patches = BTreeMap<Address, Patched>;
@@ -111,11 +112,12 @@ impl<T: Target> Engine<T> {
             self.save_state();
             if out { self.unmap_all() } else { Ok(()) }
         });
+        let unmapped = unmapped.and_then(|()| self.unmap_inherited());
         if let (Err(error), false) = (&unmapped, is_last) {
             self.resume_world();
             return Err(error.clone());
         }
-        self.left.left_mapped = self.mapped.len() + self.moved_away();
+        self.left.left_mapped = self.mapped.len() + self.inherited.len() + self.moved_away();
         self.describe_left();
         self.left.membarrier = self.membarrier;
         self.detach_all();
@@ -266,21 +268,33 @@ impl<T: Target> Engine<T> {
     }
 
     fn does_stack_point_in(&self, tid: Tid, mappings: &[Mapping]) -> bool {
+        let limit = if self.statistics.frames > 0 { STACK_FAR } else { STACK_NEAR };
+        let (first, end) = self.reach_of_area();
+        // Megabytes of words, and the world stands still: nearly all are out of reach.
+        let leads = |at: Address| first <= at.0 && at.0 < end && self.is_code_of_ours(at);
+        self.does_stack_lead(tid, mappings, limit, leads)
+    }
+
+    /// Whether one of the words next to a thread's stack pointer is an address of those that are asked for.
+    pub(super) fn does_stack_lead(
+        &self,
+        tid: Tid,
+        mappings: &[Mapping],
+        limit: u64,
+        leads: impl Fn(Address) -> bool,
+    ) -> bool {
         let Ok(registers) = self.target.registers(tid) else { return false };
         let low = Address(registers.sp().0.saturating_sub(self.target.isa().abi().red_zone) & !7);
         let Some(stack) = mappings.iter().find(|mapping| mapping.range.contains(&low)) else { return false };
-        let limit = if self.statistics.frames > 0 { STACK_FAR } else { STACK_NEAR };
         let len = (stack.range.end - low).min(limit);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         if self.target.read(low, &mut bytes).is_err() {
             return true;
         }
-        let (first, end) = self.reach_of_area();
         bytes
             .chunks_exact(8)
             .filter_map(|word| word.try_into().ok().map(u64::from_le_bytes))
-            // Megabytes of words, and the world stands still: nearly all are out of reach.
-            .any(|word| first <= word && word < end && self.is_code_of_ours(Address(word)))
+            .any(|word| leads(Address(word)))
     }
 
     /// The addresses between which everything of ours is mapped.
@@ -365,12 +379,7 @@ impl<T: Target> Engine<T> {
         // Of several the others would be found by their names.
         self.description_at = found.first().map(|(at, description)| (*at, description.len));
         self.state_at = found.first().map(|(_, description)| (description.state, description.state_len));
-        for mapping in mappings.iter().filter(|mapping| area::is_ours(mapping)) {
-            self.mapped.insert(mapping.range.start, mapping.range.end - mapping.range.start);
-        }
-        for (at, description) in &found {
-            self.mapped.extend(area::unnamed(&mappings, *at, description));
-        }
+        self.mapped = mappings_of(&mappings, &found);
         let mut entries: Vec<Entry> =
             found.into_iter().flat_map(|(_, description)| description.entries).collect();
         entries.sort_by_key(|entry| entry.start);

@@ -9,6 +9,7 @@ mod dispositions;
 mod drain;
 mod frames;
 mod harm;
+mod inherit;
 mod leave;
 mod place;
 mod state;

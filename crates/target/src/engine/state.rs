@@ -12,6 +12,7 @@ use program::threads::Table;
 use super::change::Patched;
 use super::dispositions::Dispositions;
 use super::drain::Drain;
+use super::inherit::Inherited;
 use super::leave::Left;
 use crate::error::TargetError;
 use crate::seam::{Event, Resume, Target, Tid};
@@ -85,6 +86,8 @@ pub struct Engine<T: Target> {
     pub(super) left_open: Vec<u64>,
     /// Every mapping made: start and length.
     pub(super) mapped: BTreeMap<Address, u64>,
+    /// Mappings that an earlier xol left.
+    pub(super) inherited: Vec<Inherited>,
     pub(super) routines: Vec<Routines>,
     /// All stubs ever written, by address: a retired one may still be run through.
     pub(super) stubs: BTreeMap<Address, Stub>,
@@ -164,6 +167,7 @@ impl<T: Target> Engine<T> {
             description_at: None,
             second_table: false,
             left_open: Vec::new(),
+            inherited: Vec::new(),
             mapped: BTreeMap::new(),
             routines: Vec::new(),
             stubs: BTreeMap::new(),
@@ -242,6 +246,7 @@ impl<T: Target> Engine<T> {
             description_at: self.description_at,
             second_table: self.second_table,
             mapped: self.mapped.clone(),
+            inherited: self.inherited.clone(),
             routines: self.routines.clone(),
             stubs: self.stubs.clone(),
             patches: self.patches.clone(),

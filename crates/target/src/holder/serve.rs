@@ -367,6 +367,7 @@ impl Holder {
         let target = Process::attach(&self.tracer, pid)?;
         let mut engine = Engine::new(target, coherence::description(Architecture::X86), process::identity());
         engine.follow = manner.follow;
+        engine.inherit()?;
         Ok(self.enter(engine))
     }
 

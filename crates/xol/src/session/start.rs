@@ -169,9 +169,7 @@ impl Session {
                 check_class(one.pid)?;
             }
         }
-        let armed = self.arm_all(true, progress);
-        self.index_sites();
-        armed?;
+        self.arm_all(true, progress)?;
         for (space, tid) in held {
             self.common.client.request(&Request::Go { space, tid })?;
         }

@@ -126,6 +126,28 @@ fn an_area_stays_while_a_stack_word_points_there() {
 }
 
 #[test]
+fn an_area_that_stayed_goes_with_a_later_session() {
+    let mut world = World::new(2);
+    world.probe(&[ADD]).unwrap();
+    let stub = world.engine.patches[&ADD].entry.stub;
+    let word = world.fake.machine().task(SECOND).registers.sp() + 64;
+    world.fake.machine().space.poke(word, &(stub + 3).0.to_le_bytes());
+    let left = world.leave().left_mapped;
+    assert!(left > 0);
+    // Nothing is probed by the next: the areas of all would be at the same place here.
+    for (still_there, expected) in [(true, left), (false, 0)] {
+        if !still_there {
+            world.fake.machine().space.poke(word, &[0; 8]);
+        }
+        world = World { engine: super::fixture::engine_on(&world.fake), ..world };
+        assert_eq!(world.engine.target.seize_new().unwrap(), 2);
+        world.engine.inherit().unwrap();
+        assert_eq!(world.leave().left_mapped, expected);
+        assert_eq!(world.areas(), expected);
+    }
+}
+
+#[test]
 fn a_trap_that_is_pending_keeps_the_area() {
     let mut world = World::new(1);
     world.probe_by(&[(ADD, Some(Mechanism::Trap))]).unwrap();
