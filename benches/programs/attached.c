@@ -28,6 +28,12 @@ __attribute__((noinline)) long never(long a, long b)
     return a * 3 + b;
 }
 
+/* Of `never`. Volatile, since a compiler takes code for constant. */
+static uint64_t first_bytes(void)
+{
+    return *(const volatile uint64_t *)never;
+}
+
 static void handler(int signal)
 {
     (void)signal;
@@ -104,12 +110,12 @@ static int measure(int (*once)(const char *), const char *argument, unsigned lon
 
 int main(int argc, char **argv)
 {
-    uint64_t pristine, present;
+    uint64_t pristine;
     pthread_t thread;
     char line[64], word[16];
     if (argc > 1 && !strcmp(argv[1], "--nothing"))
         return 0;
-    memcpy(&pristine, (const void *)never, sizeof pristine);
+    pristine = first_bytes();
     signal(SIGUSR1, handler);
     while (fgets(line, sizeof line, stdin)) {
         unsigned long count = 0;
@@ -117,8 +123,7 @@ int main(int argc, char **argv)
         if (sscanf(line, "%15s %lu", word, &count) < 1)
             return 2;
         if (!strcmp(word, "armed")) {
-            memcpy(&present, (const void *)never, sizeof present);
-            printf("%d\n", present != pristine);
+            printf("%d\n", first_bytes() != pristine);
         } else if (!strcmp(word, "signal"))
             failed = measure(signal_once, NULL, count);
         else if (!strcmp(word, "thread"))

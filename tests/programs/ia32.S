@@ -1,7 +1,7 @@
 /*
  * Shows: a 32-bit process. It has no C library: few machines have one for it.
  *
- * Says `ready`, and ends with its standard input.
+ * Says `ready`, and `over` when its standard input ends.
  */
     .globl _start
     .text
@@ -18,6 +18,11 @@ _start:
     int $0x80
     test %eax, %eax
     jg _start
+    mov $4, %eax            /* write(1, over, 5) */
+    mov $1, %ebx
+    mov $over, %ecx
+    mov $5, %edx
+    int $0x80
     mov $1, %eax            /* exit(0) */
     xor %ebx, %ebx
     int $0x80
@@ -26,6 +31,8 @@ _start:
 ready:
     .ascii "ready\n"
     .set length, . - ready
+over:
+    .ascii "over\n"
 
     .bss
 buffer:

@@ -227,10 +227,11 @@ fn a_32_bit_process() {
     target.assert_running();
     target.finish();
     // As a command it runs, without probes, to its end.
-    let report = Session::start(["stat", "libc:malloc", "--", &program.to_string_lossy()]);
-    let mut report = report;
-    report.process.close_stdin();
-    report.wait().assert_error(1, &["32-bit", "not supported yet", "goes on without probes"]);
+    let mut session = Session::start(["stat", "libc:malloc", "--", &program.to_string_lossy()]);
+    assert_eq!(session.process.hear().word, "ready");
+    session.process.close_stdin();
+    assert_eq!(session.process.hear().word, "over");
+    session.wait().assert_error(1, &["32-bit", "not supported yet", "goes on without probes"]);
 }
 
 #[test]

@@ -78,6 +78,16 @@ impl<T: Target> Engine<T> {
         self.take_out(true)
     }
 
+    /// Lets everybody go of a process to which nothing was done (because nothing can be: it is of a foreign machine). Gives
+    /// whether it is one.
+    pub fn let_go_untouched(&mut self) -> bool {
+        let untouched = self.changes == 0 && self.mapped.is_empty() && self.patches.is_empty();
+        if untouched {
+            self.detach_all();
+        }
+        untouched
+    }
+
     /// Whether everything is taken out, and whoever is still here only has to stop once to be let go.
     #[must_use]
     pub fn has_left(&self) -> bool {

@@ -154,7 +154,7 @@ impl Holder {
     /// too.
     fn leave_unheard(&mut self, space: Space) -> bool {
         let Some(engine) = self.spaces.get_mut(&space) else { return false };
-        let left = engine.has_left() || engine.leave().is_ok();
+        let left = engine.has_left() || engine.leave().is_ok() || engine.let_go_untouched();
         for born in std::mem::take(&mut engine.born) {
             self.enter(*born.engine);
         }
