@@ -15,8 +15,17 @@
     .size \name, . - \name
     .endm
 
-/* long work(long a, long b) = 3 * (a + b + 7) */
+/* long work(long a, long b) = 3 * (a + b + 7). With ACROSS the jump over its beginning goes on in another page. */
+#ifdef ACROSS
+    .balign 4096
+    .skip 4093
+    .globl work
+    .type work, @function
+work:
+    .cfi_startproc
+#else
     function work
+#endif
     push %rbp
     .cfi_def_cfa_offset 16
     .cfi_offset rbp, -16

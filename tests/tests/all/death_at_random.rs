@@ -106,8 +106,9 @@ impl Scene {
         Times { arming: arming * 3 / 2, removing }
     }
 
-    /// So many kills of each victim, spread over the phases.
-    fn kill(&self, victims: &[Victim], count: u64) {
+    /// So many kills of each victim, spread over the phases. Gives the windows of each victim's sessions.
+    fn kill(&self, victims: &[Victim], count: u64) -> Vec<Window> {
+        let mut windows = Vec::new();
         let times = self.times();
         println!("{times:?}");
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -122,7 +123,9 @@ impl Scene {
             }
             subject.process.finish();
             tally.print(victim);
+            windows.append(&mut tally.windows);
         }
+        windows
     }
 
     /// Gives whether the target is as good as new.
@@ -314,7 +317,11 @@ fn check_done(process: &mut Process) {
 }
 
 fn work(verb: &'static [&'static str]) -> Result<Scene, String> {
-    let program = Program::work().build()?;
+    work_of(Program::work(), verb)
+}
+
+fn work_of(program: Program, verb: &'static [&'static str]) -> Result<Scene, String> {
+    let program = program.build()?;
     Ok(Scene { program, arguments: &["3"], verb, warm: |_| {}, begin: begin_work, check: check_work })
 }
 
@@ -331,6 +338,14 @@ fn of_the_holder() {
 #[test]
 fn of_both() {
     need!(work(&["stat"])).kill(&[Victim::Both], rounds(30, 300));
+}
+
+/// A jump over the end of a page takes two writes: between them its holder must not die, and it says when that is.
+#[test]
+fn while_a_jump_crosses_a_page() {
+    let windows = need!(work_of(Program::work().flag("-DACROSS"), &["stat"])).kill(&VICTIMS, rounds(9, 90));
+    let half_written = windows.iter().filter(|window| window.name == "half written" && window.count > 0);
+    assert!(half_written.count() > 0, "{windows:?}");
 }
 
 #[test]
