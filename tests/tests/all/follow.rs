@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tests::{
     Process, Program, Report, Session, Snapshot, Watch, children_of, need, rounds, text_changes, tracer_of,
@@ -440,7 +441,7 @@ fn privileged_program(folder: &Path, ordinary: &Path) -> Result<(PathBuf, PathBu
     let built = Program::new("euid.c").build()?;
     let (privileged, copy) = (folder.join("euid"), folder.join("family"));
     let run = |command: &str, arguments: &[&std::ffi::OsStr]| {
-        let status = std::process::Command::new(command).args(arguments).status();
+        let status = Command::new(command).args(arguments).status();
         status.is_ok_and(|status| status.success()).then_some(()).ok_or(format!("{command} failed"))
     };
     run("cp", &[built.as_ref(), privileged.as_ref()])?;
@@ -517,4 +518,26 @@ fn a_traced_exec_without_its_privilege_is_said() {
     let report = session.wait();
     assert!(report.status.success(), "{report:?}");
     assert!(said(&report), "{report:?}");
+}
+
+/// One that could not gain any loses none by us.
+#[test]
+fn no_privilege_is_missed_where_none_can_be_gained() {
+    let folder = need!(place_for_privilege());
+    let family = need!(family());
+    let (euid, program) = need!(privileged_program(folder.path(), &family));
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--"]).arg(&program);
+    let target = Process::of_command(&mut command);
+    let work = probe(&program, "work");
+    let mut one = Unprivileged { _folder: folder, target, work, euid };
+    let session = session_of_nobody(&one, true);
+    for how in ["fork", "vfork", "spawn"] {
+        let ran = one.target.ask(&format!("run {how} {}", one.euid.display()));
+        assert_eq!(ran.number("status"), ORDINARY, "by {how}: {}", session.errors());
+    }
+    let report = session.end();
+    report.assert_clean();
+    assert!(!report.errors.contains("privilege"), "{report:?}");
+    one.target.finish();
 }

@@ -20,6 +20,7 @@ const PATH_MAX: usize = 4096;
 /// Interpreters of interpreters that the kernel follows (fs/exec.c, `exec_binprm`).
 const INTERPRETERS: usize = 5;
 const SET_USER: u32 = 0o4000;
+const EXECUTE: u32 = 0o111;
 /// Without execution by the group, the bit means mandatory locking (it did once) and gives nothing.
 const SET_GROUP: u32 = 0o2010;
 
@@ -41,7 +42,7 @@ pub(super) fn about_to(target: &Process, tid: Tid) -> Option<Executable> {
     let file = final_file(tid, path.clone())?;
     Some(Executable {
         path: path.to_string_lossy().into_owned(),
-        gives_privilege: gives_privilege(&file),
+        gives_privilege: gives_privilege(tid, &file),
         is_deprived: false,
     })
 }
@@ -57,10 +58,11 @@ pub(super) fn executed(tid: Tid) -> Option<Executable> {
     let lost_user = mode & SET_USER != 0 && is_not(status.uids, metadata.uid());
     let lost_group = mode & SET_GROUP == SET_GROUP && is_not(status.gids, metadata.gid());
     let lost_capabilities = has_capabilities(&link) && status.permitted == Some(0);
+    let gives_privilege = gives_privilege(tid, &link);
     Some(Executable {
         path: fs::read_link(&link).unwrap_or(link.clone()).to_string_lossy().into_owned(),
-        gives_privilege: gives_privilege(&link),
-        is_deprived: lost_user || lost_group || lost_capabilities,
+        gives_privilege,
+        is_deprived: gives_privilege && (lost_user || lost_group || lost_capabilities),
     })
 }
 
@@ -121,12 +123,23 @@ fn final_file(tid: Tid, mut path: PathBuf) -> Option<PathBuf> {
     Some(path)
 }
 
-fn gives_privilege(path: &Path) -> bool {
+/// Whether an execution that nobody traces would bring privileges: nobody can execute a file without an execute bit, and
+/// neither `nosuid` nor `no_new_privs` lets one gain anything (fs/exec.c, `bprm_fill_uid`).
+fn gives_privilege(tid: Tid, path: &Path) -> bool {
     let Ok(metadata) = fs::metadata(path) else { return false };
     let mode = metadata.permissions().mode();
-    mode & SET_USER != 0 || mode & SET_GROUP == SET_GROUP || has_capabilities(path)
+    let has_some = mode & SET_USER != 0 || mode & SET_GROUP == SET_GROUP || has_capabilities(path);
+    let is_kept_from_it = || {
+        status_of(tid).is_some_and(|status| status.no_new_privileges == Some(true))
+            || as_c_string(path).is_some_and(|path| process::gives_no_privileges(&path))
+    };
+    has_some && mode & EXECUTE != 0 && !is_kept_from_it()
 }
 
 fn has_capabilities(path: &Path) -> bool {
-    CString::new(path.as_os_str().as_bytes()).is_ok_and(|path| process::has_file_capabilities(&path))
+    as_c_string(path).is_some_and(|path| process::has_file_capabilities(&path))
+}
+
+fn as_c_string(path: &Path) -> Option<CString> {
+    CString::new(path.as_os_str().as_bytes()).ok()
 }

@@ -84,6 +84,19 @@ pub fn has_file_capabilities(path: &std::ffi::CStr) -> bool {
     got > 0
 }
 
+/// Whether the file system of a file gives no privileges (`nosuid`).
+#[must_use]
+pub fn gives_no_privileges(path: &std::ffi::CStr) -> bool {
+    let mut facts = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the string is NUL-terminated, and statvfs writes no more than the structure.
+    if unsafe { libc::statvfs(path.as_ptr(), facts.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: it was filled in.
+    let facts = unsafe { facts.assume_init() };
+    facts.f_flag & libc::ST_NOSUID != 0
+}
+
 /// Forbids shrinking, growing and further sealing of a memfd.
 ///
 /// # Errors

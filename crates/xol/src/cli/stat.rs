@@ -83,7 +83,8 @@ impl<'a> View<'a> {
             if state == State::Ended {
                 break;
             }
-            if max_hits.is_some_and(|max| live.sites().iter().map(|site| site.hits).sum::<u64>() >= max) {
+            let hits = live.sites().iter().map(|site| site.hits).fold(0, u64::saturating_add);
+            if max_hits.is_some_and(|max| hits >= max) {
                 break;
             }
             self.show_if_due(live, limit.elapsed(), around)?;
@@ -149,7 +150,7 @@ impl<'a> View<'a> {
                 around.output.json(&Line::Interval(line))?;
             }
         } else {
-            let rows = deltas.filter(|(_, (hits, lost))| hits + lost > 0).map(|(site, (hits, lost))| Row {
+            let rows = deltas.filter(|(_, counts)| *counts != (0, 0)).map(|(site, (hits, lost))| Row {
                 hits,
                 lost,
                 ..Row::new(site, per_second(hits, passed))
@@ -171,7 +172,7 @@ impl<'a> View<'a> {
         now: Duration,
         around: &mut Surroundings,
     ) -> Result<(), Failure> {
-        let is_new = self.args.interval.is_some() && self.deltas(sites).any(|(hits, lost)| hits + lost > 0);
+        let is_new = self.args.interval.is_some() && self.deltas(sites).any(|counts| counts != (0, 0));
         if is_new { self.interval(sites, now, around) } else { Ok(()) }
     }
 
