@@ -1,9 +1,11 @@
 //! The files of this machine, as a process sees them.
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::{env, fs};
 
 use insn::Address;
@@ -43,7 +45,8 @@ pub struct System {
     /// The process whose mappings these are.
     pid: Option<u32>,
     path_dirs: Vec<PathBuf>,
-    loader_cache: Vec<CachedLibrary>,
+    /// Read when first asked for: few names need it, and a thread of the target may be waiting.
+    loader_cache: OnceCell<Vec<CachedLibrary>>,
 }
 
 impl System {
@@ -70,8 +73,7 @@ impl System {
     fn with(root: PathBuf, pid: Option<u32>, mappings: Option<Vec<Mapping>>) -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
         let path_dirs = env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
-        let mut system = Self { root, mappings, mapped: None, pid, path_dirs, loader_cache: Vec::new() };
-        system.loader_cache = system.read_loader_cache();
+        let mut system = Self { root, mappings, mapped: None, pid, path_dirs, loader_cache: OnceCell::new() };
         system.mapped = system.mappings.as_deref().map(|mappings| system.read_mapped(mappings));
         system
     }
@@ -184,7 +186,16 @@ impl System {
         files.into_iter().map(|(path, soname)| MappedFile { path: path.into(), soname }).collect()
     }
 
+    /// Remembered for each version of a file: what a process has mapped is looked at each time a library comes or goes, while
+    /// a thread of it waits, and to read all those files again would take as long as they are large.
     fn soname(&self, path: &Path) -> Option<String> {
+        static KNOWN: Mutex<Option<HashMap<Identity, Option<String>>>> = Mutex::new(None);
+        let identity = self.identity(&self.real_path(path).ok()?).ok()?;
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get_or_insert_default().entry(identity).or_insert_with(|| self.read_soname(path)).clone()
+    }
+
+    fn read_soname(&self, path: &Path) -> Option<String> {
         let bytes = self.read(path).ok()?;
         symbols::Image::parse(&bytes).ok()?.soname().map(str::to_owned)
     }
@@ -227,7 +238,7 @@ impl Files for System {
     }
 
     fn loader_cache(&self) -> Vec<CachedLibrary> {
-        self.loader_cache.clone()
+        self.loader_cache.get_or_init(|| self.read_loader_cache()).clone()
     }
 }
 
