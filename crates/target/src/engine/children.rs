@@ -179,12 +179,16 @@ impl<T: Target> Engine<T> {
         }
     }
 
+    /// Whether a task's system calls have to be seen: it is a guest, and one of them may be its leave. That is most of what a
+    /// posix_spawn costs (the C library's makes more than a hundred).
+    pub(super) fn may_be_let_go(&self, tid: Tid) -> bool {
+        !self.follow && self.guests.contains(&tid)
+    }
+
     /// A guest at the entry of a system call. A traced exec would not get the privileges of the file: such a one is let go
     /// here, where it has left the shared text for good.
     pub(super) fn on_guest_call(&mut self, tid: Tid) -> Result<(), TargetError> {
-        let leaves =
-            !self.follow && self.target.about_to_execute(tid).is_some_and(|file| file.gives_privilege);
-        if leaves {
+        if self.target.about_to_execute(tid).is_some_and(|file| file.gives_privilege) {
             self.gone(tid);
             return self.target.detach(tid, 0);
         }

@@ -112,7 +112,7 @@ impl<T: Target> Engine<T> {
             let held_back = engine.abort_drain(tid)?;
             held_back.iter().try_for_each(|info| engine.reissue(tid, info))
         })?;
-        if self.guests.contains(&tid) { self.on_guest_call(tid) } else { self.run(tid, 0) }
+        if self.may_be_let_go(tid) { self.on_guest_call(tid) } else { self.run(tid, 0) }
     }
 
     /// The stub a thread is in: by its PC, or from a shared routine by the return address at its stack pointer.

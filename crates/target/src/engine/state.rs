@@ -275,7 +275,7 @@ impl<T: Target> Engine<T> {
     pub(super) fn run(&mut self, tid: Tid, signal: i32) -> Result<(), TargetError> {
         let how = if signal == 0 && self.target.group_stop(tid).is_some() {
             Resume::Listen
-        } else if self.guests.contains(&tid) || self.may_sleep_in_drain(tid) {
+        } else if self.may_be_let_go(tid) || self.may_sleep_in_drain(tid) {
             Resume::ToSyscall(signal)
         } else {
             Resume::Run(signal)

@@ -257,7 +257,7 @@ impl<T: Target> Engine<T> {
             Event::GroupStop(_) => self.target.resume(tid, Resume::Listen),
             Event::Signal(info) => self.on_signal(tid, info),
             Event::Syscall if self.draining.contains_key(&tid) => self.on_drained_call(tid),
-            Event::Syscall if self.guests.contains(&tid) => self.on_guest_call(tid),
+            Event::Syscall if self.may_be_let_go(tid) => self.on_guest_call(tid),
             Event::Syscall => self.run(tid, 0),
             Event::Clone(child) => {
                 self.on_clone(tid, child)?;
