@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     Silent,
     /// Somebody kills the tracer just before.
     TracerDies,
+    /// The program unmaps its text just before, if a task of it runs.
+    Unmaps,
 }
 
 /// What kinds of operations there are for faults.
@@ -99,6 +101,7 @@ impl Fake {
         match (fault, about) {
             (Fault::Killed, _) => machine.kill(libc::SIGKILL),
             (Fault::TracerDies, _) => machine.is_tracer_dead = true,
+            (Fault::Unmaps, _) => machine.unmap_text(),
             (Fault::Silent, About::Stop(tid)) => {
                 if let Some(task) = machine.tasks.get_mut(&tid) {
                     task.is_deaf = true;

@@ -108,8 +108,7 @@ impl<T: Target> Engine<T> {
         }
         self.account_for(restored?);
         // What could not be read is looked at once more.
-        let is_verified = || self.original_again(self.restored.iter()).into_iter().all(|original| original);
-        self.left.verified = is_verified() || is_verified();
+        self.left.verified = self.is_original_or_gone() || self.is_original_or_gone();
         self.stop_world()?;
         // Text that could not be read may have gone with its process.
         self.left.verified |= self.target.tasks().is_empty();
@@ -164,6 +163,19 @@ impl<T: Target> Engine<T> {
             return Err(error);
         }
         Ok(PutBack { patches, ours, mappings })
+    }
+
+    /// Whether every byte of ours is the original again, or went with its mapping: the program runs on, and unloads libraries.
+    fn is_original_or_gone(&self) -> bool {
+        let original = self.original_again(self.restored.iter());
+        let doubtful: Vec<&Patched> =
+            self.restored.iter().zip(original).filter(|(_, is)| !is).map(|(patched, _)| patched).collect();
+        doubtful.is_empty()
+            || self.target.mappings().is_ok_and(|mappings| {
+                let is_gone =
+                    |patched: &&Patched| Backing::at(&mappings, patched.entry.start) != Some(patched.backing);
+                doubtful.iter().all(is_gone)
+            })
     }
 
     /// Notes what became of the patches, while the target runs on.

@@ -116,6 +116,21 @@ fn bit(signal: i32) -> u64 {
 }
 
 impl Machine {
+    /// What a running task does; it does not come back from that call.
+    pub(crate) fn unmap_text(&mut self) {
+        let mut running = self.tasks.values_mut().filter(|task| matches!(task.run, Run::Running)).peekable();
+        if running.peek().is_none() {
+            return;
+        }
+        running.for_each(|task| task.run = Run::Uninterruptible);
+        self.pace = 0;
+        self.space.unmap(&self.text.clone());
+    }
+
+    pub(crate) fn has_text(&self) -> bool {
+        self.space.mappings().iter().any(|mapping| mapping.range == self.text)
+    }
+
     pub(crate) fn new(space: Space, text: Range<Address>, group: i32) -> Self {
         let pristine = space.bytes(&text);
         Self {

@@ -137,6 +137,23 @@ fn the_target_is_killed_at_every_operation() {
     });
 }
 
+/// Text that goes while its probes are taken out needs no restoring, whenever it goes.
+#[test]
+fn the_text_is_unmapped_at_every_operation_of_leaving() {
+    let [.., leave] = &CASES;
+    let (first, kinds) = operations(leave, true);
+    let mut gone = 0;
+    for number in 0..kinds.len() as u64 {
+        let mut world = world_before(leave, true);
+        world.fake.machine().fault = Some((first + number, Fault::Unmaps));
+        let left = (leave.what)(&mut world).unwrap_or_else(|error| panic!("operation {number}: {error}"));
+        let left = left.expect("it left");
+        assert!(left.verified && left.changed.is_empty(), "operation {number}: {left:?}");
+        gone += u32::from(!world.fake.machine().has_text());
+    }
+    assert!(gone > 0);
+}
+
 #[test]
 fn a_thread_stops_answering_at_every_operation() {
     sweep(Fault::Silent, |world, outcome, what| {
