@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::cite::Citation;
 
 /// The caches between a store and an instruction fetch.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Caches {
     /// How the instruction cache learns of stores.
     pub instruction: InstructionCache,
@@ -18,12 +18,16 @@ pub struct Caches {
     pub context_switch: ContextSwitch,
     /// How the kernel returns to the program after a stop.
     pub kernel_exit: KernelExit,
-    /// What the kernel does for a write by ptrace or /proc/PID/mem (`copy_to_user_page`).
-    pub debugger_write: DebuggerWriteCare,
+    /// What the kernel does for caches when it maps a page or flushes TLBs.
+    pub mapping: Mapping,
+    /// What the kernel does for a write by ptrace or /proc/PID/mem (`copy_to_user_page`), the newest kernel first.
+    pub debugger_write: &'static [DebuggerWriteCare],
+    /// There are machines of this kind with more than one CPU.
+    pub is_smp: bool,
 }
 
 /// The instruction cache.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct InstructionCache {
     /// Which stores it sees by itself.
     pub coherence: Coherence,
@@ -63,18 +67,19 @@ pub enum Index {
 pub enum Tag {
     /// The physical address.
     Physical,
-    /// The virtual address alone: flushed when the address space changes.
+    /// The virtual address alone: lines of two address spaces cannot be told apart.
     Virtual,
     /// The virtual address and an address-space number; a number used again finds its old lines again.
     VirtualWithSpaceNumber,
 }
 
 /// The data cache.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct DataCache {
     /// What software sees of aliases.
     pub aliasing: Aliasing,
-    /// Whether a dirty line must be written back before an instruction fetch can find the bytes.
+    /// Whether a dirty line must be written back before an instruction fetch can find the bytes. Where not, either
+    /// stores go through to memory, or fetches look into the data cache.
     pub fetch_needs_write_back: bool,
     /// Where this is promised.
     pub citations: &'static [Citation],
@@ -91,7 +96,7 @@ pub enum Aliasing {
 }
 
 /// Instructions that a CPU has taken in before it executes them.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Prefetch {
     /// Whether a CPU drops what it fetched ahead when it stores to those bytes itself, at the same linear address.
     pub sees_own_stores: bool,
@@ -103,7 +108,7 @@ pub struct Prefetch {
 }
 
 /// What a switch of threads does for instruction fetch on that CPU.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct ContextSwitch {
     /// Switching to a thread of another address space drops what was fetched ahead.
     pub synchronises_between_spaces: bool,
@@ -111,12 +116,22 @@ pub struct ContextSwitch {
     pub synchronises_within_space: bool,
     /// An address space keeps its number on a CPU that it left, and may find old lines there when it comes back.
     pub keeps_space_number: bool,
+    /// When the numbers of a CPU have all been given out, its instruction cache is emptied before the first is used
+    /// again.
+    pub number_reuse_flushes: bool,
+    /// Switching to another address space writes the data cache back and empties the instruction cache.
+    pub flushes_between_spaces: bool,
+    /// A program that asked for it (an operation that prepares) has the instruction cache emptied wherever a thread of
+    /// it is taken up that ran on another CPU before.
+    pub flushes_if_prepared: bool,
+    /// Maintenance that the thread began is complete before it runs on another CPU.
+    pub completes_maintenance: bool,
     /// Where this is seen.
     pub citations: &'static [Citation],
 }
 
 /// How the kernel returns to the program.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct KernelExit {
     /// Every return drops what was fetched ahead.
     pub always_synchronises: bool,
@@ -126,34 +141,84 @@ pub struct KernelExit {
     pub citations: &'static [Citation],
 }
 
+/// What the kernel does for caches when it maps a page or flushes TLBs.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Mapping {
+    /// When an executable page is mapped whose kernel mapping was written since (a page flag says so), data and
+    /// instruction caches are made to agree.
+    pub makes_marked_pages_agree: bool,
+    /// A TLB flush of an address space gives it a new number on each CPU.
+    pub tlb_flush_renews_number: bool,
+    /// Where this is seen.
+    pub citations: &'static [Citation],
+}
+
 /// What the kernel does for the caches when a debugger writes into an executable mapping.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct DebuggerWriteCare {
-    /// It makes data and instruction caches agree, on every CPU.
-    pub caches_agree: bool,
-    /// It also makes every CPU drop what it fetched ahead.
-    pub synchronises: bool,
+    /// Which kernels do it like this.
+    pub kernels: Kernels,
+    /// The store goes through an address of the same colour as the program's.
+    pub at_executing_colour: bool,
+    /// What comes before the copy, when the kernel takes hold of the page.
+    pub before: &'static [Operation],
+    /// What follows the copy, on the CPU that copied; the thread that writes cannot be moved meanwhile.
+    pub steps: &'static [Operation],
     /// In plain words.
     pub note: &'static str,
     /// Where this is seen.
     pub citations: &'static [Citation],
 }
 
+/// A range of kernel versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Kernels {
+    /// As text.
+    pub text: &'static str,
+    /// The first version (major, minor) that is not among them any more.
+    pub before: Option<(u32, u32)>,
+}
+
+impl Kernels {
+    /// Every version that was looked at.
+    pub const ALL: Self = Self { text: "all", before: None };
+
+    /// Whether a version is among them.
+    #[must_use]
+    pub fn contain(&self, version: (u32, u32)) -> bool {
+        self.before.is_none_or(|before| version < before)
+    }
+}
+
 /// Something that changes what a CPU will fetch.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Operation {
     /// How it is done; names the operation in procedures.
     pub means: Means,
-    /// What it achieves.
-    pub effect: Effect,
+    /// What it achieves, in this order.
+    pub effects: &'static [Effect],
     /// On which CPUs.
     pub scope: Scope,
+    /// Which lines it finds.
+    pub finds: Finds,
+    /// When it is done.
+    pub completes: Completes,
     /// Who may do it.
     pub allowed: Allowed,
     /// Limits worth knowing, in plain words.
     pub note: &'static str,
     /// Where this is promised.
     pub citations: &'static [Citation],
+}
+
+impl Operation {
+    /// Whether it acts on the lines of a range (or on all for the sake of one).
+    #[must_use]
+    pub fn is_maintenance(&self) -> bool {
+        let maintains =
+            |effect: &Effect| matches!(effect, Effect::WriteBackData | Effect::InvalidateInstructions);
+        self.effects.iter().any(maintains)
+    }
 }
 
 /// How an operation is done.
@@ -165,10 +230,30 @@ pub enum Means {
     SystemCall(SystemCall),
     /// An instruction of the ISA, by its mnemonic.
     Instruction(&'static str),
+    /// A function of the kernel, by its name.
+    Kernel(&'static str),
     /// A ptrace-stopped thread goes back to the program by `iret`: the tracer sets RF in its saved flags, which
     /// `sysret` and `sysexit` cannot restore; the CPU clears it after the next instruction, and no instruction of
     /// the program can see it.
     ResumeByIret,
+    /// The tracer moves itself to a CPU by `sched_setaffinity`, which makes the CPU switch address spaces.
+    Visit,
+    /// The tracer reads the written bytes through `/proc/PID/mem`.
+    ReadBack,
+}
+
+impl Means {
+    /// Its name in commands.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SystemCall(call) => call.name(),
+            Self::Instruction(mnemonic) | Self::Kernel(mnemonic) => mnemonic,
+            Self::ResumeByIret => "iret",
+            Self::Visit => "visit",
+            Self::ReadBack => "read-back",
+        }
+    }
 }
 
 /// System calls that act on instruction fetch.
@@ -182,16 +267,36 @@ pub enum SystemCall {
     MembarrierSyncCore,
     /// `mprotect(range, len, PROT_READ | PROT_EXEC)`: takes the write permission that a store needed away again.
     MprotectReadExecute,
+    /// `mprotect(range, PROT_READ)`, and `PROT_READ | PROT_EXEC` again: the kernel flushes TLBs for it.
+    MprotectTwice,
+    /// `cacheflush` of arm, mips or sh over the range.
+    Cacheflush,
+    /// `riscv_flush_icache(range, 0)`.
+    RiscvFlushIcache,
+    /// `prctl(PR_RISCV_SET_ICACHE_FLUSH_CTX, ON, PER_PROCESS)`.
+    RiscvAllowFence,
 }
 
 impl SystemCall {
+    fn name(self) -> &'static str {
+        match self {
+            Self::MembarrierRegisterSyncCore => "register",
+            Self::MembarrierSyncCore => "membarrier",
+            Self::MprotectReadExecute => "mprotect",
+            Self::MprotectTwice => "mprotect-twice",
+            Self::Cacheflush => "cacheflush",
+            Self::RiscvFlushIcache => "riscv_flush_icache",
+            Self::RiscvAllowFence => "prctl",
+        }
+    }
+
     /// The first argument of `membarrier` (include/uapi/linux/membarrier.h), where it is that call.
     #[must_use]
     pub fn membarrier_command(self) -> Option<u64> {
         match self {
             Self::MembarrierRegisterSyncCore => Some(1 << 6),
             Self::MembarrierSyncCore => Some(1 << 5),
-            Self::MprotectReadExecute => None,
+            _ => None,
         }
     }
 }
@@ -207,10 +312,42 @@ pub enum Effect {
     WriteBackData,
     /// Instruction lines of the range are dropped.
     InvalidateInstructions,
+    /// Maintenance that the CPU began before is complete, everywhere.
+    Complete,
+    /// The address space has a new number, at once where it runs and with its next turn where it does not.
+    RenewSpaceNumber,
+    /// The page is marked as written by the kernel, so that caches are made to agree when it is mapped next.
+    MarkPage,
+    /// The place is another page from now on, which holds the new bytes in memory.
+    ReplacePage,
     /// A preparation without which another operation is refused.
     Prepare,
     /// Access rights change, and every CPU has forgotten the old ones.
     Protect,
+}
+
+/// Which lines an operation finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finds {
+    /// Those of the range, at the address that whoever performs it uses.
+    OwnAddress,
+    /// Those of the range, at the address where the program executes them.
+    ExecutingAddress,
+    /// Those of the range, at the address through which they were written.
+    WrittenAddress,
+    /// All of the cache.
+    Everything,
+}
+
+/// When an operation is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Completes {
+    /// Before the next instruction.
+    AtOnce,
+    /// At any time, at the latest when the CPU that began it has executed an operation that completes.
+    ByBarrier,
 }
 
 /// On which CPUs an operation takes effect before it is complete.
@@ -221,8 +358,12 @@ pub enum Scope {
     ThisCpu,
     /// Every CPU that runs the address space now; those that do not yet will have it when they switch to it.
     EveryCpuOfSpace,
+    /// Every CPU that runs the address space now, and no other.
+    CpusRunningSpace,
     /// Every CPU of the machine.
     EveryCpu,
+    /// Every CPU of the machine but the one that executes it.
+    OtherCpus,
     /// The address space as such, not a CPU.
     AddressSpace,
 }

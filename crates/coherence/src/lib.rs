@@ -23,9 +23,12 @@
 
 pub mod cache;
 pub mod cite;
+mod isa;
+pub mod model;
 pub mod procedure;
 mod render;
-mod x86;
+pub mod replay;
+pub mod table;
 
 use serde::Serialize;
 
@@ -43,11 +46,43 @@ pub use procedure::{
 pub enum Architecture {
     /// x86: 64-bit and 32-bit tasks alike.
     X86,
+    /// arm64 (AArch64).
+    Arm64,
+    /// arm, 32-bit.
+    Arm,
+    /// powerpc, 32-bit and 64-bit.
+    Powerpc,
+    /// riscv.
+    Riscv,
+    /// alpha.
+    Alpha,
+    /// mips.
+    Mips,
+    /// sparc64.
+    Sparc,
+    /// sh.
+    Sh,
+    /// s390x.
+    S390,
+    /// loongarch.
+    Loongarch,
 }
 
 impl Architecture {
     /// All that are described.
-    pub const ALL: &[Self] = &[Self::X86];
+    pub const ALL: &[Self] = &[
+        Self::X86,
+        Self::Arm64,
+        Self::Arm,
+        Self::Powerpc,
+        Self::Riscv,
+        Self::Alpha,
+        Self::Mips,
+        Self::Sparc,
+        Self::Sh,
+        Self::S390,
+        Self::Loongarch,
+    ];
 
     /// The architecture by its own name or by the name of one of its ISAs (`x86`, `x86-64`, `i386`).
     #[must_use]
@@ -66,15 +101,26 @@ pub struct Description {
     pub name: &'static str,
     /// The ISAs that it covers, by the names that they have in output.
     pub isas: &'static [&'static str],
+    /// The kinds of caches that its CPUs have, the one that asks for most first.
+    pub variants: &'static [Variant],
+}
+
+/// One kind of caches, and what to do about it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Variant {
+    /// Its name, unique in the architecture.
+    pub name: &'static str,
+    /// Which CPUs are like this.
+    pub what: &'static str,
     /// What the caches are like.
     pub caches: Caches,
-    /// What software can do about them, and what the kernel does by itself.
+    /// What software can do about them.
     pub operations: &'static [Operation],
     /// What to do, for each writer in each situation.
     pub procedures: Procedures,
 }
 
-impl Description {
+impl Variant {
     /// What to do when `writer` writes in `situation`.
     ///
     /// # Errors
@@ -93,10 +139,36 @@ impl Description {
     }
 }
 
+impl Description {
+    /// What to do when `writer` writes in `situation`, on the caches that ask for most.
+    ///
+    /// # Errors
+    /// The reason why this writer may not be used there.
+    pub fn procedure(&self, writer: Writer, situation: Situation) -> Result<&Procedure, Unfit> {
+        self.variants[0].procedure(writer, situation)
+    }
+
+    /// The caches of that name.
+    #[must_use]
+    pub fn variant(&self, name: &str) -> Option<&Variant> {
+        self.variants.iter().find(|variant| variant.name == name)
+    }
+}
+
 /// The description of an architecture.
 #[must_use]
 pub fn description(architecture: Architecture) -> &'static Description {
     match architecture {
-        Architecture::X86 => &x86::DESCRIPTION,
+        Architecture::X86 => &isa::x86::DESCRIPTION,
+        Architecture::Arm64 => &isa::arm64::DESCRIPTION,
+        Architecture::Arm => &isa::arm::DESCRIPTION,
+        Architecture::Powerpc => &isa::powerpc::DESCRIPTION,
+        Architecture::Riscv => &isa::riscv::DESCRIPTION,
+        Architecture::Alpha => &isa::alpha::DESCRIPTION,
+        Architecture::Mips => &isa::mips::DESCRIPTION,
+        Architecture::Sparc => &isa::sparc::DESCRIPTION,
+        Architecture::Sh => &isa::sh::DESCRIPTION,
+        Architecture::S390 => &isa::s390::DESCRIPTION,
+        Architecture::Loongarch => &isa::loongarch::DESCRIPTION,
     }
 }

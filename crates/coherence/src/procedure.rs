@@ -50,7 +50,7 @@ impl Situation {
 }
 
 /// The verdicts for every writer: a struct, so that no combination can be missing.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "each field is the writer of that name")]
 pub struct Procedures {
@@ -74,7 +74,7 @@ impl Procedures {
 }
 
 /// The verdicts for one writer in every situation.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "each field is the situation of that name")]
 pub struct Situations {
@@ -98,7 +98,7 @@ impl Situations {
 }
 
 /// Whether a writer may be used in a situation.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// It may, like this.
@@ -119,7 +119,7 @@ pub struct Unfit {
 impl std::error::Error for Unfit {}
 
 /// How to make the written bytes the only ones executed: one or several ways, the best first.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Procedure {
     /// What is required of the caller before the first step, a lower-case fragment.
     pub given: &'static str,
@@ -136,12 +136,25 @@ impl Procedure {
 }
 
 /// One way to carry out a procedure.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Way {
     /// What the machine and the target must offer.
     pub requires: &'static [Requirement],
     /// What to do, in this order.
     pub steps: &'static [Step],
+}
+
+impl Way {
+    /// The names of its steps in commands: the actions', and `-2` and so on behind one that occurs again.
+    #[must_use]
+    pub fn step_names(&self) -> Vec<String> {
+        let name = |(index, step): (usize, &Step)| {
+            let name = step.action.name();
+            let before = self.steps[..index].iter().filter(|other| other.action.name() == name).count();
+            if before == 0 { name.to_owned() } else { format!("{name}-{}", before + 1) }
+        };
+        self.steps.iter().enumerate().map(name).collect()
+    }
 }
 
 /// What a way needs of kernel and target.
@@ -151,10 +164,12 @@ pub struct Way {
 pub enum Requirement {
     /// `membarrier` SYNC_CORE exists in the kernel and may be called in the target (no seccomp filter is in the way).
     MembarrierSyncCore,
+    /// The kernel has `prctl(PR_RISCV_SET_ICACHE_FLUSH_CTX)` (6.10 and later).
+    RiscvFenceContext,
 }
 
 /// One step: who does what, and why it must be so.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Step {
     /// Who.
     pub by: Runner,
@@ -164,6 +179,8 @@ pub struct Step {
     pub why: &'static str,
     /// Where this can be looked up; never empty.
     pub citations: &'static [Citation],
+    /// Why the step is there although the model finds no counterexample without it; `None` where it finds one.
+    pub spare: Option<&'static str>,
 }
 
 /// Who takes a step.
@@ -176,8 +193,10 @@ pub enum Runner {
     StoppedThread,
     /// Each thread of the target, before its next instruction in program code or in our area.
     EveryThread,
-    /// Each CPU that may execute the code, wherever its thread came from.
+    /// A thread of the target, on each CPU in turn that may execute the code.
     EveryCpu,
+    /// The tracer, on each CPU in turn that may execute the code.
+    WriterOnEveryCpu,
 }
 
 /// What is done in a step.
@@ -197,6 +216,24 @@ pub enum Action {
     PublishBy(Situation),
     /// The threads go on.
     ResumeAllThreads,
+}
+
+impl Action {
+    /// Its name in commands.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StopAllThreads => "stop",
+            Self::EmptySpan => "empty",
+            Self::Write(Part::All) => "write",
+            Self::Write(Part::Breakpoint) => "write-breakpoint",
+            Self::Write(Part::Tail) => "write-tail",
+            Self::Write(Part::FirstUnit) => "write-first",
+            Self::Perform(means) => means.name(),
+            Self::PublishBy(_) => "publish",
+            Self::ResumeAllThreads => "resume",
+        }
+    }
 }
 
 /// Which of the bytes are written in a step.

@@ -3,13 +3,14 @@
 use std::fmt::{self, Display, Formatter};
 
 use crate::cache::{
-    Aliasing, Allowed, Caches, Coherence, Effect, Index, Means, Operation, Scope, SystemCall, Tag,
+    Aliasing, Allowed, Caches, Coherence, Completes, DebuggerWriteCare, Effect, Finds, Index, Means,
+    Operation, Scope, SystemCall, Tag,
 };
 use crate::cite::Citation;
 use crate::procedure::{
     Action, Part, Procedure, Requirement, Runner, Situation, Step, Unfit, Verdict, Way, Writer,
 };
-use crate::{Architecture, Description};
+use crate::{Architecture, Description, Variant};
 
 impl Display for Architecture {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -20,8 +21,15 @@ impl Display for Architecture {
 impl Display for Description {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({})", self.name, self.isas.join(", "))?;
-        writeln!(f, "\ncaches\n{}", self.caches)?;
-        writeln!(f, "operations")?;
+        self.variants.iter().try_for_each(|variant| write!(f, "\n{variant}"))
+    }
+}
+
+impl Display for Variant {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "caches: {} ({})", self.name, self.what)?;
+        write!(f, "{}", self.caches)?;
+        writeln!(f, "\noperations")?;
         for operation in self.operations {
             write!(f, "{operation}")?;
         }
@@ -68,9 +76,24 @@ impl Display for Caches {
         sources(f, "    ", switch.citations)?;
         writeln!(f, "  return to the program: {}", self.kernel_exit.note)?;
         sources(f, "    ", self.kernel_exit.citations)?;
-        writeln!(f, "  write by a debugger: {}", self.debugger_write.note)?;
-        sources(f, "    ", self.debugger_write.citations)
+        self.debugger_write.iter().try_for_each(|care| write!(f, "{care}"))
     }
+}
+
+impl Display for DebuggerWriteCare {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let first = format!("  write by a debugger, {} kernels: ", self.kernels.text);
+        prose(f, &first, "    ", self.note)?;
+        for step in self.steps {
+            writeln!(f, "    {}: {} on {}", step.means, effects(step.effects), step.scope)?;
+        }
+        sources(f, "    ", self.citations)
+    }
+}
+
+fn effects(effects: &[Effect]) -> String {
+    let texts: Vec<String> = effects.iter().map(ToString::to_string).collect();
+    texts.join(", ")
 }
 
 fn seen(yes: bool) -> &'static str {
@@ -83,7 +106,14 @@ fn synchronises(yes: bool) -> &'static str {
 
 impl Display for Operation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  {}: {} on {}, by {}", self.means, self.effect, self.scope, self.allowed)?;
+        writeln!(f, "  {}: {} on {}, by {}", self.means, effects(self.effects), self.scope, self.allowed)?;
+        let finds = match self.finds {
+            Finds::Everything => None,
+            other => Some(other),
+        };
+        if let Some(finds) = finds {
+            writeln!(f, "    finds {finds}; done {}", self.completes)?;
+        }
         prose(f, "    ", "    ", self.note)?;
         sources(f, "    ", self.citations)
     }
@@ -175,13 +205,29 @@ texts! {
     Scope {
         Self::ThisCpu => "this CPU",
         Self::EveryCpuOfSpace => "every CPU of the address space",
+        Self::CpusRunningSpace => "the CPUs that run the address space now",
         Self::EveryCpu => "every CPU",
+        Self::OtherCpus => "every other CPU",
         Self::AddressSpace => "the address space",
+    }
+    Finds {
+        Self::OwnAddress => "the lines of its own address",
+        Self::WrittenAddress => "the lines of the address it was written through",
+        Self::ExecutingAddress => "the lines of the program's address",
+        Self::Everything => "all lines",
+    }
+    Completes {
+        Self::AtOnce => "at once",
+        Self::ByBarrier => "when a barrier says so",
     }
     Effect {
         Self::DropPrefetched => "drops what was fetched ahead",
         Self::WriteBackData => "writes data lines back",
         Self::InvalidateInstructions => "drops instruction lines",
+        Self::Complete => "completes what was begun",
+        Self::RenewSpaceNumber => "gives the address space a new number",
+        Self::ReplacePage => "puts another page in the place",
+        Self::MarkPage => "marks the page",
         Self::Prepare => "prepares",
         Self::Protect => "changes access rights",
     }
@@ -195,6 +241,10 @@ texts! {
         Self::MembarrierRegisterSyncCore => "membarrier(REGISTER_PRIVATE_EXPEDITED_SYNC_CORE)",
         Self::MembarrierSyncCore => "membarrier(PRIVATE_EXPEDITED_SYNC_CORE)",
         Self::MprotectReadExecute => "mprotect(PROT_READ | PROT_EXEC)",
+        Self::MprotectTwice => "mprotect(PROT_READ), then mprotect(PROT_READ | PROT_EXEC)",
+        Self::Cacheflush => "cacheflush(range)",
+        Self::RiscvFlushIcache => "riscv_flush_icache(range, 0)",
+        Self::RiscvAllowFence => "prctl(PR_RISCV_SET_ICACHE_FLUSH_CTX, ON, PER_PROCESS)",
     }
     Writer {
         Self::DebuggerWrite => "/proc/PID/mem or PTRACE_POKETEXT",
@@ -210,12 +260,14 @@ texts! {
     }
     Requirement {
         Self::MembarrierSyncCore => "membarrier SYNC_CORE",
+        Self::RiscvFenceContext => "prctl PR_RISCV_SET_ICACHE_FLUSH_CTX",
     }
     Runner {
         Self::Writer => "writer",
         Self::StoppedThread => "one stopped thread of the target",
         Self::EveryThread => "every thread of the target",
-        Self::EveryCpu => "every CPU",
+        Self::EveryCpu => "a thread of the target on every CPU",
+        Self::WriterOnEveryCpu => "writer on every CPU",
     }
     Part {
         Self::All => "all bytes",
@@ -238,7 +290,9 @@ impl Display for Means {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::SystemCall(call) => write!(f, "{call}"),
-            Self::Instruction(mnemonic) => write!(f, "`{mnemonic}`"),
+            Self::Instruction(name) | Self::Kernel(name) => write!(f, "`{name}`"),
+            Self::ReadBack => f.write_str("read the bytes back through /proc/PID/mem"),
+            Self::Visit => f.write_str("run there, by sched_setaffinity"),
             Self::ResumeByIret => f.write_str("set RF, so that the kernel returns by `iret`"),
         }
     }

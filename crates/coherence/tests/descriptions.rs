@@ -4,7 +4,7 @@ use std::path::Path;
 
 use coherence::cache::Effect;
 use coherence::{
-    Action, Architecture, Citation, Description, Part, Procedure, Requirement, Runner, Situation, Step, Way,
+    Action, Architecture, Citation, Description, Part, Procedure, Runner, Situation, Step, Variant, Way,
     Writer,
 };
 
@@ -12,16 +12,20 @@ fn all() -> impl Iterator<Item = &'static Description> {
     Architecture::ALL.iter().map(|architecture| coherence::description(*architecture))
 }
 
-fn procedures(description: &Description) -> impl Iterator<Item = (Writer, Situation, &Procedure)> {
+fn variants() -> impl Iterator<Item = &'static Variant> {
+    all().flat_map(|description| description.variants)
+}
+
+fn procedures(variant: &Variant) -> impl Iterator<Item = (Writer, Situation, &Procedure)> {
     Writer::ALL.into_iter().flat_map(move |writer| {
         Situation::ALL.into_iter().filter_map(move |situation| {
-            description.procedure(writer, situation).ok().map(|procedure| (writer, situation, procedure))
+            variant.procedure(writer, situation).ok().map(|procedure| (writer, situation, procedure))
         })
     })
 }
 
-fn ways(description: &Description) -> impl Iterator<Item = (Writer, Situation, &Way)> {
-    procedures(description).flat_map(|(writer, situation, procedure)| {
+fn ways(variant: &Variant) -> impl Iterator<Item = (Writer, Situation, &Way)> {
+    procedures(variant).flat_map(|(writer, situation, procedure)| {
         procedure.ways.iter().map(move |way| (writer, situation, way))
     })
 }
@@ -30,13 +34,19 @@ fn position(way: &Way, wanted: impl Fn(&Step) -> bool) -> Option<usize> {
     way.steps.iter().position(wanted)
 }
 
-fn drops_prefetched(description: &Description, step: &Step) -> bool {
+fn has_effect(variant: &Variant, step: &Step, effect: Effect) -> bool {
     match step.action {
         Action::Perform(means) => {
-            description.operation(means).is_some_and(|operation| operation.effect == Effect::DropPrefetched)
+            variant.operation(means).is_some_and(|operation| operation.effects.contains(&effect))
         }
         _ => false,
     }
+}
+
+/// Threads that come back from the kernel may have dropped what was fetched ahead by that alone.
+fn drops_prefetched(variant: &Variant, step: &Step) -> bool {
+    let returns = step.action == Action::ResumeAllThreads && variant.caches.kernel_exit.always_synchronises;
+    returns || has_effect(variant, step, Effect::DropPrefetched)
 }
 
 /// `BLESS=1` writes the files anew.
@@ -56,10 +66,21 @@ fn text_is_as_in_the_golden_files() {
 }
 
 #[test]
+fn caches_have_names_of_their_own() {
+    for description in all() {
+        for (index, variant) in description.variants.iter().enumerate() {
+            let again = description.variants[index + 1..].iter().any(|other| other.name == variant.name);
+            assert!(!again, "{} {}", description.name, variant.name);
+        }
+    }
+}
+
+#[test]
 fn names_find_their_architecture() {
     for name in ["x86", "x86-64", "i386"] {
         assert_eq!(Architecture::named(name), Some(Architecture::X86));
     }
+    assert_eq!(Architecture::named("aarch64"), Some(Architecture::Arm64));
     assert_eq!(Architecture::named("pdp11"), None);
     assert_eq!(Architecture::X86.to_string(), "x86");
 }
@@ -69,18 +90,24 @@ fn every_statement_is_cited() {
     fn cited(citations: &[Citation], what: &str) {
         assert!(!citations.is_empty(), "no source for: {what}");
     }
-    for description in all() {
-        let caches = &description.caches;
+    for variant in variants() {
+        let caches = &variant.caches;
         cited(caches.instruction.citations, "instruction cache");
         cited(caches.data.citations, "data cache");
         cited(caches.prefetch.citations, "prefetch");
         cited(caches.context_switch.citations, "context switch");
         cited(caches.kernel_exit.citations, caches.kernel_exit.note);
-        cited(caches.debugger_write.citations, caches.debugger_write.note);
-        for operation in description.operations {
+        cited(caches.mapping.citations, "mapping");
+        for care in caches.debugger_write {
+            cited(care.citations, care.note);
+            for operation in care.before.iter().chain(care.steps) {
+                cited(operation.citations, &operation.means.to_string());
+            }
+        }
+        for operation in variant.operations {
             cited(operation.citations, &operation.means.to_string());
         }
-        for (_, _, way) in ways(description) {
+        for (_, _, way) in ways(variant) {
             for step in way.steps {
                 cited(step.citations, &step.to_string());
                 assert!(!step.why.is_empty(), "no reason for: {step}");
@@ -91,10 +118,10 @@ fn every_statement_is_cited() {
 
 #[test]
 fn every_lookup_has_steps_or_a_reason() {
-    for description in all() {
+    for variant in variants() {
         for writer in Writer::ALL {
             for situation in Situation::ALL {
-                match description.procedure(writer, situation) {
+                match variant.procedure(writer, situation) {
                     Ok(procedure) => {
                         assert!(!procedure.ways.is_empty(), "{writer}, {situation}: no way");
                         let best = procedure.way(|_| true).unwrap();
@@ -112,12 +139,12 @@ fn every_lookup_has_steps_or_a_reason() {
 
 #[test]
 fn whatever_is_performed_is_described() {
-    for description in all() {
-        for (writer, situation, way) in ways(description) {
+    for variant in variants() {
+        for (writer, situation, way) in ways(variant) {
             for step in way.steps {
                 if let Action::Perform(means) = step.action {
                     assert!(
-                        description.operation(means).is_some(),
+                        variant.operation(means).is_some(),
                         "{writer}, {situation}: {means} is not described"
                     );
                 }
@@ -128,10 +155,9 @@ fn whatever_is_performed_is_described() {
 
 #[test]
 fn operations_are_described_once() {
-    for description in all() {
-        for (index, operation) in description.operations.iter().enumerate() {
-            let again =
-                description.operations[index + 1..].iter().any(|other| other.means == operation.means);
+    for variant in variants() {
+        for (index, operation) in variant.operations.iter().enumerate() {
+            let again = variant.operations[index + 1..].iter().any(|other| other.means == operation.means);
             assert!(!again, "{} is described twice", operation.means);
         }
     }
@@ -140,8 +166,8 @@ fn operations_are_described_once() {
 /// A stop is always ended, and nothing is written between its end and the way's end.
 #[test]
 fn stops_are_balanced_and_enclose_the_writes() {
-    for description in all() {
-        for (writer, situation, way) in ways(description) {
+    for variant in variants() {
+        for (writer, situation, way) in ways(variant) {
             let stop = position(way, |step| step.action == Action::StopAllThreads);
             let resume = position(way, |step| step.action == Action::ResumeAllThreads);
             let Some(stop) = stop else {
@@ -159,12 +185,12 @@ fn stops_are_balanced_and_enclose_the_writes() {
     }
 }
 
-/// Where prefetched bytes may be stale, each write to code that is in use is followed by a synchronisation, and fresh
+/// Where prefetched bytes may be stale and the kernel does nothing about it, each write to code that is in use is followed by a synchronisation, and fresh
 /// code is published by a procedure that has one.
 #[test]
 fn every_write_is_followed_by_a_synchronisation() {
-    for description in all().filter(|description| !description.caches.prefetch.sees_other_stores) {
-        for (writer, situation, way) in ways(description) {
+    for variant in variants().filter(|variant| variant.caches.debugger_write[0].steps.is_empty()) {
+        for (writer, situation, way) in ways(variant) {
             for (index, _) in
                 way.steps.iter().enumerate().filter(|(_, step)| matches!(step.action, Action::Write(_)))
             {
@@ -172,20 +198,20 @@ fn every_write_is_followed_by_a_synchronisation() {
                     .iter()
                     .take_while(|step| !matches!(step.action, Action::Write(_)))
                     .any(|step| {
-                        drops_prefetched(description, step) || matches!(step.action, Action::PublishBy(_))
+                        drops_prefetched(variant, step) || matches!(step.action, Action::PublishBy(_))
                     });
                 assert!(follows, "{writer}, {situation}: step {} is not synchronised", index + 1);
             }
         }
-        for (writer, situation, way) in ways(description) {
+        for (writer, situation, way) in ways(variant) {
             for step in way.steps {
                 if let Action::PublishBy(later) = step.action {
-                    let publishing = description.procedure(Writer::DebuggerWrite, later).unwrap();
+                    let publishing = variant.procedure(Writer::DebuggerWrite, later).unwrap();
                     assert!(
                         publishing
                             .ways
                             .iter()
-                            .all(|way| way.steps.iter().any(|step| drops_prefetched(description, step))),
+                            .all(|way| way.steps.iter().any(|step| drops_prefetched(variant, step))),
                         "{writer}, {situation}: published without a synchronisation"
                     );
                 }
@@ -197,15 +223,10 @@ fn every_write_is_followed_by_a_synchronisation() {
 /// The registration waits for milliseconds: it must not lie inside a stop, and must come before what needs it.
 #[test]
 fn slow_preparation_is_outside_the_stop_and_before_its_use() {
-    for description in all() {
-        for (writer, situation, way) in ways(description) {
-            let prepares = |step: &Step| match step.action {
-                Action::Perform(means) => {
-                    description.operation(means).is_some_and(|operation| operation.effect == Effect::Prepare)
-                }
-                _ => false,
-            };
-            let needs_it = way.requires.contains(&Requirement::MembarrierSyncCore);
+    for variant in variants() {
+        for (writer, situation, way) in ways(variant) {
+            let prepares = |step: &Step| has_effect(variant, step, Effect::Prepare);
+            let needs_it = !way.requires.is_empty();
             assert_eq!(position(way, prepares).is_some(), needs_it, "{writer}, {situation}");
             if needs_it {
                 assert_eq!(position(way, prepares), Some(0), "{writer}, {situation}: prepared too late");
@@ -226,6 +247,7 @@ fn x86_writes_live_text_without_membarrier_by_iret() {
             (Runner::Writer, Action::StopAllThreads),
             (Runner::Writer, Action::EmptySpan),
             (Runner::Writer, Action::Write(Part::All)),
+            (Runner::WriterOnEveryCpu, Action::Perform(coherence::Means::Visit)),
             (Runner::EveryThread, Action::Perform(coherence::Means::ResumeByIret)),
             (Runner::Writer, Action::ResumeAllThreads),
         ]
@@ -266,8 +288,8 @@ fn membarrier_commands_are_the_kernels() {
 
 #[test]
 fn running_text_fits_the_width() {
-    for description in all() {
-        for line in description.to_string().lines().filter(|line| line.starts_with("       because")) {
+    for variant in variants() {
+        for line in variant.to_string().lines().filter(|line| line.starts_with("       because")) {
             assert!(line.chars().count() <= 110, "{line}");
         }
     }

@@ -20,8 +20,8 @@ use crate::area::{self, Description, Entry};
 use crate::error::{TargetError, system};
 use crate::seam::{Call, Target, Tid, Window};
 use crate::state::State;
-use crate::sys::process;
 use crate::sys::shared::SharedMap;
+use crate::sys::{affinity, process};
 
 /// A patch in the text, and what belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -619,6 +619,9 @@ impl<T: Target> Engine<T> {
                 Action::Perform(Means::SystemCall(SystemCall::MembarrierRegisterSyncCore)) => {} // done before
                 Action::Perform(Means::SystemCall(call)) => self.synchronise(call)?,
                 Action::Perform(Means::ResumeByIret) => self.resume_by_iret()?,
+                Action::Perform(Means::Visit) => {
+                    affinity::visit_every_cpu().map_err(system("visit the CPUs"))?
+                }
                 other => {
                     return Err(TargetError::Unsupported {
                         pid: self.target.group(),

@@ -14,23 +14,28 @@
 //! A 32-bit task differs in nothing that matters here: the kernel leaves by `sysretl`/`sysexit` or by `iret`, refuses
 //! the first two when RF is set likewise, and offers it the same membarrier commands.
 
-use crate::Description;
 use crate::cache::{
-    Aliasing, Allowed, Caches, Coherence, ContextSwitch, DataCache, DebuggerWriteCare, Effect, Index,
-    InstructionCache, KernelExit, Means, Operation, Prefetch, Scope, SystemCall, Tag,
+    Aliasing, Allowed, Caches, Coherence, Completes, ContextSwitch, DataCache, DebuggerWriteCare, Effect,
+    Finds, Index, InstructionCache, KernelExit, Kernels, Mapping, Means, Operation, Prefetch, Scope,
+    SystemCall, Tag,
 };
 use crate::cite::Citation;
 use crate::procedure::{
     Action, Part, Procedure, Procedures, Requirement, Runner, Situation, Situations, Step, Unfit, Verdict,
     Way,
 };
+use crate::{Description, Variant};
 
 pub(crate) static DESCRIPTION: Description = Description {
     name: "x86",
     isas: &["x86-64", "i386"],
-    caches: CACHES,
-    operations: OPERATIONS,
-    procedures: PROCEDURES,
+    variants: &[Variant {
+        name: "snooping",
+        what: "every CPU since the Pentium",
+        caches: CACHES,
+        operations: OPERATIONS,
+        procedures: PROCEDURES,
+    }],
 };
 
 const SDM_SELF: Citation = Citation::Manual { title: "Intel SDM vol. 3A", section: "Self-Modifying Code" };
@@ -84,6 +89,10 @@ const CACHES: Caches = Caches {
         synchronises_between_spaces: true,
         synchronises_within_space: false,
         keeps_space_number: true,
+        number_reuse_flushes: true,
+        flushes_between_spaces: false,
+        flushes_if_prepared: false,
+        completes_maintenance: true,
         citations: &[SWITCH_MM, SDM_SERIALIZING, SWITCH_IN],
     },
     kernel_exit: KernelExit {
@@ -91,12 +100,20 @@ const CACHES: Caches = Caches {
         note: "iret serialises; sysret and sysexit do not, and a system call may end in them",
         citations: &[SDM_SERIALIZING, SYSRET_CHECKS],
     },
-    debugger_write: DebuggerWriteCare {
-        caches_agree: true,
-        synchronises: false,
+    mapping: Mapping {
+        makes_marked_pages_agree: false,
+        tlb_flush_renews_number: false,
+        citations: &[TLB_SHOOTDOWN],
+    },
+    debugger_write: &[DebuggerWriteCare {
+        kernels: Kernels::ALL,
+        at_executing_colour: true,
+        before: &[],
+        steps: &[],
         note: "a plain copy through the kernel's own mapping of the page; the flush is empty",
         citations: &[ACCESS_REMOTE_VM, COPY_TO_USER_PAGE],
-    },
+    }],
+    is_smp: true,
 };
 
 const REGISTER: Means = Means::SystemCall(SystemCall::MembarrierRegisterSyncCore);
@@ -106,8 +123,10 @@ const PROTECT: Means = Means::SystemCall(SystemCall::MprotectReadExecute);
 const OPERATIONS: &[Operation] = &[
     Operation {
         means: REGISTER,
-        effect: Effect::Prepare,
+        effects: &[Effect::Prepare],
         scope: Scope::AddressSpace,
+        finds: Finds::Everything,
+        completes: Completes::AtOnce,
         allowed: Allowed::User,
         note: "waits for an RCU grace period where the address space has several users: 15 to 96 ms measured, so \
                never while all threads are stopped; lasts until exec",
@@ -115,8 +134,10 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         means: SYNC,
-        effect: Effect::DropPrefetched,
+        effects: &[Effect::DropPrefetched],
         scope: Scope::EveryCpuOfSpace,
+        finds: Finds::Everything,
+        completes: Completes::AtOnce,
         allowed: Allowed::User,
         note: "acts on the caller's address space, so only a thread of the target can do it; interrupts the CPUs \
                that run the space, its own too, and marks it so that others synchronise when they switch to it",
@@ -124,33 +145,52 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         means: Means::ResumeByIret,
-        effect: Effect::DropPrefetched,
+        effects: &[Effect::DropPrefetched],
         scope: Scope::ThisCpu,
+        finds: Finds::Everything,
+        completes: Completes::AtOnce,
         allowed: Allowed::Tracer,
         note: "pushf never shows RF; a signal frame built before the next instruction does, as one for a fault always \
                does; a debug register at that one instruction is passed over once",
         citations: &[SYSRET_CHECKS, PTRACE_FLAGS, SDM_RF, SDM_SERIALIZING],
     },
     Operation {
-        means: Means::Instruction("cpuid"),
-        effect: Effect::DropPrefetched,
+        means: Means::Visit,
+        effects: &[Effect::DropPrefetched],
         scope: Scope::ThisCpu,
+        finds: Finds::Everything,
+        completes: Completes::AtOnce,
+        allowed: Allowed::Tracer,
+        note: "the CPU loads another address space, a write to CR3, now or when it comes back to the target; the tracer \
+               reaches only CPUs that it may run on itself",
+        citations: &[SWITCH_MM, SDM_SERIALIZING],
+    },
+    Operation {
+        means: Means::Instruction("cpuid"),
+        effects: &[Effect::DropPrefetched],
+        scope: Scope::ThisCpu,
+        finds: Finds::Everything,
+        completes: Completes::AtOnce,
         allowed: Allowed::User,
         note: "leaves to the hypervisor in most virtual machines; overwrites four registers",
         citations: &[SDM_SERIALIZING],
     },
     Operation {
         means: Means::Instruction("serialize"),
-        effect: Effect::DropPrefetched,
+        effects: &[Effect::DropPrefetched],
         scope: Scope::ThisCpu,
+        finds: Finds::Everything,
+        completes: Completes::AtOnce,
         allowed: Allowed::User,
         note: "where CPUID reports it",
         citations: &[SDM_SERIALIZING],
     },
     Operation {
         means: PROTECT,
-        effect: Effect::Protect,
+        effects: &[Effect::Protect],
         scope: Scope::EveryCpuOfSpace,
+        finds: Finds::Everything,
+        completes: Completes::AtOnce,
         allowed: Allowed::User,
         note: "a protection change alone is no promise that instructions fetched ahead are dropped",
         citations: &[TLB_SHOOTDOWN],
@@ -202,48 +242,67 @@ const ALL_STOPPED: Step = Step {
     action: Action::StopAllThreads,
     why: "a CPU that executes bytes while they change may see any mixture of old and new",
     citations: &[SDM_CROSS, CLONE_VM],
+    spare: None,
 };
 const SPAN_EMPTY: Step = Step {
     by: Runner::Writer,
     action: Action::EmptySpan,
     why: "a thread stopped between two old instructions would go on in the middle of a new one",
     citations: &[SDM_CROSS, SYSCALL_RESTART],
+    spare: None,
 };
 const ALL_WRITTEN: Step = Step {
     by: Runner::Writer,
     action: Action::Write(Part::All),
     why: "no thread fetches here now, so order and size of the stores do not matter; the instruction cache sees them",
     citations: &[SDM_SELF, ACCESS_REMOTE_VM, COPY_TO_USER_PAGE],
+    spare: None,
 };
 const REGISTERED: Step = Step {
     by: Runner::StoppedThread,
     action: Action::Perform(REGISTER),
     why: "without it the barrier is refused with EPERM; it is slow, so once per address space, others running",
     citations: &[MEMBARRIER, MEMBARRIER_REGISTER],
+    spare: None,
 };
 const SYNCHRONISED: Step = Step {
     by: Runner::StoppedThread,
     action: Action::Perform(SYNC),
     why: "a thread may resume on its CPU without switching address spaces and by sysret, with old bytes decoded",
     citations: &[SDM_CROSS, MEMBARRIER, SWITCH_IN],
+    spare: None,
 };
 const RESUMED: Step = Step {
     by: Runner::Writer,
     action: Action::ResumeAllThreads,
     why: "from here on every CPU fetches the new bytes",
     citations: &[MEMBARRIER, SYNC_CORE],
+    spare: None,
 };
 const IRET_FOR_ALL: Step = Step {
     by: Runner::EveryThread,
     action: Action::Perform(Means::ResumeByIret),
-    why: "each CPU serialises just before it executes program code again, whichever thread it takes up",
+    why: "each thread serialises just before it executes program code again",
     citations: &[SDM_SERIALIZING, SYSRET_CHECKS, PTRACE_FLAGS],
+    spare: Some(
+        "after the visits every CPU switches address spaces before it takes up the program; this is for a CPU that \
+         the tracer may not visit because it is confined to others",
+    ),
+};
+const VISITED: Step = Step {
+    by: Runner::WriterOnEveryCpu,
+    action: Action::Perform(Means::Visit),
+    why: "a thread that went on may later be moved to a CPU that idled in its address space all the time, and leave \
+          the kernel by sysret there, where nothing has dropped the old bytes",
+    citations: &[SWITCH_MM, SDM_SERIALIZING],
+    spare: None,
 };
 const RESUMED_BY_IRET: Step = Step {
     by: Runner::Writer,
     action: Action::ResumeAllThreads,
     why: "only after RF is set in every thread: one that left by sysret might still run old bytes",
     citations: &[SYSRET_CHECKS],
+    spare: None,
 };
 
 /// Bytes that nobody can reach. A CPU may have fetched the empty place ahead (a mispredicted branch goes anywhere),
@@ -259,6 +318,7 @@ const FRESH: Procedure = Procedure {
                 why: "nobody executes the place, so order and size of the stores do not matter; the instruction cache \
                       sees them, whatever mapping they go through",
                 citations: &[SDM_SELF, ACCESS_REMOTE_VM, COPY_TO_USER_PAGE],
+                spare: None,
             },
             PUBLISHED_LATER,
         ],
@@ -271,6 +331,7 @@ const PUBLISHED_LATER: Step = Step {
     why: "another linear address or another CPU wrote, so each CPU must serialise before it gets here: the jump that \
           leads here is published with that synchronisation, which serves both",
     citations: &[SDM_SELF, SDM_CROSS],
+    spare: None,
 };
 
 /// As `FRESH`, by a thread of the target in a mapping that is not executable yet.
@@ -284,12 +345,14 @@ const FRESH_BY_TARGET: Procedure = Procedure {
                 action: Action::Write(Part::All),
                 why: "stored as data; no CPU may execute the page yet",
                 citations: &[SDM_SELF],
+                spare: None,
             },
             Step {
                 by: Runner::StoppedThread,
                 action: Action::Perform(PROTECT),
                 why: "no mapping is writable and executable at once; every CPU forgets the old permission",
                 citations: &[TLB_SHOOTDOWN],
+                spare: None,
             },
             PUBLISHED_LATER,
         ],
@@ -304,7 +367,10 @@ const STOPPED: Procedure = Procedure {
             requires: &[Requirement::MembarrierSyncCore],
             steps: &[REGISTERED, ALL_STOPPED, SPAN_EMPTY, ALL_WRITTEN, SYNCHRONISED, RESUMED],
         },
-        Way { requires: &[], steps: &[ALL_STOPPED, SPAN_EMPTY, ALL_WRITTEN, IRET_FOR_ALL, RESUMED_BY_IRET] },
+        Way {
+            requires: &[],
+            steps: &[ALL_STOPPED, SPAN_EMPTY, ALL_WRITTEN, VISITED, IRET_FOR_ALL, RESUMED_BY_IRET],
+        },
     ],
 };
 
@@ -313,18 +379,21 @@ const RUNNING_SYNC_1: Step = Step {
     action: Action::Perform(SYNC),
     why: "until every CPU has fetched the breakpoint one may still execute the old first byte and run into the tail",
     citations: &[TEXT_POKE, MEMBARRIER],
+    spare: None,
 };
 const RUNNING_SYNC_2: Step = Step {
     by: Runner::StoppedThread,
     action: Action::Perform(SYNC),
     why: "until every CPU has dropped the old tail one may put the new first byte and the old tail together",
     citations: &[TEXT_POKE, MEMBARRIER],
+    spare: None,
 };
 const RUNNING_SYNC_3: Step = Step {
     by: Runner::StoppedThread,
     action: Action::Perform(SYNC),
     why: "after it no CPU takes the breakpoint any more, and what served its hits may go",
     citations: &[TEXT_POKE, MEMBARRIER],
+    spare: None,
 };
 
 /// Program text with everybody running: the order that the kernel uses for its own text.
@@ -340,6 +409,7 @@ const RUNNING: Procedure = Procedure {
                 action: Action::Write(Part::Breakpoint),
                 why: "one byte, so a CPU sees the old instruction or the breakpoint and nothing between",
                 citations: &[TEXT_POKE, APM_CROSS],
+                spare: None,
             },
             RUNNING_SYNC_1,
             Step {
@@ -347,6 +417,7 @@ const RUNNING: Procedure = Procedure {
                 action: Action::Write(Part::Tail),
                 why: "behind the breakpoint nobody executes these bytes, so they need not change at once",
                 citations: &[TEXT_POKE, SDM_CROSS],
+                spare: None,
             },
             RUNNING_SYNC_2,
             Step {
@@ -354,6 +425,7 @@ const RUNNING: Procedure = Procedure {
                 action: Action::Write(Part::FirstUnit),
                 why: "one byte, so a CPU sees the breakpoint or the whole new instruction",
                 citations: &[TEXT_POKE, APM_CROSS],
+                spare: None,
             },
             RUNNING_SYNC_3,
         ],
@@ -373,25 +445,34 @@ const BREAKPOINT: Procedure = Procedure {
                     action: Action::Write(Part::FirstUnit),
                     why: "one byte, so a CPU sees the old instruction or the new one",
                     citations: &[TEXT_POKE, APM_CROSS],
+                    spare: None,
                 },
                 Step {
                     by: Runner::StoppedThread,
                     action: Action::Perform(SYNC),
                     why: "after it no CPU executes the old byte, and what relied on it may go",
                     citations: &[SDM_CROSS, MEMBARRIER],
+                    spare: None,
                 },
             ],
         },
         Way {
             requires: &[],
             steps: &[
-                ALL_STOPPED,
+                Step {
+                    spare: Some(
+                        "the visits alone would do without it, but RF can be set in a stopped thread only",
+                    ),
+                    ..ALL_STOPPED
+                },
                 Step {
                     by: Runner::Writer,
                     action: Action::Write(Part::FirstUnit),
                     why: "one byte at an instruction's start: nobody can be stopped inside it",
                     citations: &[SDM_SELF, APM_CROSS],
+                    spare: None,
                 },
+                VISITED,
                 IRET_FOR_ALL,
                 RESUMED_BY_IRET,
             ],

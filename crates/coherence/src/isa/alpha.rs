@@ -1,0 +1,160 @@
+//! alpha.
+//!
+//! The instruction cache is virtual, tagged with an address-space number (ASN), and sees no store. `call_pal imb` empties
+//! that of the CPU which executes it, and of no other. An address space has an ASN of its own on every CPU
+//! (`mm->context[cpu]`), and keeps it while it runs elsewhere: what a thread left in the cache of a CPU is what it finds
+//! when it comes back, even if it is the program's only thread and never ran anywhere else meanwhile.
+//!
+//! So the kernel does not send `imb` around. It takes the address space's numbers away, on every CPU: lines under the
+//! old number cannot be hit any more, and before the number is given out again the cache is emptied. A program can have
+//! the same by anything that flushes its TLBs, since on alpha that means new numbers too; there is no system call for
+//! caches.
+//!
+//! Old kernels forget the CPU on which the debugger itself runs: `smp_call_function` excludes the caller.
+
+use crate::cache::{
+    Aliasing, Allowed, Caches, Coherence, Completes, ContextSwitch, DataCache, DebuggerWriteCare, Effect,
+    Finds, Index, InstructionCache, KernelExit, Kernels, Mapping, Means, Operation, Prefetch, Scope,
+    SystemCall, Tag,
+};
+use crate::cite::Citation;
+use crate::procedure::{Runner, Step};
+use crate::{Description, Variant};
+
+use super::common::{
+    DEBUGGER, PROTECT_OPERATION, PROTECTED, PUBLISH, RESUME, STOP, THREAD, WRITE, WRITE_ONE, breakpoint,
+    fresh, instruction, kernel, perform, procedures, stored, way,
+};
+
+pub(crate) static DESCRIPTION: Description = Description {
+    name: "alpha",
+    isas: &["alpha"],
+    variants: &[Variant {
+        name: "smp",
+        what: "EV5 and EV6, several CPUs, numbers of address spaces per CPU",
+        caches: CACHES,
+        operations: OPERATIONS,
+        procedures: procedures(
+            DEBUGGER,
+            fresh(&[way(&[WRITE, RENUMBER, PUBLISH])]),
+            breakpoint(&[way(&[STOP, WRITE_ONE, RENUMBER, RESUME])]),
+            stored(&[way(&[WRITE, PROTECTED, PUBLISH])]),
+        ),
+    }],
+};
+
+const IMB: Citation = Citation::Manual {
+    title: "Alpha Architecture Reference Manual",
+    section: "Instruction-Stream Coherency",
+};
+const FLUSH: Citation =
+    Citation::Kernel { path: "arch/alpha/kernel/smp.c", symbol: "flush_icache_user_page" };
+const NEW_CONTEXT: Citation =
+    Citation::Kernel { path: "arch/alpha/include/asm/mmu_context.h", symbol: "__get_new_mm_context" };
+const SWITCH_MM: Citation =
+    Citation::Kernel { path: "arch/alpha/include/asm/mmu_context.h", symbol: "ev5_switch_mm" };
+const FLUSH_TLB: Citation = Citation::Kernel { path: "arch/alpha/kernel/smp.c", symbol: "flush_tlb_mm" };
+
+const CACHES: Caches = Caches {
+    instruction: InstructionCache {
+        coherence: Coherence::None,
+        index: Index::Virtual,
+        tag: Tag::VirtualWithSpaceNumber,
+        citations: &[IMB, THREAD],
+    },
+    data: DataCache { aliasing: Aliasing::None, fetch_needs_write_back: false, citations: &[IMB] },
+    prefetch: Prefetch { sees_own_stores: false, sees_other_stores: false, citations: &[IMB] },
+    context_switch: ContextSwitch {
+        synchronises_between_spaces: true,
+        synchronises_within_space: false,
+        keeps_space_number: true,
+        number_reuse_flushes: true,
+        flushes_between_spaces: false,
+        flushes_if_prepared: false,
+        completes_maintenance: true,
+        citations: &[SWITCH_MM, NEW_CONTEXT],
+    },
+    kernel_exit: KernelExit {
+        always_synchronises: true,
+        note: "through PALcode, which empties the pipeline, though not the instruction cache (an inference, not a \
+               promise of the manual)",
+        citations: &[IMB],
+    },
+    mapping: Mapping {
+        makes_marked_pages_agree: false,
+        tlb_flush_renews_number: true,
+        citations: &[FLUSH_TLB, NEW_CONTEXT],
+    },
+    debugger_write: &[
+        DebuggerWriteCare {
+            kernels: Kernels { text: "6.12.117, 7.3 and later", before: None },
+            at_executing_colour: true,
+            before: &[],
+            steps: &[kernel(
+                "flush_icache_user_page",
+                RENEWS,
+                Scope::EveryCpu,
+                Finds::Everything,
+                Completes::AtOnce,
+                &[FLUSH],
+            )],
+            note: "the address space loses its number on every CPU, or has a new one loaded where it runs, if the mapping \
+                   is executable",
+            citations: &[FLUSH, THREAD],
+        },
+        DebuggerWriteCare {
+            kernels: Kernels {
+                text: "6.1 and earlier (between, not looked at: taken for as bad)",
+                before: Some((6, 12)),
+            },
+            at_executing_colour: true,
+            before: &[],
+            steps: &[kernel(
+                "smp_call_function",
+                RENEWS,
+                Scope::OtherCpus,
+                Finds::Everything,
+                Completes::AtOnce,
+                &[FLUSH],
+            )],
+            note: "the same on every CPU but the debugger's, where a caller that does not run the address space itself \
+                   leaves the number as it is",
+            citations: &[FLUSH, NEW_CONTEXT],
+        },
+    ],
+    is_smp: true,
+};
+
+const RENEWS: &[Effect] = &[Effect::RenewSpaceNumber];
+const TWICE: Means = Means::SystemCall(SystemCall::MprotectTwice);
+
+const OPERATIONS: &[Operation] = &[
+    instruction(
+        "call_pal imb",
+        &[Effect::InvalidateInstructions, Effect::DropPrefetched],
+        Scope::ThisCpu,
+        Finds::Everything,
+        Completes::AtOnce,
+        "empties the instruction cache of this CPU only; no system call sends it to others",
+        &[IMB, THREAD],
+    ),
+    Operation {
+        means: TWICE,
+        effects: &[Effect::Protect],
+        scope: Scope::EveryCpuOfSpace,
+        finds: Finds::Everything,
+        completes: Completes::AtOnce,
+        allowed: Allowed::User,
+        note: "the TLB flush gives the address space a new number on every CPU; the caller runs it, so old kernels miss \
+               none",
+        citations: &[FLUSH_TLB, NEW_CONTEXT],
+    },
+    PROTECT_OPERATION,
+];
+
+const RENUMBER: Step = perform(
+    Runner::StoppedThread,
+    TWICE,
+    "lines that any CPU filled under the old number stay there; with a new one they cannot be hit",
+    &[FLUSH_TLB, NEW_CONTEXT, THREAD],
+);

@@ -1,0 +1,91 @@
+//! Every shipped procedure holds, and each of its steps is needed or says why it is there.
+
+use coherence::Situation;
+use coherence::model::{Finding, Promise};
+use coherence::table::{Case, shipped};
+
+fn name(case: &Case) -> String {
+    let key = case.key();
+    format!("{} {}, {}, {} ({})", key.isa, key.cache, key.writer, key.situation, key.requires)
+}
+
+#[test]
+fn shipped_procedures_hold() {
+    let broken: Vec<String> = shipped()
+        .iter()
+        .filter_map(|case| match case.check() {
+            Finding::Holds { .. } => None,
+            finding => Some(format!("{}: {finding:#?}", name(case))),
+        })
+        .collect();
+    assert_eq!(broken, Vec::<String>::new());
+}
+
+#[test]
+fn each_step_is_needed_or_marked() {
+    let mut wrong = Vec::new();
+    for case in shipped() {
+        for (index, step) in case.way.steps.iter().enumerate() {
+            let finding = case.run(Some(index)).check();
+            assert!(!matches!(finding, Finding::Undecided { .. }), "{}", name(&case));
+            if finding.holds() != step.spare.is_some() {
+                wrong.push(format!("{} without {}: {finding:?}", name(&case), case.way.step_names()[index]));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// The procedure for the caches that ask for most is right on all the others, as far as they can carry it out.
+#[test]
+fn the_first_caches_ask_for_most() {
+    for case in shipped() {
+        let first = &case.description.variants[0];
+        let Ok(procedure) = first.procedure(case.writer, case.situation) else { continue };
+        let ways = procedure.ways.iter().filter(|way| way.requires == case.way.requires);
+        for way in ways {
+            let can = |step: &coherence::Step| match step.action {
+                coherence::Action::Perform(means) => case.variant.operation(means).is_some(),
+                _ => true,
+            };
+            if way.steps.iter().all(can) {
+                let finding = Case { way, ..case }.check();
+                assert!(finding.holds(), "{}: {finding:#?}", name(&case));
+            }
+        }
+    }
+}
+
+#[test]
+fn old_kernels_have_the_hole_on_alpha_only() {
+    let older: Vec<(&str, Option<Promise>)> = shipped()
+        .into_iter()
+        .flat_map(Case::on_older_kernels)
+        .map(|case| (case.description.name, case.check().broken()))
+        .collect();
+    assert_eq!(older, [("alpha", Some(Promise::NewAfter)); 3]);
+}
+
+/// One more CPU than needed finds nothing new.
+#[test]
+fn three_cpus_find_what_two_do() {
+    if std::env::var_os("XOL_LONG").is_none() {
+        println!("skipped: XOL_LONG=1 runs every procedure with three CPUs");
+        return;
+    }
+    for case in shipped().iter().filter(|case| case.variant.caches.is_smp) {
+        let mut run = case.run(None);
+        run.setup.cpus = 3;
+        let finding = run.check();
+        println!("{}: {} states", name(case), finding.states());
+        assert!(finding.holds(), "{}: {finding:#?}", name(case));
+    }
+}
+
+/// A search that reaches its bound proves nothing, and says so.
+#[test]
+fn the_bound_is_no_proof() {
+    let case = shipped().into_iter().find(|case| case.situation == Situation::FreshCode).unwrap();
+    let finding = case.run(None).check_within(10);
+    assert!(matches!(finding, Finding::Undecided { .. }) && !finding.holds(), "{finding:?}");
+}
