@@ -92,6 +92,9 @@ impl Display for DebuggerWriteCare {
 }
 
 fn effects(effects: &[Effect]) -> String {
+    if effects.is_empty() {
+        return "does nothing by itself".to_owned();
+    }
     let texts: Vec<String> = effects.iter().map(ToString::to_string).collect();
     texts.join(", ")
 }

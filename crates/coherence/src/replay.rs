@@ -283,6 +283,14 @@ const XOL: &str = "arch_uprobe_copy_ixol";
 /// What kernels do since, for a slot that is filled for each hit.
 pub const KERNELS: &[Scenario] = &[
     slot(XOL, Arm64, "pipt", &[Kernel::FlushRange], true, "sync_icache_aliases on the kernel's mapping"),
+    slot(
+        "ic ivau on the kernel's mapping",
+        Arm64,
+        "vipt",
+        &[Kernel::FlushRange],
+        false,
+        "why sync_icache_aliases invalidates everything where the cache is VIPT",
+    ),
     slot(XOL, Arm, "v7", &[Kernel::FlushRange], true, "flush_uprobe_xol_access"),
     slot(
         XOL,

@@ -5,10 +5,10 @@
 
 use coherence::cache::{Aliasing, Coherence, Index, Tag};
 use coherence::cache::{Completes, Finds, Scope};
-use coherence::model::Run;
+use coherence::model::{Run, Setup, Stage};
 use coherence::replay::{KERNELS, THREAD};
-use coherence::table::shipped;
-use coherence::{Caches, Operation};
+use coherence::table::{Case, shipped};
+use coherence::{Action, Architecture, Caches, Operation, Part, Runner, Situation, Writer};
 
 /// A rule and how it is turned round; `None` where it is not there to be turned.
 struct Mutation {
@@ -228,12 +228,25 @@ struct Expected {
     holds: bool,
 }
 
+/// x86 alone: a CPU sees its own stores at the address where it executes, without more.
+fn own_store() -> Expected {
+    let variant = coherence::description(Architecture::X86).variant("snooping").unwrap();
+    let store = Stage { by: Runner::Writer, action: Action::Write(Part::All) };
+    let run = Run::new(variant, Writer::TargetStore, Situation::FreshCode, vec![store]);
+    let setup = Setup { cpus: 1, threads: 1, is_executable: true, ..run.setup };
+    Expected { name: "an own store on x86".to_owned(), run: Run { setup, ..run }, holds: true }
+}
+
 fn expected() -> Vec<Expected> {
-    let mut all = Vec::new();
+    let mut all = vec![own_store()];
     // The smallest first, so that a change is found soon.
     for scenario in THREAD.iter().chain(KERNELS) {
         let name = format!("{} on {} {}", scenario.name, scenario.architecture, scenario.cache);
         all.push(Expected { name, run: scenario.run().unwrap(), holds: scenario.holds });
+    }
+    for case in shipped().into_iter().flat_map(Case::on_older_kernels) {
+        let name = format!("{} on older kernels", case.description.name);
+        all.push(Expected { name, run: case.run(None), holds: false });
     }
     for case in shipped() {
         let key = case.key();

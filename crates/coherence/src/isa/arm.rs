@@ -29,6 +29,13 @@ pub(crate) static DESCRIPTION: Description = Description {
     isas: &["arm"],
     variants: &[
         Variant {
+            name: "v6-aliasing",
+            what: "ARM1136 and ARM1176 with ways larger than a page",
+            caches: V6,
+            operations: &[cacheflush(Scope::ThisCpu), READ_BACK_OPERATION, PROTECT_OPERATION],
+            procedures: V6_PROCEDURES,
+        },
+        Variant {
             name: "11mpcore",
             what: "ARM11 MPCore: several CPUs, maintenance not broadcast",
             caches: Caches {
@@ -42,13 +49,6 @@ pub(crate) static DESCRIPTION: Description = Description {
             },
             operations: &[cacheflush(Scope::ThisCpu), PROTECT_OPERATION],
             procedures: procedures(DEBUGGER_SPARE, LOCAL_ONLY, LOCAL_ONLY, LOCAL_ONLY),
-        },
-        Variant {
-            name: "v6-aliasing",
-            what: "ARM1136 and ARM1176 with ways larger than a page",
-            caches: V6,
-            operations: &[cacheflush(Scope::ThisCpu), READ_BACK_OPERATION, PROTECT_OPERATION],
-            procedures: V6_PROCEDURES,
         },
         Variant {
             name: "v7",

@@ -156,7 +156,7 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         means: Means::Visit,
-        effects: &[Effect::DropPrefetched],
+        effects: &[],
         scope: Scope::ThisCpu,
         finds: Finds::Everything,
         completes: Completes::AtOnce,

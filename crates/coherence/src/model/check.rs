@@ -46,7 +46,8 @@ impl Promise {
     }
 
     /// Stated of one state, so that it can be checked in every one.
-    pub(super) fn holds(self, machine: &Machine, state: &State) -> bool {
+    #[must_use]
+    pub fn holds(self, machine: &Machine, state: &State) -> bool {
         match self {
             Self::OldBefore => state.fault != Some(Fault::Early),
             Self::Whole => state.fault != Some(Fault::Torn),

@@ -148,6 +148,7 @@ impl Machine {
     pub(super) fn is_by_thread(&self, stage: Stage) -> bool {
         match stage.by {
             Runner::StoppedThread | Runner::EveryCpu => true,
+            Runner::WriterOnEveryCpu => false,
             _ => self.run.writer == Writer::TargetStore,
         }
     }
@@ -177,11 +178,10 @@ impl Machine {
         } else if self.has_numbers() {
             events.push(Event::Rollover { cpu });
         }
-        if !state.is_stopped {
-            let waiting =
-                (0..cpu_number(self.run.setup.threads)).filter(|thread| state.cpu_of(*thread).is_none());
-            events.extend(waiting.map(|thread| Event::TakeUp { cpu, thread }));
-        }
+        let waits = |thread: &u8| state.cpu_of(*thread).is_none();
+        let may_run = |thread: &u8| !state.is_stopped || self.space_of(*thread) == Space::Child;
+        let threads = (0..cpu_number(self.run.setup.threads)).filter(waits).filter(may_run);
+        events.extend(threads.map(|thread| Event::TakeUp { cpu, thread }));
     }
 
     /// Lines with virtual tags are filled only while the addresses are translated.

@@ -9,14 +9,16 @@ use super::state::{ALIAS, Code, Dirty, EXECUTING, Fault, LINES, SPACES, Space, S
 
 /// A run as a machine.
 #[derive(Clone, Debug)]
-pub(super) struct Machine {
+pub struct Machine {
     pub(super) run: Run,
     /// Some operation writes back the lines of one CPU only, so it matters whose a modified line is.
     owners_matter: bool,
 }
 
 impl Machine {
-    pub(super) fn new(run: Run) -> Self {
+    /// The machine of a run.
+    #[must_use]
+    pub fn new(run: Run) -> Self {
         let care = run.care.iter().flat_map(|care| care.steps);
         let owners_matter = run.operations.iter().chain(care).any(|operation| {
             operation.scope == Scope::ThisCpu && operation.effects.contains(&Effect::WriteBackData)
@@ -25,7 +27,8 @@ impl Machine {
     }
 
     /// Where it begins. On caches with aliases the program may have left a modified line of the old bytes.
-    pub(super) fn beginnings(&self) -> Vec<State> {
+    #[must_use]
+    pub fn beginnings(&self) -> Vec<State> {
         let mut state = State::old();
         state.is_mapped = self.run.setup.is_mapped;
         state.is_marked = !state.is_mapped;
@@ -38,6 +41,14 @@ impl Machine {
             states.push(state);
         }
         states
+    }
+
+    /// The states that may follow.
+    #[must_use]
+    pub fn successors(&self, state: &State) -> Vec<State> {
+        let mut events = Vec::new();
+        self.events(state, &mut events);
+        events.into_iter().filter_map(|event| self.after(state, event)).collect()
     }
 
     /// The state after an event; `None` where nothing changes that can be told apart.
@@ -104,7 +115,7 @@ impl Machine {
         self.run.caches.data.aliasing != Aliasing::None
     }
 
-    fn space_of(&self, thread: u8) -> Space {
+    pub(super) fn space_of(&self, thread: u8) -> Space {
         let is_last = usize::from(thread) + 1 == self.run.setup.threads;
         if self.run.setup.has_child && is_last { Space::Child } else { Space::Target }
     }
@@ -146,8 +157,8 @@ impl Machine {
             Action::EmptySpan => state.threads.iter_mut().for_each(|thread| thread.is_inside = false),
             Action::Perform(_) if stage.by == Runner::EveryThread => {
                 let owed = state.stage;
-                let threads = state.threads.iter_mut().take(self.run.setup.threads);
-                threads.for_each(|thread| thread.owes = Some(owed));
+                let own = self.run.setup.threads - usize::from(self.run.setup.has_child);
+                state.threads.iter_mut().take(own).for_each(|thread| thread.owes = Some(owed));
             }
             Action::Perform(means) => {
                 self.arrive(state, stage, cpu);
@@ -180,7 +191,7 @@ impl Machine {
     fn stop_all(&self, state: &mut State) {
         state.is_stopped = true;
         for cpu in &mut state.cpus {
-            cpu.running = None;
+            cpu.running = cpu.running.filter(|thread| self.space_of(*thread) == Space::Child);
         }
     }
 
@@ -350,16 +361,23 @@ impl Machine {
             if self.has_numbers() && (forgets || !state.cpus[cpu].has_number[to.index()]) {
                 self.give_number(state, cpu, to);
             }
-            if std::mem::take(&mut state.cpus[cpu].owes_invalidation) {
-                self.invalidate_everything(state, cpu);
-            }
-            if std::mem::take(&mut state.cpus[cpu].owes_synchronisation) {
-                self.synchronise(state, cpu);
-            }
+        }
+        if to == Space::Target {
+            self.pay_for_space(state, cpu);
         }
         let synchronises =
             if changes { switch.synchronises_between_spaces } else { switch.synchronises_within_space };
         if synchronises {
+            self.synchronise(state, cpu);
+        }
+    }
+
+    /// What was noted for the next time that this CPU takes up the target.
+    fn pay_for_space(&self, state: &mut State, cpu: usize) {
+        if std::mem::take(&mut state.cpus[cpu].owes_invalidation) {
+            self.invalidate_everything(state, cpu);
+        }
+        if std::mem::take(&mut state.cpus[cpu].owes_synchronisation) {
             self.synchronise(state, cpu);
         }
     }

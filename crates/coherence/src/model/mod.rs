@@ -24,5 +24,7 @@ mod state;
 mod trace;
 
 pub use check::{BOUND, Finding, Promise};
+pub use machine::Machine;
 pub use run::{Run, Setup, Stage, stages};
+pub use state::State;
 pub use trace::Trace;

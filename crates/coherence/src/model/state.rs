@@ -91,7 +91,7 @@ pub(super) enum Fault {
 
 /// A moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct State {
+pub struct State {
     /// Stages done.
     pub(super) stage: u8,
     /// Within the stage: units written, or CPUs served, as a bit mask; then the kernel's steps after its copy.
