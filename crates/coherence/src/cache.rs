@@ -164,6 +164,8 @@ pub struct DebuggerWriteCare {
     pub before: &'static [Operation],
     /// What follows the copy, on the CPU that copied; the thread that writes cannot be moved meanwhile.
     pub steps: &'static [Operation],
+    /// What goes wrong with it, if anything does: the model has a counterexample to the shipped procedures then.
+    pub hole: Option<&'static str>,
     /// In plain words.
     pub note: &'static str,
     /// Where this is seen.
@@ -243,12 +245,13 @@ pub enum Means {
 }
 
 impl Means {
-    /// Its name in commands.
+    /// Its name in commands: of an instruction the mnemonic alone.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::SystemCall(call) => call.name(),
-            Self::Instruction(mnemonic) | Self::Kernel(mnemonic) => mnemonic,
+            Self::Instruction(text) => text.split(' ').next().unwrap_or(text),
+            Self::Kernel(name) => name,
             Self::ResumeByIret => "iret",
             Self::Visit => "visit",
             Self::ReadBack => "read-back",

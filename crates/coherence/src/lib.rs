@@ -28,11 +28,12 @@ pub mod model;
 pub mod procedure;
 mod render;
 pub mod replay;
+pub mod report;
 pub mod table;
 
 use serde::Serialize;
 
-pub use cache::{Caches, Means, Operation, SystemCall};
+pub use cache::{Caches, DebuggerWriteCare, Means, Operation, SystemCall};
 pub use cite::Citation;
 pub use procedure::{
     Action, Part, Procedure, Procedures, Requirement, Runner, Situation, Situations, Step, Unfit, Verdict,
@@ -84,6 +85,17 @@ impl Architecture {
         Self::Loongarch,
     ];
 
+    /// Every name that [`Self::named`] knows, each once.
+    #[must_use]
+    pub fn names() -> Vec<&'static str> {
+        let mut names: Vec<&str> = Vec::new();
+        for description in Self::ALL.iter().map(|architecture| description(*architecture)) {
+            names.push(description.name);
+            names.extend(description.isas.iter().filter(|isa| **isa != description.name));
+        }
+        names
+    }
+
     /// The architecture by its own name or by the name of one of its ISAs (`x86`, `x86-64`, `i386`).
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
@@ -130,6 +142,13 @@ impl Variant {
             Verdict::Fit(procedure) => Ok(procedure),
             Verdict::Unfit(unfit) => Err(*unfit),
         }
+    }
+
+    /// What a kernel of that version (major, minor) does after a debugger's write.
+    #[must_use]
+    pub fn care_on(&self, kernel: (u32, u32)) -> Option<&'static DebuggerWriteCare> {
+        let cares = self.caches.debugger_write;
+        cares.iter().rev().find(|care| care.kernels.contain(kernel))
     }
 
     /// The operation that a step performs by `means`.

@@ -87,6 +87,9 @@ impl Display for DebuggerWriteCare {
         for step in self.steps {
             writeln!(f, "    {}: {} on {}", step.means, effects(step.effects), step.scope)?;
         }
+        if let Some(hole) = self.hole {
+            prose(f, "    but: ", "      ", hole)?;
+        }
         sources(f, "    ", self.citations)
     }
 }
@@ -141,6 +144,9 @@ impl Display for Way {
         for (number, step) in (1..).zip(self.steps) {
             writeln!(f, "    {number}. {step}")?;
             prose(f, "       because ", "       ", step.why)?;
+            if let Some(spare) = step.spare {
+                prose(f, "       belt and braces: ", "       ", spare)?;
+            }
             sources(f, "       ", step.citations)?;
         }
         Ok(())

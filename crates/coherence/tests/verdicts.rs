@@ -1,8 +1,8 @@
 //! Every shipped procedure holds, and each of its steps is needed or says why it is there.
 
-use coherence::Situation;
 use coherence::model::{Finding, Promise};
 use coherence::table::{Case, shipped};
+use coherence::{Architecture, Situation};
 
 fn name(case: &Case) -> String {
     let key = case.key();
@@ -58,12 +58,25 @@ fn the_first_caches_ask_for_most() {
 
 #[test]
 fn old_kernels_have_the_hole_on_alpha_only() {
+    for case in shipped().into_iter().flat_map(|case| std::iter::once(case).chain(case.on_older_kernels())) {
+        let hole = case.care.and_then(|care| care.hole);
+        assert_eq!(hole.is_some(), !case.check().holds(), "{}", name(&case));
+    }
     let older: Vec<(&str, Option<Promise>)> = shipped()
         .into_iter()
         .flat_map(Case::on_older_kernels)
         .map(|case| (case.description.name, case.check().broken()))
         .collect();
     assert_eq!(older, [("alpha", Some(Promise::NewAfter)); 3]);
+}
+
+#[test]
+fn a_kernel_is_known_by_its_version() {
+    let alpha = &coherence::description(Architecture::Alpha).variants[0];
+    let has_hole = |version| alpha.care_on(version).unwrap().hole.is_some();
+    assert!(has_hole((3, 15)) && has_hole((6, 1)) && !has_hole((6, 12)) && !has_hole((7, 3)));
+    let x86 = &coherence::description(Architecture::X86).variants[0];
+    assert!(x86.care_on((2, 6)).unwrap().hole.is_none());
 }
 
 /// One more CPU than needed finds nothing new.

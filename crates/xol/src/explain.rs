@@ -128,7 +128,9 @@ fn explain_in(system: &System, binary: &Binary, spec: &Spec) -> Result<Vec<Expla
     let bias = live.unwrap_or_else(|| usual_bias(&image));
     let module = Module::new(system, &image, &outline, bias, live.is_none());
     let process = Live::of(system, live.is_some());
-    let notices: Vec<String> = system.replaced_notice(&binary.path).into_iter().chain(process.note).collect();
+    let hole = architecture(module.isa).and_then(|architecture| kernel_hole(architecture, &kernel_release()));
+    let notices: Vec<String> =
+        system.replaced_notice(&binary.path).into_iter().chain(process.note).chain(hole).collect();
     let explain = |place| {
         let mut explanation = module.explain(binary, place, process.view.as_ref());
         explanation.notes.extend(notices.iter().cloned());
@@ -384,10 +386,40 @@ fn coherence_steps(isa: Isa, membarrier: bool) -> Vec<Step> {
     all
 }
 
+/// What is wrong with how a kernel of this release cares for caches when it writes for a debugger.
+fn kernel_hole(architecture: Architecture, release: &str) -> Option<String> {
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse().ok());
+    let version = numbers.next().zip(numbers.next())?;
+    let variants = coherence::description(architecture).variants;
+    let hole = variants.iter().find_map(|variant| variant.care_on(version)?.hole)?;
+    Some(format!(
+        "this kernel ({}.{}) does not make written code visible everywhere: {hole}",
+        version.0, version.1
+    ))
+}
+
+fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()
+}
+
 /// Whose caches a task of an ISA runs on.
 fn architecture(isa: Isa) -> Option<Architecture> {
     match isa {
         Isa::X86_64 => Some(Architecture::X86),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_with_a_hole_are_warned_of() {
+        let note = kernel_hole(Architecture::Alpha, "6.1.192-generic").unwrap();
+        assert!(note.contains("6.1") && note.contains("old instructions"), "{note}");
+        assert_eq!(kernel_hole(Architecture::Alpha, "7.3.4"), None);
+        assert_eq!(kernel_hole(Architecture::X86, "3.10.0"), None);
+        assert_eq!(kernel_hole(Architecture::Alpha, "unknown"), None);
     }
 }

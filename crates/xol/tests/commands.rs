@@ -308,7 +308,6 @@ fn what_is_not_built_yet_says_so() {
         &["lat", "libc:malloc", "-p", "1"][..],
         &["tree", "libc:malloc"],
         &["run", "-e", "BEGIN{}"],
-        &["coherence", "alpha"],
         &["trace", "uretprobe:libc:malloc", "-p", "1"],
         &["list", "usdt:libc:*"],
     ] {
@@ -316,6 +315,43 @@ fn what_is_not_built_yet_says_so() {
         assert_eq!(status, 2, "{arguments:?}");
         assert!(text.contains("not available yet"), "{text}");
     }
+}
+
+#[test]
+fn coherence_shows_procedures_with_their_proofs() {
+    let all = succeeds(&["coherence"]);
+    assert!(all.lines().any(|line| line.starts_with("arm64") && line.contains("pipt-idc")), "{all}");
+    let text = succeeds(&["coherence", "s390"]);
+    assert!(text.contains("holds: ") && text.contains("because"), "{text}");
+    for line in succeeds(&["coherence", "i386", "--writer", "debugger-write", "--json"]).lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["type"] == "coherence" && line["isa"] == "x86" && line["verdict"] == "holds", "{line}");
+        assert!(line["states"].as_u64().unwrap() > 0 && !line["steps"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn coherence_shows_what_goes_wrong_without_a_step() {
+    let broken = ["coherence", "arm64", "--cache", "pipt", "--writer", "target-store", "--omit", "ic"];
+    let output = xol(&broken);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("broken: ") && text.contains("stale") && text.contains("stores unit"), "{text}");
+    let old = xol(&["coherence", "alpha", "--kernel", "6.1", "--writer", "debugger-write"]);
+    assert_eq!(old.status.code(), Some(1));
+    assert!(String::from_utf8(old.stdout).unwrap().contains("the debugger ran"));
+}
+
+#[test]
+fn coherence_names_what_there_is() {
+    let (status, text) = fails(&["coherence", "alphaa"]);
+    assert!(status == 2 && text.contains("alpha"), "{text}");
+    let (status, text) = fails(&["coherence", "arm64", "--cache", "vivt"]);
+    assert!(status == 2 && text.contains("pipt-dic"), "{text}");
+    let (status, text) = fails(&["coherence", "alpha", "--omit", "dsb"]);
+    assert!(status == 2 && text.contains("mprotect"), "{text}");
+    assert_eq!(fails(&["coherence", "--cache", "pipt"]).0, 2);
+    assert_eq!(fails(&["coherence", "arm64", "--kernel", "new"]).0, 2);
 }
 
 #[test]

@@ -98,6 +98,7 @@ const CACHES: Caches = Caches {
                 Completes::AtOnce,
                 &[FLUSH],
             )],
+            hole: None,
             note: "the address space loses its number on every CPU, or has a new one loaded where it runs, if the mapping \
                    is executable",
             citations: &[FLUSH, THREAD],
@@ -117,6 +118,10 @@ const CACHES: Caches = Caches {
                 Completes::AtOnce,
                 &[FLUSH],
             )],
+            hole: Some(
+                "the CPU on which the debugger ran when it wrote may go on with the old instructions when a thread of \
+                 the program comes there",
+            ),
             note: "the same on every CPU but the debugger's, where a caller that does not run the address space itself \
                    leaves the number as it is",
             citations: &[FLUSH, NEW_CONTEXT],

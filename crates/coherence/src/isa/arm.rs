@@ -203,6 +203,7 @@ const fn care(
         at_executing_colour,
         before,
         steps,
+        hole: None,
         note,
         citations: &[ACCESS_REMOTE_VM, FLUSH_ACCESS],
     }

@@ -139,6 +139,7 @@ const fn care(steps: &'static [Operation]) -> DebuggerWriteCare {
         at_executing_colour: true,
         before: &[],
         steps,
+        hole: None,
         note: "a copy through the kernel's mapping, then the manual's order on that mapping, if the program's is \
                executable; other CPUs are not interrupted",
         citations: &[ACCESS_REMOTE_VM, COPY, SYNC_ALIASES],

@@ -75,6 +75,7 @@ const CACHES: Caches = Caches {
         at_executing_colour: true,
         before: &[],
         steps: &[],
+        hole: None,
         note: "a plain copy",
         citations: &[ACCESS_REMOTE_VM, CACHETLB],
     }],

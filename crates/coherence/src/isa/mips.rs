@@ -148,6 +148,7 @@ const fn care(steps: &'static [Operation], note: &'static str) -> DebuggerWriteC
         at_executing_colour: true,
         before: &[],
         steps,
+        hole: None,
         note,
         citations: &[ACCESS_REMOTE_VM, COPY, FLUSH_PAGE],
     }

@@ -125,6 +125,7 @@ const fn care(steps: &'static [Operation]) -> DebuggerWriteCare {
         at_executing_colour: true,
         before: &[],
         steps,
+        hole: None,
         note: "a copy through the kernel's mapping, then flush_icache_range on that mapping",
         citations: &[ACCESS_REMOTE_VM, FLUSH_USER_PAGE, FLUSH_RANGE],
     }

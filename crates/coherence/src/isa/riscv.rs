@@ -100,6 +100,7 @@ const CACHES: Caches = Caches {
             Completes::AtOnce,
             &[FLUSH_MM],
         )],
+        hole: None,
         note: "a copy, then `fence.i` on every hart of the address space, on those that do not run it when they do, if the \
                mapping is executable",
         citations: &[ACCESS_REMOTE_VM, FLUSH_MM, DEFERRED],

@@ -109,6 +109,7 @@ const CARE: DebuggerWriteCare = DebuggerWriteCare {
     at_executing_colour: true,
     before: &[],
     steps: &[K_PAGE],
+    hole: None,
     note: "a copy through an address of the program's colour, then the page's data lines and all instruction lines, on \
            every CPU, if the mapping is executable",
     citations: &[ACCESS_REMOTE_VM, COPY, FLUSH_PAGE],

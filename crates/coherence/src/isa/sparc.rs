@@ -104,6 +104,7 @@ const COHERENT: Caches = Caches {
         at_executing_colour: true,
         before: &[],
         steps: &[],
+        hole: None,
         note: "a copy, then data lines of the program's colour are dropped; instruction lines are not, for a write",
         citations: &[ACCESS_REMOTE_VM, PTRACE_FLUSH],
     }],

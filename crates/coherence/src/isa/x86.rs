@@ -110,6 +110,7 @@ const CACHES: Caches = Caches {
         at_executing_colour: true,
         before: &[],
         steps: &[],
+        hole: None,
         note: "a plain copy through the kernel's own mapping of the page; the flush is empty",
         citations: &[ACCESS_REMOTE_VM, COPY_TO_USER_PAGE],
     }],

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::event::Event;
 use super::machine::Machine;
-use super::state::{ALIAS, Code, Fault, State};
+use super::state::{ALIAS, Code, EXECUTING, Fault, State};
 
 /// What happened, one sentence an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,9 @@ impl Trace {
         let after = path.iter().skip(1).map(|(state, _)| state);
         let taken =
             path.iter().zip(after).filter_map(|((before, event), after)| Some((before, (*event)?, after)));
-        Self { lines: taken.map(|(before, event, after)| machine.tell(before, event, after)).collect() }
+        let beginning = path.first().map(|(state, _)| machine.tell_beginning(state));
+        let events = taken.map(|(before, event, after)| machine.tell(before, event, after));
+        Self { lines: beginning.into_iter().chain(events).collect() }
     }
 
     /// The sentences.
@@ -55,6 +57,17 @@ impl Display for Code {
 }
 
 impl Machine {
+    fn tell_beginning(&self, state: &State) -> String {
+        let executed = match state.is_mapped {
+            true => "every CPU has executed the old code before",
+            false => "the page is not mapped; what was there before is in every instruction cache",
+        };
+        match state.dirty[EXECUTING][0] {
+            Some(_) => format!("{executed}, and its data lines are modified"),
+            None => executed.to_owned(),
+        }
+    }
+
     fn tell(&self, before: &State, event: Event, after: &State) -> String {
         match event {
             Event::Step { cpu } => self.tell_step(before, cpu),

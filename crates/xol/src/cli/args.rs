@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::ValueParser;
+use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use xol::session::Target;
 
@@ -56,9 +56,8 @@ pub(crate) enum Command {
     /// Run a bpftrace program (not available yet)
     #[command(disable_help_flag = true)]
     Run(LaterArgs),
-    /// Show an instruction set's flush procedure and its proof (not available yet)
-    #[command(disable_help_flag = true)]
-    Coherence(LaterArgs),
+    /// Show how written code becomes visible on an instruction set's CPUs, and the proof
+    Coherence(CoherenceArgs),
 }
 
 /// Where results go and what they look like.
@@ -161,6 +160,46 @@ pub(crate) struct ExplainArgs {
     pub(crate) pid: Option<u32>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CoherenceArgs {
+    /// The instruction set; without it, all are listed
+    #[arg(value_parser = PossibleValuesParser::new(coherence::Architecture::names()), hide_possible_values = true)]
+    pub(crate) isa: Option<String>,
+    /// Only these caches
+    #[arg(long, value_name = "CACHE", requires = "isa")]
+    pub(crate) cache: Option<String>,
+    /// Only this way to write code
+    #[arg(long, value_enum, requires = "isa")]
+    pub(crate) writer: Option<WriterName>,
+    /// Leave this step out, by its name, and see what goes wrong
+    #[arg(long, value_name = "STEP", requires = "isa")]
+    pub(crate) omit: Option<String>,
+    /// With what this kernel does for a debugger's write, e.g. 6.1; else the newest known
+    #[arg(long, value_name = "VERSION", requires = "isa", value_parser = kernel_version)]
+    pub(crate) kernel: Option<(u32, u32)>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// How code bytes get into the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WriterName {
+    /// /proc/PID/mem or ptrace
+    DebuggerWrite,
+    /// The tracer's own mapping of the pages
+    StoreThroughAlias,
+    /// process_vm_writev
+    ProcessVmWritev,
+    /// A thread of the target
+    TargetStore,
+}
+
+fn kernel_version(text: &str) -> Result<(u32, u32), String> {
+    let mut numbers = text.split(['.', '-']);
+    let mut next = || numbers.next().and_then(|number| number.parse().ok());
+    next().zip(next()).ok_or_else(|| "give it as MAJOR.MINOR".to_owned())
 }
 
 #[derive(Args, Clone, Debug)]

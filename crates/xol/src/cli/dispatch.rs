@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser};
 
 use super::args::{Cli, Command};
 use super::failure::Failure;
-use super::{detach, doctor, explain, list, stat, trace, version};
+use super::{coherence, detach, doctor, explain, list, stat, trace, version};
 use crate::show::{error, output::Output};
 
 /// Runs the command of this process's arguments.
@@ -52,10 +52,10 @@ fn execute(command: &Command) -> Result<u8, Failure> {
         Command::Explain(args) => explain::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Detach(args) => detach::run(args),
+        Command::Coherence(args) => coherence::run(args),
         Command::Lat(_) => Err(later("lat")),
         Command::Tree(_) => Err(later("tree")),
         Command::Run(_) => Err(later("run")),
-        Command::Coherence(_) => Err(later("coherence")),
     }
 }
 

@@ -16,6 +16,16 @@ pub(crate) enum Failure {
         /// `no target` or `two targets`.
         problem: &'static str,
     },
+    /// A name that is not among those there are.
+    #[error("no {what} named {name}: there are {known}")]
+    Unknown {
+        /// What kind of thing.
+        what: String,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// In the contract, not built yet.
     #[error("{0} is not available yet")]
     NotAvailable(String),
@@ -82,7 +92,7 @@ impl Failure {
     /// The exit status.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Self::Usage { .. } | Self::NotAvailable(_) => 2,
+            Self::Usage { .. } | Self::Unknown { .. } | Self::NotAvailable(_) => 2,
             Self::Lookup(error) => 1 + u8::from(error.is_usage()),
             Self::Session(error) => error.status(),
             Self::ClosedPipe => 0,

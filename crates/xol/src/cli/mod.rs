@@ -1,7 +1,8 @@
 //! From arguments to exit status: one file a command.
 
 pub(crate) mod args;
-pub(crate) mod detach;
+pub(crate) mod coherence;
+mod detach;
 pub(crate) mod dispatch;
 pub(crate) mod doctor;
 pub(crate) mod explain;

@@ -51,8 +51,32 @@ pub(crate) enum Line<'a> {
     Explain(Explain<'a>),
     /// One finding of `doctor`.
     Doctor { check: &'a str, ok: bool, detail: &'a str, fix: Option<&'a str> },
+    /// A procedure of `coherence` and what the model says of it.
+    Coherence(Coherence<'a>),
     /// The end of a session: always the last line.
     Summary(SummaryLine<'a>),
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Coherence<'a> {
+    #[serde(flatten)]
+    pub(crate) key: coherence::table::Key,
+    pub(crate) omitted: Option<String>,
+    pub(crate) steps: Vec<CoherenceStep>,
+    /// `holds`, `broken` or `undecided`.
+    pub(crate) verdict: &'static str,
+    pub(crate) states: usize,
+    pub(crate) broken: Option<String>,
+    pub(crate) trace: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct CoherenceStep {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) why: &'static str,
+    /// Why it is there though the model does without it.
+    pub(crate) spare: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]

@@ -1,5 +1,6 @@
 //! What the user sees: tables, lines, JSON, errors.
 
+pub(crate) mod coherence;
 pub(crate) mod doctor;
 pub(crate) mod error;
 pub(crate) mod explain;
