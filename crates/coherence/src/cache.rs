@@ -135,6 +135,8 @@ pub struct ContextSwitch {
 pub struct KernelExit {
     /// Every return drops what was fetched ahead.
     pub always_synchronises: bool,
+    /// Every return from an interrupt or a trap does, if not from a system call.
+    pub interrupts_synchronise: bool,
     /// In plain words.
     pub note: &'static str,
     /// Where this is seen.

@@ -2,8 +2,8 @@
 //! the verdict that is expected.
 //!
 //! In all of them a thread that hit a probe copies an instruction into its slot, through the kernel's mapping of the page,
-//! does what the argument is about, returns from the kernel, and executes the slot, on whatever CPU it is by then. The
-//! functions of the kernel are operations like any other; nothing in the model knows them.
+//! does what the argument is about, returns from the trap, and executes the slot, on whatever CPU it is by then (only an
+//! interrupt can have moved it). The functions of the kernel are operations like any other; nothing in the model knows them.
 
 use crate::cache::{Allowed, Completes, Effect, Finds, Means, Operation, Scope};
 use crate::model::{Finding, Run, Setup, Stage};
@@ -98,7 +98,7 @@ impl Kernel {
 /// The return from the kernel to the program, as an operation: it ends each scenario.
 fn kernel_return(variant: &Variant) -> Operation {
     let effects: &[Effect] =
-        if variant.caches.kernel_exit.always_synchronises { &[Effect::DropPrefetched] } else { &[] };
+        if variant.caches.kernel_exit.interrupts_synchronise { &[Effect::DropPrefetched] } else { &[] };
     Operation {
         means: Means::Kernel("return to the program"),
         effects,
@@ -125,8 +125,13 @@ impl Scenario {
         let copy = copies.then(|| step(Action::Write(Part::All)));
         let stages =
             copy.into_iter().chain(operations.iter().map(|operation| step(Action::Perform(operation.means))));
-        let setup =
-            Setup { threads: 1, is_mapped: self.is_mapped, may_fork: false, ..Setup::of(&variant.caches) };
+        let setup = Setup {
+            threads: 1,
+            is_mapped: self.is_mapped,
+            may_call: false,
+            may_fork: false,
+            ..Setup::of(&variant.caches)
+        };
         Some(Run {
             caches: variant.caches,
             stages: stages.collect(),
@@ -180,14 +185,7 @@ const REPLACED_FLUSHED: &str = "another page mapped in the place, TLB flushed";
 
 /// What was said in the thread.
 pub const THREAD: &[Scenario] = &[
-    slot(
-        MEMCPY,
-        X86,
-        "snooping",
-        &[],
-        false,
-        "right on x86, says the thread; by the letter the CPU must serialise too",
-    ),
+    slot(MEMCPY, X86, "snooping", &[], true, "right: it snoops, and a return from a trap serialises"),
     slot(MEMCPY, Sparc, "coherent", &[], true, "right where the instruction cache snoops"),
     slot(MEMCPY, Powerpc, "coherent", &[], true, "right where the instruction cache snoops"),
     slot(MEMCPY, S390, "coherent", &[], true, "right: coherent"),

@@ -76,6 +76,7 @@ const CACHES: Caches = Caches {
     },
     kernel_exit: KernelExit {
         always_synchronises: true,
+        interrupts_synchronise: true,
         note: "through PALcode, which empties the pipeline, though not the instruction cache (an inference, not a \
                promise of the manual)",
         citations: &[IMB],

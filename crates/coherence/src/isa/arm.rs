@@ -134,6 +134,7 @@ const V7: Caches = Caches {
     },
     kernel_exit: KernelExit {
         always_synchronises: true,
+        interrupts_synchronise: true,
         note: "a return from an exception synchronises the CPU",
         citations: &[V7_CACHES],
     },

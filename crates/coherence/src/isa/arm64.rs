@@ -113,6 +113,7 @@ const fn caches(index: Index, idc: bool, dic: bool) -> Caches {
         },
         kernel_exit: KernelExit {
             always_synchronises: true,
+            interrupts_synchronise: true,
             note: "a return from an exception synchronises the CPU",
             citations: &[CONTEXT],
         },

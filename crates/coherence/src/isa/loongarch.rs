@@ -62,6 +62,7 @@ const CACHES: Caches = Caches {
     },
     kernel_exit: KernelExit {
         always_synchronises: true,
+        interrupts_synchronise: true,
         note: "`ertn` drops what was fetched ahead (from memory)",
         citations: &[SERIALIZATION],
     },

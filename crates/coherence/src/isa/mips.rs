@@ -6,7 +6,9 @@
 //! colours, for which the kernel writes through an address of the program's colour.
 //!
 //! With virtual tags the kernel's care for a debugger's write hits the lines of its own address where the address space
-//! does not run, as the code reads, and leaves the program's: so the target calls `cacheflush` afterwards.
+//! is not active, as the code reads, and leaves the program's: so the target calls `cacheflush` afterwards. That is shown
+//! for one CPU. With several, `cacheflush` goes by the program's addresses on CPUs that may run another program, and
+//! whether virtual tags are found there was not examined.
 
 use crate::cache::{
     Aliasing, Allowed, Caches, Coherence, Completes, ContextSwitch, DataCache, DebuggerWriteCare, Effect,
@@ -28,7 +30,7 @@ pub(crate) static DESCRIPTION: Description = Description {
     variants: &[
         Variant {
             name: "vtag",
-            what: "virtually tagged instruction cache (20KC, SB1 and others)",
+            what: "virtually tagged instruction cache (20KC and others), one CPU",
             caches: VTAG,
             operations: OPERATIONS,
             procedures: VTAG_PROCEDURES,
@@ -105,6 +107,7 @@ const PLAIN: Caches = Caches {
     },
     kernel_exit: KernelExit {
         always_synchronises: true,
+        interrupts_synchronise: true,
         note: "`eret` clears instruction hazards",
         citations: &[SYNCI],
     },
@@ -125,10 +128,10 @@ const VTAG: Caches = Caches {
         citations: &[FLUSH_PAGE, NEW_CONTEXT],
     },
     debugger_write: &[care(
-        &[K_PAGE, K_DROP_CONTEXT],
-        "a copy, then the page's lines at the kernel's address on every CPU; where the address space runs it has a new \
-         number instead",
+        &[K_PAGE, K_BLAST_USER],
+        "a copy, then the page's lines: at the program's address where the address space is active, else at the kernel's",
     )],
+    is_smp: false,
     ..PLAIN
 };
 
@@ -165,11 +168,11 @@ const K_PAGE_ALIASED: Operation = kernel(
     Completes::AtOnce,
     &[FLUSH_PAGE],
 );
-const K_DROP_CONTEXT: Operation = kernel(
-    "drop_mmu_context",
-    &[Effect::RenewSpaceNumber],
+const K_BLAST_USER: Operation = kernel(
+    "r4k_blast_icache_user_page",
+    &[Effect::InvalidateInstructions],
     Scope::CpusRunningSpace,
-    Finds::Everything,
+    Finds::ExecutingAddress,
     Completes::AtOnce,
     &[FLUSH_PAGE],
 );

@@ -92,6 +92,7 @@ const fn caches(index: Index, tag: Tag, debugger_write: &'static [DebuggerWriteC
         },
         kernel_exit: KernelExit {
             always_synchronises: true,
+            interrupts_synchronise: true,
             note: "`rfi` and `rfid` synchronise the context",
             citations: &[CONTEXT],
         },

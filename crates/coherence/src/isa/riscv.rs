@@ -80,6 +80,7 @@ const CACHES: Caches = Caches {
     },
     kernel_exit: KernelExit {
         always_synchronises: false,
+        interrupts_synchronise: false,
         note: "`sret` is no instruction-fetch fence",
         citations: &[ZIFENCEI],
     },

@@ -63,6 +63,7 @@ const CACHES: Caches = Caches {
     },
     kernel_exit: KernelExit {
         always_synchronises: true,
+        interrupts_synchronise: true,
         note: "the new PSW is loaded, which serialises",
         citations: &[SERIALIZATION],
     },

@@ -82,6 +82,7 @@ const SHX3: Caches = Caches {
     },
     kernel_exit: KernelExit {
         always_synchronises: true,
+        interrupts_synchronise: true,
         note: "`rte` empties the pipeline (from memory)",
         citations: &[MANUAL],
     },

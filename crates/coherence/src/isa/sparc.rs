@@ -91,6 +91,7 @@ const COHERENT: Caches = Caches {
     },
     kernel_exit: KernelExit {
         always_synchronises: true,
+        interrupts_synchronise: true,
         note: "`retry` and `done` empty the pipeline (an inference)",
         citations: &[FLUSH_MANUAL],
     },

@@ -97,6 +97,7 @@ const CACHES: Caches = Caches {
     },
     kernel_exit: KernelExit {
         always_synchronises: false,
+        interrupts_synchronise: true,
         note: "iret serialises; sysret and sysexit do not, and a system call may end in them",
         citations: &[SDM_SERIALIZING, SYSRET_CHECKS],
     },

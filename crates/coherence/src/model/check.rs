@@ -122,10 +122,10 @@ impl Run {
     /// Searches every state, up to a bound.
     ///
     /// # Panics
-    /// If the setup has more CPUs or threads than the machine.
+    /// If the setup has more CPUs, lines or threads than the machine.
     #[must_use]
     pub fn check_within(&self, bound: usize) -> Finding {
-        assert!(self.setup.is_within_bounds(), "too many CPUs or threads");
+        assert!(self.setup.is_within_bounds(), "too many CPUs, lines or threads");
         let machine = Machine::new(self.clone());
         Search::default().run(&machine, bound)
     }

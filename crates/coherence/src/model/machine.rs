@@ -95,7 +95,7 @@ impl Machine {
     }
 
     pub(super) fn lines(&self) -> usize {
-        if self.run.situation == Situation::OwnBreakpoint { 1 } else { LINES }
+        if self.run.situation == Situation::OwnBreakpoint { 1 } else { self.run.setup.lines }
     }
 
     pub(super) fn has_numbers(&self) -> bool {
@@ -343,7 +343,8 @@ impl Machine {
                 self.synchronise(state, cpu);
             }
         }
-        if self.run.caches.kernel_exit.always_synchronises {
+        let exit = self.run.caches.kernel_exit;
+        if exit.always_synchronises || exit.interrupts_synchronise && !self.run.setup.may_call {
             self.synchronise(state, cpu);
         }
     }

@@ -4,7 +4,7 @@ use crate::Variant;
 use crate::cache::{Caches, DebuggerWriteCare, Operation};
 use crate::procedure::{Action, Runner, Situation, Step, Way, Writer};
 
-use super::state::{CPUS, THREADS};
+use super::state::{CPUS, LINES, THREADS};
 
 /// One thing to be done: a step of the procedure, or of the one that publishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Stage {
 pub struct Setup {
     /// CPUs, at most 3.
     pub cpus: usize,
+    /// Cache lines of the code, at most 2; one of them is enough where no mixture can be.
+    pub lines: usize,
     /// Threads that may execute the code, at most 3.
     pub threads: usize,
     /// The last of them belongs to a forked child that shares the page.
@@ -28,6 +30,8 @@ pub struct Setup {
     pub is_mapped: bool,
     /// The page is executable when it begins.
     pub is_executable: bool,
+    /// The threads make system calls, from which they may return on another CPU; else only interrupts stop them.
+    pub may_call: bool,
     /// The program may fork, so that a private page is shared until it is written.
     pub may_fork: bool,
 }
@@ -37,11 +41,22 @@ impl Setup {
     #[must_use]
     pub fn of(caches: &Caches) -> Self {
         let cpus = if caches.is_smp { 2 } else { 1 };
-        Self { cpus, threads: 2, has_child: false, is_mapped: true, is_executable: true, may_fork: true }
+        Self {
+            cpus,
+            lines: LINES,
+            threads: 2,
+            has_child: false,
+            is_mapped: true,
+            is_executable: true,
+            may_call: true,
+            may_fork: true,
+        }
     }
 
     pub(super) fn is_within_bounds(&self) -> bool {
-        (1..=CPUS).contains(&self.cpus) && (1..=THREADS).contains(&self.threads)
+        (1..=CPUS).contains(&self.cpus)
+            && (1..=LINES).contains(&self.lines)
+            && (1..=THREADS).contains(&self.threads)
     }
 }
 
