@@ -5,8 +5,8 @@
 //! be written ([`Situation`]) the [`Procedure`] that makes the new bytes the only ones that any CPU executes.
 //!
 //! The same data is executed by `target` when it publishes code, shown by `xol explain` and `xol coherence`
-//! (`Display`), and can be checked by a model: no step has a meaning that is not data here. Nothing in this crate
-//! runs on the caches of the machine it was compiled for.
+//! (`Display`), and checked by [`model`], which searches every order of events for a broken promise: no step has a
+//! meaning that is not data here. Nothing in this crate runs on the caches of the machine it was compiled for.
 //!
 //! ```
 //! use coherence::{Architecture, Requirement, Situation, Writer};

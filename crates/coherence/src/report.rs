@@ -21,6 +21,7 @@ pub fn markdown(traces: Traces) -> String {
     let mut report = Report { text: String::from(HEAD), traces: String::new() };
     report.shipped();
     report.omissions(traces);
+    report.count();
     report.scenarios("The thread, replayed", THREAD);
     report.scenarios("What kernels do for a slot that is filled for each hit", KERNELS);
     report.text + "\n## Counterexamples\n" + &report.traces
@@ -77,6 +78,19 @@ impl Report {
         ];
         self.row(&cells);
         self.trace(&format!("{} {}, {writer}, {situation}, {requires}", key.isa, key.cache), &finding);
+    }
+
+    fn count(&mut self) {
+        let steps = |case: &Case| case.way.steps.iter().map(|step| step.spare.is_some()).collect::<Vec<_>>();
+        let spare: Vec<bool> = shipped().iter().flat_map(steps).collect();
+        let needed = spare.iter().filter(|spare| !**spare).count();
+        let _ = writeln!(
+            self.text,
+            "\n{} steps in {} procedures: {needed} needed, {} belt and braces.",
+            spare.len(),
+            shipped().len(),
+            spare.len() - needed
+        );
     }
 
     fn omissions(&mut self, traces: Traces) {
