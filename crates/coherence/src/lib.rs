@@ -26,7 +26,7 @@ pub mod cite;
 mod isa;
 pub mod model;
 pub mod procedure;
-mod render;
+pub mod render;
 pub mod replay;
 pub mod report;
 pub mod table;

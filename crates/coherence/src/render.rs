@@ -163,13 +163,14 @@ impl Display for Step {
 const WIDTH: usize = 110;
 
 /// Running text, broken between words; `first` opens the first line, `indent` the others.
-fn prose(f: &mut Formatter<'_>, first: &str, indent: &str, text: &str) -> fmt::Result {
+#[must_use]
+pub fn wrap(first: &str, indent: &str, text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
     let mut line = String::from(first);
     let mut empty = true;
     for word in text.split(' ') {
         if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            writeln!(f, "{line}")?;
-            line = String::from(indent);
+            lines.push(std::mem::replace(&mut line, String::from(indent)));
             empty = true;
         }
         if !empty {
@@ -178,7 +179,12 @@ fn prose(f: &mut Formatter<'_>, first: &str, indent: &str, text: &str) -> fmt::R
         line.push_str(word);
         empty = false;
     }
-    writeln!(f, "{line}")
+    lines.push(line);
+    lines
+}
+
+fn prose(f: &mut Formatter<'_>, first: &str, indent: &str, text: &str) -> fmt::Result {
+    wrap(first, indent, text).iter().try_for_each(|line| writeln!(f, "{line}"))
 }
 
 fn sources(f: &mut Formatter<'_>, indent: &str, citations: &[Citation]) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! A procedure and its proof, for people.
 
 use coherence::model::Finding;
+use coherence::render::wrap;
 use coherence::table::Case;
 use coherence::{Architecture, Situation, Unfit, Variant, Writer};
 
@@ -37,8 +38,8 @@ pub(crate) fn steps(case: &Case, omitted: Option<usize>) -> Vec<String> {
     for (index, (name, step)) in names.iter().zip(case.way.steps).enumerate() {
         let left_out = if omitted == Some(index) { "  LEFT OUT" } else { "" };
         lines.push(format!("  {}. [{name}] {step}{left_out}", index + 1));
-        lines.push(format!("     because {}", step.why));
-        lines.extend(step.spare.map(|spare| format!("     belt and braces: {spare}")));
+        lines.extend(wrap("     because ", "     ", step.why));
+        lines.extend(step.spare.into_iter().flat_map(|spare| wrap("     belt and braces: ", "     ", spare)));
     }
     lines
 }
@@ -56,7 +57,7 @@ pub(crate) fn verdict(case: &Case, omitted: Option<usize>, finding: &Finding) ->
             let mut lines = vec![format!("  broken: \"{promise}\"; the shortest counterexample ({size}):")];
             lines.extend((1..).zip(trace.lines()).map(|(number, line)| format!("  {number:3}. {line}")));
             let hole = case.care.and_then(|care| care.hole).filter(|_| omitted.is_none());
-            lines.extend(hole.map(|hole| format!("  on these kernels {hole}")));
+            lines.extend(hole.into_iter().flat_map(|hole| wrap("  on these kernels ", "  ", hole)));
             lines
         }
     }
@@ -70,9 +71,8 @@ pub(crate) fn unfit(
     unfit: Unfit,
 ) -> Vec<String> {
     let situations: Vec<String> = situations.iter().map(ToString::to_string).collect();
-    vec![
-        String::new(),
-        format!("{}: never by {writer}: {}", variant.name, situations.join("; ")),
-        format!("  because {unfit}"),
-    ]
+    let mut lines =
+        vec![String::new(), format!("{}: never by {writer}: {}", variant.name, situations.join("; "))];
+    lines.extend(wrap("  because ", "  ", unfit.why));
+    lines
 }
