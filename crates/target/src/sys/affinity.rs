@@ -4,12 +4,18 @@
 //! Plain system calls that read or write one `cpu_set_t` of ours, whose size is passed with it.
 #![allow(unsafe_code, reason = "sched_getaffinity(2) and sched_setaffinity(2) have no safe wrapper in std")]
 
-use std::io;
+use std::{io, thread};
 
 use libc::cpu_set_t;
 
-/// Runs the calling thread on every CPU that it may run on, one after the other, and leaves its affinity as it was.
-/// Each CPU switches to this process's address space on the way, if it had another's.
+/// How much stack a thread needs that only moves itself (the least that pthread_attr_setstacksize(3) takes, and room).
+const STACK: usize = 64 << 10;
+
+/// Has this process run on every CPU that the calling thread may run on. Each CPU switches to its address space on the way, if
+/// it had another's.
+///
+/// The target stands still meanwhile, and to get a turn on a busy CPU may take as long as a time slice: so the CPUs are visited
+/// at once, by a thread each, and one after the other only where there can be no more threads.
 ///
 /// # Errors
 /// EINVAL: the machine has more CPUs than a `cpu_set_t` holds.
@@ -18,14 +24,26 @@ pub fn visit_every_cpu() -> io::Result<()> {
     let bits = usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
     // SAFETY: the index is below the set's size.
     let allowed = (0..bits).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &before) });
-    for cpu in allowed.collect::<Vec<_>>() {
-        let mut one = empty();
-        // SAFETY: the index is below the set's size.
-        unsafe { libc::CPU_SET(cpu, &mut one) };
-        // A CPU that goes offline meanwhile has nothing fetched ahead.
-        let _ = set_affinity(&one);
+    let mut unvisited = Vec::new();
+    thread::scope(|scope| {
+        for cpu in allowed {
+            let visit = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || visit(cpu));
+            unvisited.extend(visit.is_err().then_some(cpu));
+        }
+    });
+    if unvisited.is_empty() {
+        return Ok(());
     }
+    unvisited.into_iter().for_each(visit);
     set_affinity(&before)
+}
+
+/// Moves the calling thread. A CPU that goes offline meanwhile has nothing fetched ahead.
+fn visit(cpu: usize) {
+    let mut one = empty();
+    // SAFETY: the index is below the set's size.
+    unsafe { libc::CPU_SET(cpu, &mut one) };
+    let _ = set_affinity(&one);
 }
 
 fn empty() -> cpu_set_t {
