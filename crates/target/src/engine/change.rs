@@ -616,21 +616,28 @@ impl<T: Target> Engine<T> {
                     write(self)?;
                     self.close_moved();
                 }
-                Action::Perform(Means::SystemCall(SystemCall::MembarrierRegisterSyncCore)) => {} // done before
-                Action::Perform(Means::SystemCall(call)) => self.synchronise(call)?,
-                Action::Perform(Means::ResumeByIret) => self.resume_by_iret()?,
-                Action::Perform(Means::Visit) => {
-                    affinity::visit_every_cpu().map_err(system("visit the CPUs"))?
-                }
-                other => {
-                    return Err(TargetError::Unsupported {
-                        pid: self.target.group(),
-                        why: format!("its coherence procedure has a step that is not built yet: {other:?}"),
-                    });
-                }
+                Action::Perform(means) => self.perform(means)?,
+                other => return Err(self.not_built(other)),
             }
         }
         Ok(())
+    }
+
+    fn perform(&mut self, means: Means) -> Result<(), TargetError> {
+        match means {
+            Means::SystemCall(SystemCall::MembarrierRegisterSyncCore) => Ok(()), // done before
+            Means::SystemCall(call) => self.synchronise(call),
+            Means::ResumeByIret => self.resume_by_iret(),
+            Means::Visit => affinity::visit_every_cpu().map_err(system("visit the CPUs")),
+            other => Err(self.not_built(Action::Perform(other))),
+        }
+    }
+
+    fn not_built(&self, action: Action) -> TargetError {
+        TargetError::Unsupported {
+            pid: self.target.group(),
+            why: format!("its coherence procedure has a step that is not built yet: {action:?}"),
+        }
     }
 
     /// Threads (or frames of theirs) are moved to originals that do not stand in the text yet.
@@ -658,10 +665,13 @@ impl<T: Target> Engine<T> {
     }
 
     fn way(&self) -> Result<&'static Way, TargetError> {
-        let available = |requirement| match requirement {
+        self.way_with(|requirement| match requirement {
             Requirement::MembarrierSyncCore => self.membarrier && !self.gentle,
             _ => false,
-        };
+        })
+    }
+
+    fn way_with(&self, available: impl Fn(Requirement) -> bool) -> Result<&'static Way, TargetError> {
         self.coherence
             .procedure(Writer::DebuggerWrite, Situation::LiveTextStopped)
             .ok()
@@ -672,13 +682,21 @@ impl<T: Target> Engine<T> {
             })
     }
 
+    /// The barrier. Where it is refused after all, or nobody can make the call, what the way that asks for nothing does
+    /// in its place.
     fn synchronise(&mut self, call: SystemCall) -> Result<(), TargetError> {
-        let (Some(caller), Some(command)) = (self.memory_caller(), call.membarrier_command()) else {
-            return Ok(());
-        };
-        let call = self.membarrier_call(command);
-        let got = self.target.call(caller, &[call])?;
-        if got.first() == Some(&0) { Ok(()) } else { self.resume_by_iret() }
+        if let (Some(caller), Some(command)) = (self.memory_caller(), call.membarrier_command()) {
+            let call = self.membarrier_call(command);
+            if self.target.call(caller, &[call])?.first() == Some(&0) {
+                return Ok(());
+            }
+        }
+        for step in self.way_with(|_| false)?.steps {
+            if let Action::Perform(means) = step.action {
+                self.perform(means)?;
+            }
+        }
+        Ok(())
     }
 
     /// RF in the saved flags keeps the kernel from returning by `sysret`, which does not serialise.
