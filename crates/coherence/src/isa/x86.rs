@@ -164,7 +164,7 @@ const OPERATIONS: &[Operation] = &[
         completes: Completes::AtOnce,
         allowed: Allowed::Tracer,
         note: "the CPU loads another address space, a write to CR3, now or when it comes back to the target; the tracer \
-               reaches only CPUs that it may run on itself",
+               reaches only CPUs that its cpuset allows",
         citations: &[SWITCH_MM, SDM_SERIALIZING],
     },
     Operation {
@@ -288,7 +288,7 @@ const IRET_FOR_ALL: Step = Step {
     citations: &[SDM_SERIALIZING, SYSRET_CHECKS, PTRACE_FLAGS],
     spare: Some(
         "after the visits every CPU switches address spaces before it takes up the program; this is for a CPU that \
-         the tracer may not visit because it is confined to others",
+         the tracer may not visit because its cpuset is another",
     ),
 };
 const VISITED: Step = Step {
@@ -310,7 +310,8 @@ const RESUMED_BY_IRET: Step = Step {
 /// Bytes that nobody can reach. A CPU may have fetched the empty place ahead (a mispredicted branch goes anywhere),
 /// but it executes what is there only after the code was published, and publishing ends in a synchronisation.
 const FRESH: Procedure = Procedure {
-    given: "no branch, saved PC, signal frame or stack word leads to the place, now or from an earlier use",
+    given: "no branch, saved PC, signal frame or stack word leads to the place, now or from an earlier use, and no \
+            child of a fork shares a page that is written through another mapping",
     ways: &[Way {
         requires: &[],
         steps: &[

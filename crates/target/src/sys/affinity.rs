@@ -11,8 +11,11 @@ use libc::cpu_set_t;
 /// How much stack a thread needs that only moves itself (the least that pthread_attr_setstacksize(3) takes, and room).
 const STACK: usize = 64 << 10;
 
-/// Has this process run on every CPU that the calling thread may run on. Each CPU switches to its address space on the way, if
-/// it had another's.
+/// CPUs that a set has room for.
+const BITS: usize = 8 * size_of::<cpu_set_t>();
+
+/// Has this process run on every CPU that its cpuset lets it run on, even if the calling thread is confined to fewer: those it
+/// visits for may not be. Each CPU switches to its address space on the way, if it had another's.
 ///
 /// The target stands still meanwhile, and to get a turn on a busy CPU may take as long as a time slice: so the CPUs are visited
 /// at once, by a thread each, and one after the other only where there can be no more threads.
@@ -21,21 +24,30 @@ const STACK: usize = 64 << 10;
 /// EINVAL: the machine has more CPUs than a `cpu_set_t` holds.
 pub fn visit_every_cpu() -> io::Result<()> {
     let before = affinity()?;
-    let bits = usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
-    // SAFETY: the index is below the set's size.
-    let allowed = (0..bits).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &before) });
+    let within_reach = widen().unwrap_or(before);
     let mut unvisited = Vec::new();
     thread::scope(|scope| {
-        for cpu in allowed {
+        for cpu in cpus(&within_reach) {
             let visit = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || visit(cpu));
             unvisited.extend(visit.is_err().then_some(cpu));
         }
     });
-    if unvisited.is_empty() {
-        return Ok(());
-    }
     unvisited.into_iter().for_each(visit);
     set_affinity(&before)
+}
+
+/// Lets the calling thread run wherever it may; where that is. The kernel takes from a set what is there and allowed.
+fn widen() -> io::Result<cpu_set_t> {
+    let mut all = empty();
+    // SAFETY: the index is below the set's size.
+    (0..BITS).for_each(|cpu| unsafe { libc::CPU_SET(cpu, &mut all) });
+    set_affinity(&all)?;
+    affinity()
+}
+
+fn cpus(set: &cpu_set_t) -> impl Iterator<Item = usize> {
+    // SAFETY: the index is below the set's size.
+    (0..BITS).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, set) })
 }
 
 /// Moves the calling thread. A CPU that goes offline meanwhile has nothing fetched ahead.
@@ -78,5 +90,16 @@ mod tests {
         visit_every_cpu().unwrap();
         // SAFETY: two sets of the same size.
         assert!(unsafe { libc::CPU_EQUAL(&before, &affinity().unwrap()) });
+    }
+
+    #[test]
+    fn a_confined_thread_reaches_the_other_cpus() {
+        let before = affinity().unwrap();
+        let first = cpus(&before).next().unwrap();
+        visit(first);
+        assert_eq!(cpus(&affinity().unwrap()).collect::<Vec<_>>(), [first]);
+        let wide: Vec<usize> = cpus(&widen().unwrap()).collect();
+        assert!(cpus(&before).all(|cpu| wide.contains(&cpu)), "{wide:?}");
+        set_affinity(&before).unwrap();
     }
 }
