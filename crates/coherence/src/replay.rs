@@ -260,6 +260,7 @@ pub const THREAD: &[Scenario] = &[
     slot(REPLACED, Alpha, "smp", &[Kernel::ReplacePage], false, "wrong where tags are virtual"),
     slot(REPLACED, Powerpc, "44x", &[Kernel::ReplacePage], false, "wrong where tags are virtual"),
     slot(REPLACED, Mips, "vtag", &[Kernel::ReplacePage], false, "wrong where tags are virtual"),
+    slot(REPLACED, Arm, "v5-vivt", &[Kernel::ReplacePage], false, "wrong where tags are virtual"),
     slot(REPLACED, Arm, "v7", &[Kernel::ReplacePage], true, "harmless where tags are physical"),
     slot(
         REPLACED_FLUSHED,

@@ -98,6 +98,13 @@ const MUTATIONS: &[Mutation] = &[
         },
     },
     Mutation {
+        rule: "tags are virtual alone",
+        turn: |run| {
+            let tag = &mut caches(run).instruction.tag;
+            *tag == Tag::Virtual && set(tag, Tag::Physical)
+        },
+    },
+    Mutation {
         rule: "data has aliases or none",
         turn: |run| {
             let aliasing = &mut caches(run).data.aliasing;

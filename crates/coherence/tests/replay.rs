@@ -17,6 +17,6 @@ fn the_thread_is_confirmed() {
 }
 
 #[test]
-fn kernels_are_as_the_research_reads_them() {
+fn kernels_are_as_their_code_reads() {
     assert_eq!(surprises(KERNELS), Vec::<String>::new());
 }

@@ -19,7 +19,7 @@ impl Machine {
     /// The machine of a run.
     #[must_use]
     pub fn new(run: Run) -> Self {
-        let care = run.care.iter().flat_map(|care| care.steps);
+        let care = run.care.iter().flat_map(|care| care.before.iter().chain(care.steps));
         let owners_matter = run.operations.iter().chain(care).any(|operation| {
             operation.scope == Scope::ThisCpu && operation.effects.contains(&Effect::WriteBackData)
         });
@@ -95,7 +95,7 @@ impl Machine {
     }
 
     pub(super) fn lines(&self) -> usize {
-        if self.run.situation == Situation::OwnBreakpoint { 1 } else { self.run.setup.lines }
+        self.run.lines()
     }
 
     pub(super) fn has_numbers(&self) -> bool {

@@ -156,8 +156,10 @@ impl Machine {
     }
 
     /// Another page has lines of its own where tags are physical, and the lines of the old one where they are not.
+    /// Modified data lines belong to the old page in either case: that is where they are written back.
     fn replace_page(&self, state: &mut State) {
         state.memory = [Code::New; LINES];
+        state.dirty = [[None; LINES]; 2];
         state.has_begun = true;
         if self.run.caches.instruction.tag == Tag::Physical {
             (0..self.run.setup.cpus).for_each(|cpu| self.invalidate_everything(state, cpu));

@@ -94,6 +94,12 @@ impl Run {
         }
     }
 
+    /// Cache lines that matter: a breakpoint is one unit.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        if self.situation == Situation::OwnBreakpoint { 1 } else { self.setup.lines }
+    }
+
     /// What a step's means do.
     pub(super) fn operation(&self, means: crate::Means) -> Option<&Operation> {
         self.operations.iter().find(|operation| operation.means == means)
