@@ -13,7 +13,11 @@ use crate::show::output::Output;
 pub(crate) fn run(args: &CoherenceArgs) -> Result<u8, Failure> {
     let mut output = Output::open(args.output.output.as_deref())?;
     let Some(architecture) = args.isa.as_deref().and_then(Architecture::named) else {
-        output.lines(&list())?;
+        if args.output.json {
+            list_json(&mut output)?;
+        } else {
+            output.lines(&list())?;
+        }
         output.flush()?;
         return Ok(0);
     };
@@ -28,6 +32,15 @@ pub(crate) fn run(args: &CoherenceArgs) -> Result<u8, Failure> {
     }
     show.output.flush()?;
     Ok(show.status)
+}
+
+fn list_json(output: &mut Output) -> Result<(), Failure> {
+    for description in Architecture::ALL.iter().map(|architecture| coherence::description(*architecture)) {
+        for Variant { name: cache, what, .. } in description.variants {
+            output.json(&Line::Caches(json::Caches { isa: description.name, cache, what }))?;
+        }
+    }
+    Ok(())
 }
 
 /// The caches asked for, or all.
@@ -87,6 +100,9 @@ impl Show<'_> {
             let mut known: Vec<String> = names.into_iter().flatten().collect();
             known.sort();
             known.dedup();
+            if known.is_empty() {
+                known.push("none, since this writer has no procedure".to_owned());
+            }
             return Err(Failure::Unknown {
                 what: "step".to_owned(),
                 name: name.to_owned(),

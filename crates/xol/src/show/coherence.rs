@@ -46,8 +46,11 @@ pub(crate) fn steps(case: &Case, omitted: Option<usize>) -> Vec<String> {
 
 /// What the model says.
 pub(crate) fn verdict(case: &Case, omitted: Option<usize>, finding: &Finding) -> Vec<String> {
-    let setup = case.run(omitted).setup;
-    let size = format!("{} CPUs, {} threads, 2 lines", setup.cpus, setup.threads).replace("1 CPUs", "1 CPU");
+    let run = case.run(omitted);
+    let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let size = [(run.setup.cpus, "CPU"), (run.setup.threads, "thread"), (run.lines(), "line")]
+        .map(|(of, what)| count(of, what))
+        .join(", ");
     match finding {
         Finding::Holds { states } => vec![format!("  holds: in each of {states} states ({size})")],
         Finding::Undecided { states } => {

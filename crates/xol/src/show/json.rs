@@ -53,6 +53,8 @@ pub(crate) enum Line<'a> {
     Doctor { check: &'a str, ok: bool, detail: &'a str, fix: Option<&'a str> },
     /// A procedure of `coherence` and what the model says of it.
     Coherence(Coherence<'a>),
+    /// A kind of caches that `coherence` describes.
+    Caches(Caches),
     /// The end of a session: always the last line.
     Summary(SummaryLine<'a>),
 }
@@ -68,6 +70,14 @@ pub(crate) struct Coherence<'a> {
     pub(crate) states: usize,
     pub(crate) broken: Option<String>,
     pub(crate) trace: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Caches {
+    pub(crate) isa: &'static str,
+    pub(crate) cache: &'static str,
+    /// Which CPUs are like this.
+    pub(crate) what: &'static str,
 }
 
 #[derive(Debug, Serialize)]
