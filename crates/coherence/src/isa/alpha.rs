@@ -10,7 +10,8 @@
 //! the same by anything that flushes its TLBs, since on alpha that means new numbers too; there is no system call for
 //! caches.
 //!
-//! Old kernels forget the CPU on which the debugger itself runs: `smp_call_function` excludes the caller.
+//! Old kernels forget the CPU on which the debugger itself runs: `smp_call_function` excludes the caller. (By reading; no
+//! such machine was at hand. What is said of the caches of EV5 and EV6 is from memory of the manuals.)
 
 use crate::cache::{
     Aliasing, Allowed, Caches, Coherence, Completes, ContextSwitch, DataCache, DebuggerWriteCare, Effect,
@@ -88,7 +89,10 @@ const CACHES: Caches = Caches {
     },
     debugger_write: &[
         DebuggerWriteCare {
-            kernels: Kernels { text: "6.12.117, 7.3 and later", before: None },
+            kernels: Kernels {
+                text: "6.12.117 and 7.3 (others since 6.12, not looked at: taken for as good)",
+                before: None,
+            },
             at_executing_colour: true,
             before: &[],
             steps: &[kernel(
