@@ -1,6 +1,8 @@
 //! What the caches of an architecture are like, and what can be done about them: the facts that the procedures
 //! follow from, and the state a model of them needs.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::cite::Citation;
@@ -174,23 +176,61 @@ pub struct DebuggerWriteCare {
     pub citations: &'static [Citation],
 }
 
-/// A range of kernel versions.
+/// A kernel's version: major, minor, patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct KernelVersion(pub u32, pub u32, pub u32);
+
+impl KernelVersion {
+    /// The version of a release such as `6.1.0-13-amd64` or `7.3-rc1`; a patch that is missing is 0.
+    #[must_use]
+    pub fn of_release(release: &str) -> Option<Self> {
+        let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let release = release.trim();
+        let (major, rest) = release.split_once('.')?;
+        let (minor, rest) = rest.split_at(digits(rest));
+        let patch = match rest.strip_prefix('.') {
+            Some(patch) => patch[..digits(patch)].parse().ok()?,
+            None => 0,
+        };
+        Some(Self(major.parse().ok()?, minor.parse().ok()?, patch))
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// Versions from one to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelRange {
+    /// The first.
+    pub from: KernelVersion,
+    /// The first that does not belong to it any more; `None` where it has no end.
+    pub before: Option<KernelVersion>,
+}
+
+/// Some kernel versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Kernels {
-    /// As text.
+    /// As text: which were read, and which merely count as these.
     pub text: &'static str,
-    /// The first version (major, minor) that is not among them any more.
-    pub before: Option<(u32, u32)>,
+    /// As ranges.
+    pub ranges: &'static [KernelRange],
 }
 
 impl Kernels {
-    /// Every version that was looked at.
-    pub const ALL: Self = Self { text: "all", before: None };
+    /// All: no version is known that differs.
+    pub const ALL: Self =
+        Self { text: "all", ranges: &[KernelRange { from: KernelVersion(0, 0, 0), before: None }] };
 
     /// Whether a version is among them.
     #[must_use]
-    pub fn contain(&self, version: (u32, u32)) -> bool {
-        self.before.is_none_or(|before| version < before)
+    pub fn contain(&self, version: KernelVersion) -> bool {
+        let is_in =
+            |range: &KernelRange| range.from <= version && range.before.is_none_or(|before| version < before);
+        self.ranges.iter().any(is_in)
     }
 }
 

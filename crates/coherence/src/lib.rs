@@ -33,7 +33,7 @@ pub mod table;
 
 use serde::Serialize;
 
-pub use cache::{Caches, DebuggerWriteCare, Means, Operation, SystemCall};
+pub use cache::{Caches, DebuggerWriteCare, KernelVersion, Means, Operation, SystemCall};
 pub use cite::Citation;
 pub use procedure::{
     Action, Part, Procedure, Procedures, Requirement, Runner, Situation, Situations, Step, Unfit, Verdict,
@@ -144,11 +144,10 @@ impl Variant {
         }
     }
 
-    /// What a kernel of that version (major, minor) does after a debugger's write.
+    /// What a kernel of that version does after a debugger's write.
     #[must_use]
-    pub fn care_on(&self, kernel: (u32, u32)) -> Option<&'static DebuggerWriteCare> {
-        let cares = self.caches.debugger_write;
-        cares.iter().rev().find(|care| care.kernels.contain(kernel))
+    pub fn care_on(&self, kernel: KernelVersion) -> Option<&'static DebuggerWriteCare> {
+        self.caches.debugger_write.iter().find(|care| care.kernels.contain(kernel))
     }
 
     /// The operation that a step performs by `means`.

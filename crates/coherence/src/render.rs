@@ -82,7 +82,7 @@ impl Display for Caches {
 
 impl Display for DebuggerWriteCare {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let first = format!("  write by a debugger, {} kernels: ", self.kernels.text);
+        let first = format!("  write by a debugger (kernels: {}): ", self.kernels.text);
         prose(f, &first, "    ", self.note)?;
         for step in self.steps {
             writeln!(f, "    {}: {} on {}", step.means, effects(step.effects), step.scope)?;

@@ -340,6 +340,13 @@ fn coherence_shows_what_goes_wrong_without_a_step() {
     let old = xol(&["coherence", "alpha", "--kernel", "6.1", "--writer", "debugger-write"]);
     assert_eq!(old.status.code(), Some(1));
     assert!(String::from_utf8(old.stdout).unwrap().contains("the debugger ran"));
+    // Not looked at is not good.
+    for (kernel, status) in [("6.12.116", 1), ("6.12.117", 0), ("6.14", 1), ("7.3", 0), ("8.0", 0)] {
+        let output = xol(&["coherence", "alpha", "--kernel", kernel, "--writer", "debugger-write", "--json"]);
+        assert_eq!(output.status.code(), Some(status), "{kernel}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.contains("count as bad"), status == 1, "{kernel}: {text}");
+    }
 }
 
 #[test]

@@ -10,13 +10,13 @@
 //! the same by anything that flushes its TLBs, since on alpha that means new numbers too; there is no system call for
 //! caches.
 //!
-//! Old kernels forget the CPU on which the debugger itself runs: `smp_call_function` excludes the caller. (By reading; no
+//! Kernels up to 6.1 at least forget the CPU on which the debugger itself runs: `smp_call_function` excludes the caller. (By reading; no
 //! such machine was at hand. What is said of the caches of EV5 and EV6 is from memory of the manuals.)
 
 use crate::cache::{
     Aliasing, Allowed, Caches, Coherence, Completes, ContextSwitch, DataCache, DebuggerWriteCare, Effect,
-    Finds, Index, InstructionCache, KernelExit, Kernels, Mapping, Means, Operation, Prefetch, Scope,
-    SystemCall, Tag,
+    Finds, Index, InstructionCache, KernelExit, KernelRange, KernelVersion, Kernels, Mapping, Means,
+    Operation, Prefetch, Scope, SystemCall, Tag,
 };
 use crate::cite::Citation;
 use crate::procedure::{Runner, Step};
@@ -89,10 +89,7 @@ const CACHES: Caches = Caches {
     },
     debugger_write: &[
         DebuggerWriteCare {
-            kernels: Kernels {
-                text: "6.12.117 and 7.3 (others since 6.12, not looked at: taken for as good)",
-                before: None,
-            },
+            kernels: MENDED,
             at_executing_colour: true,
             before: &[],
             steps: &[kernel(
@@ -109,10 +106,7 @@ const CACHES: Caches = Caches {
             citations: &[FLUSH, THREAD],
         },
         DebuggerWriteCare {
-            kernels: Kernels {
-                text: "6.1 and earlier (between, not looked at: taken for as bad)",
-                before: Some((6, 12)),
-            },
+            kernels: OLD,
             at_executing_colour: true,
             before: &[],
             steps: &[kernel(
@@ -133,6 +127,23 @@ const CACHES: Caches = Caches {
         },
     ],
     is_smp: true,
+};
+
+/// The source of 6.12.117 and of 7.3 was read; what is newer in the same series is taken to be as good.
+const MENDED: Kernels = Kernels {
+    text: "6.12.117 and later 6.12, 7.3 and later (6.12.117 and 7.3 were read)",
+    ranges: &[
+        KernelRange { from: KernelVersion(6, 12, 117), before: Some(KernelVersion(6, 13, 0)) },
+        KernelRange { from: KernelVersion(7, 3, 0), before: None },
+    ],
+};
+/// The source of 6.1 was read; whatever lies between and was not read counts as having the hole.
+const OLD: Kernels = Kernels {
+    text: "before 6.12.117, 6.13 to 7.2 (6.1 was read; 6.2 to 6.12.116 and 6.13 to 7.2 were not, and count as bad)",
+    ranges: &[
+        KernelRange { from: KernelVersion(0, 0, 0), before: Some(KernelVersion(6, 12, 117)) },
+        KernelRange { from: KernelVersion(6, 13, 0), before: Some(KernelVersion(7, 3, 0)) },
+    ],
 };
 
 const RENEWS: &[Effect] = &[Effect::RenewSpaceNumber];

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use coherence::KernelVersion;
 use xol::session::Target;
 
 use super::failure::Failure;
@@ -176,9 +177,9 @@ pub(crate) struct CoherenceArgs {
     /// Leave this step out, by its name, and see what goes wrong
     #[arg(long, value_name = "STEP", requires = "isa")]
     pub(crate) omit: Option<String>,
-    /// With what this kernel does for a debugger's write, e.g. 6.1; else the newest known
+    /// With what this kernel does for a debugger's write, e.g. 6.12.116; else the newest known
     #[arg(long, value_name = "VERSION", requires = "isa", value_parser = kernel_version)]
-    pub(crate) kernel: Option<(u32, u32)>,
+    pub(crate) kernel: Option<KernelVersion>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -196,10 +197,8 @@ pub(crate) enum WriterName {
     TargetStore,
 }
 
-fn kernel_version(text: &str) -> Result<(u32, u32), String> {
-    let mut numbers = text.split(['.', '-']);
-    let mut next = || numbers.next().and_then(|number| number.parse().ok());
-    next().zip(next()).ok_or_else(|| "give it as MAJOR.MINOR".to_owned())
+fn kernel_version(text: &str) -> Result<KernelVersion, String> {
+    KernelVersion::of_release(text).ok_or_else(|| "give it as MAJOR.MINOR or MAJOR.MINOR.PATCH".to_owned())
 }
 
 #[derive(Args, Clone, Debug)]
