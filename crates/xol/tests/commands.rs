@@ -323,11 +323,53 @@ fn coherence_shows_procedures_with_their_proofs() {
     assert!(all.lines().any(|line| line.starts_with("arm64") && line.contains("pipt-idc")), "{all}");
     let text = succeeds(&["coherence", "s390"]);
     assert!(text.contains("holds: ") && text.contains("because"), "{text}");
-    for line in succeeds(&["coherence", "i386", "--writer", "debugger-write", "--json"]).lines() {
-        let line: Value = serde_json::from_str(line).unwrap();
+    for line in json_lines(&["coherence", "i386", "--writer", "debugger-write", "--json"]) {
         assert!(line["type"] == "coherence" && line["isa"] == "x86" && line["verdict"] == "holds", "{line}");
         assert!(line["states"].as_u64().unwrap() > 0 && !line["steps"].as_array().unwrap().is_empty());
     }
+}
+
+fn json_lines(arguments: &[&str]) -> Vec<Value> {
+    succeeds(arguments).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn coherence_lists_every_kind_of_caches() {
+    let caches = json_lines(&["coherence", "--json"]);
+    for line in &caches {
+        assert!(line["type"] == "caches" && !line["what"].as_str().unwrap().is_empty(), "{line}");
+    }
+    let has = |isa: &str, cache: &str| caches.iter().any(|line| line["isa"] == isa && line["cache"] == cache);
+    assert!(
+        has("arm64", "pipt-idc-dic") && has("alpha", "smp") && has("loongarch", "coherent"),
+        "{caches:?}"
+    );
+    let listed = succeeds(&["coherence"]);
+    for line in &caches {
+        let (isa, cache) = (line["isa"].as_str().unwrap(), line["cache"].as_str().unwrap());
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let in_list = |text: &str| words(text).first().is_some_and(|name| name == isa);
+        let of_isa = listed.lines().find(|text| in_list(text)).unwrap();
+        assert!(words(of_isa).contains(&cache.to_owned()), "{isa} {cache}: {listed}");
+    }
+}
+
+/// A procedure or a reason, for each writer in each situation.
+#[test]
+fn coherence_says_why_a_writer_is_refused() {
+    let never = json_lines(&["coherence", "s390", "--writer", "process-vm-writev", "--json"]);
+    assert_eq!(never.len(), 4, "{never:?}");
+    for line in &never {
+        assert!(line["type"] == "refusal" && line["isa"] == "s390" && line["cache"] == "coherent", "{line}");
+        assert!(line["reason"].as_str().unwrap().contains("process_vm_writev"), "{line}");
+    }
+    let mut said: Vec<(String, String)> = json_lines(&["coherence", "s390", "--json"])
+        .iter()
+        .map(|line| (line["writer"].to_string(), line["situation"].to_string()))
+        .collect();
+    said.sort();
+    said.dedup();
+    assert_eq!(said.len(), 4 * 4, "{said:?}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &CoherenceArgs) -> Result<u8, Failure> {
     let mut show = Show { args, output, status: 0, is_first: true };
     match &args.omit {
         Some(name) => show.without(&cases, name)?,
-        None => show.all(&cases, &variants)?,
+        None => show.all(description, &cases, &variants)?,
     }
     show.output.flush()?;
     Ok(show.status)
@@ -75,19 +75,43 @@ struct Show<'a> {
 
 impl Show<'_> {
     /// Every case, and why the rest is none.
-    fn all(&mut self, cases: &[Case], variants: &[&'static Variant]) -> Result<(), Failure> {
+    fn all(
+        &mut self,
+        description: &'static Description,
+        cases: &[Case],
+        variants: &[&'static Variant],
+    ) -> Result<(), Failure> {
         for case in cases {
             self.case(case, None)?;
         }
-        for variant in variants.iter().filter(|_| !self.args.output.json) {
-            for writer in Writer::ALL
-                .into_iter()
-                .filter(|writer| self.args.writer.is_none_or(|name| *writer == name.into()))
-            {
-                for (situations, reason) in refusals(variant, writer) {
-                    self.output.lines(&unfit(variant, writer, &situations, reason))?;
+        let chosen = |writer: &Writer| self.args.writer.is_none_or(|name| *writer == name.into());
+        let writers: Vec<Writer> = Writer::ALL.into_iter().filter(chosen).collect();
+        for variant in variants {
+            for writer in &writers {
+                for (situations, reason) in refusals(variant, *writer) {
+                    self.refusal(description, variant, *writer, &situations, reason)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// For a program a line each, for people one together.
+    fn refusal(
+        &mut self,
+        description: &'static Description,
+        variant: &'static Variant,
+        writer: Writer,
+        situations: &[Situation],
+        reason: Unfit,
+    ) -> Result<(), Failure> {
+        if !self.args.output.json {
+            return self.output.lines(&unfit(variant, writer, situations, reason));
+        }
+        let (isa, cache) = (description.name, variant.name);
+        for situation in situations.iter().copied() {
+            let refusal = json::Refusal { isa, cache, writer, situation, reason: reason.why };
+            self.output.json(&Line::Refusal(refusal))?;
         }
         Ok(())
     }

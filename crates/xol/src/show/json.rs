@@ -53,6 +53,8 @@ pub(crate) enum Line<'a> {
     Doctor { check: &'a str, ok: bool, detail: &'a str, fix: Option<&'a str> },
     /// A procedure of `coherence` and what the model says of it.
     Coherence(Coherence<'a>),
+    /// Where a writer of `coherence` may not be used.
+    Refusal(Refusal<'a>),
     /// A kind of caches that `coherence` describes.
     Caches(Caches),
     /// The end of a session: always the last line.
@@ -70,6 +72,15 @@ pub(crate) struct Coherence<'a> {
     pub(crate) states: usize,
     pub(crate) broken: Option<String>,
     pub(crate) trace: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Refusal<'a> {
+    pub(crate) isa: &'static str,
+    pub(crate) cache: &'static str,
+    pub(crate) writer: coherence::Writer,
+    pub(crate) situation: coherence::Situation,
+    pub(crate) reason: &'a str,
 }
 
 #[derive(Debug, Serialize)]
