@@ -126,6 +126,10 @@ pub struct ContextSwitch {
     /// A program that asked for it (an operation that prepares) has the instruction cache emptied wherever a thread of
     /// it is taken up that ran on another CPU before.
     pub flushes_if_prepared: bool,
+    /// A program that asked for it (an operation that prepares) has a CPU drop what was fetched ahead when it comes back
+    /// to a thread of it from the idle thread or another that borrowed the address space. Not when one thread of the
+    /// program follows the other directly.
+    pub synchronises_if_prepared: bool,
     /// Maintenance that the thread began is complete before it runs on another CPU.
     pub completes_maintenance: bool,
     /// Where this is seen.

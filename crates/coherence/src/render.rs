@@ -73,6 +73,9 @@ impl Display for Caches {
             synchronises(switch.synchronises_within_space),
             if switch.keeps_space_number { "are kept" } else { "change" },
         )?;
+        if switch.synchronises_if_prepared {
+            writeln!(f, "    synchronises after a kernel thread, if the program registered for it")?;
+        }
         sources(f, "    ", switch.citations)?;
         writeln!(f, "  return to the program: {}", self.kernel_exit.note)?;
         sources(f, "    ", self.kernel_exit.citations)?;

@@ -72,6 +72,7 @@ const CACHES: Caches = Caches {
         number_reuse_flushes: true,
         flushes_between_spaces: false,
         flushes_if_prepared: false,
+        synchronises_if_prepared: false,
         completes_maintenance: true,
         citations: &[SWITCH_MM, NEW_CONTEXT],
     },

@@ -108,6 +108,7 @@ const fn caches(index: Index, idc: bool, dic: bool) -> Caches {
             number_reuse_flushes: true,
             flushes_between_spaces: false,
             flushes_if_prepared: false,
+            synchronises_if_prepared: false,
             completes_maintenance: true,
             citations: &[SWITCH_TO, CONTEXT],
         },

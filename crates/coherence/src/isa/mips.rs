@@ -102,6 +102,7 @@ const PLAIN: Caches = Caches {
         number_reuse_flushes: true,
         flushes_between_spaces: false,
         flushes_if_prepared: false,
+        synchronises_if_prepared: false,
         completes_maintenance: true,
         citations: &[NEW_CONTEXT],
     },

@@ -87,6 +87,7 @@ const fn caches(index: Index, tag: Tag, debugger_write: &'static [DebuggerWriteC
             number_reuse_flushes: true,
             flushes_between_spaces: false,
             flushes_if_prepared: false,
+            synchronises_if_prepared: false,
             completes_maintenance: true,
             citations: &[CONTEXT],
         },

@@ -75,6 +75,7 @@ const CACHES: Caches = Caches {
         number_reuse_flushes: true,
         flushes_between_spaces: false,
         flushes_if_prepared: true,
+        synchronises_if_prepared: false,
         completes_maintenance: true,
         citations: &[DEFERRED, CMODX],
     },

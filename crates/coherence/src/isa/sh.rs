@@ -77,6 +77,7 @@ const SHX3: Caches = Caches {
         number_reuse_flushes: true,
         flushes_between_spaces: false,
         flushes_if_prepared: false,
+        synchronises_if_prepared: false,
         completes_maintenance: true,
         citations: &[MANUAL],
     },

@@ -86,6 +86,7 @@ const COHERENT: Caches = Caches {
         number_reuse_flushes: true,
         flushes_between_spaces: false,
         flushes_if_prepared: false,
+        synchronises_if_prepared: false,
         completes_maintenance: true,
         citations: &[FLUSH_MANUAL],
     },

@@ -92,6 +92,7 @@ const CACHES: Caches = Caches {
         number_reuse_flushes: true,
         flushes_between_spaces: false,
         flushes_if_prepared: false,
+        synchronises_if_prepared: true,
         completes_maintenance: true,
         citations: &[SWITCH_MM, SDM_SERIALIZING, SWITCH_IN],
     },
@@ -130,19 +131,21 @@ const OPERATIONS: &[Operation] = &[
         finds: Finds::Everything,
         completes: Completes::AtOnce,
         allowed: Allowed::User,
-        note: "waits for an RCU grace period where the address space has several users: 15 to 96 ms measured, so \
-               never while all threads are stopped; lasts until exec",
-        citations: &[MEMBARRIER_REGISTER],
+        note: "marks the address space, until exec: each CPU synchronises from then on when it comes back to it from \
+               the idle thread or another kernel thread; waits for an RCU grace period where the address space has \
+               several users: 15 to 96 ms measured, so never while all threads are stopped",
+        citations: &[MEMBARRIER_REGISTER, SWITCH_IN],
     },
     Operation {
         means: SYNC,
         effects: &[Effect::DropPrefetched],
-        scope: Scope::EveryCpuOfSpace,
+        scope: Scope::CpusRunningSpace,
         finds: Finds::Everything,
         completes: Completes::AtOnce,
         allowed: Allowed::User,
         note: "acts on the caller's address space, so only a thread of the target can do it; interrupts the CPUs \
-               that run the space, its own too, and marks it so that others synchronise when they switch to it",
+               that run the space now, its own too, and leaves nothing for the others: those synchronise when they \
+               switch to it, by the write to CR3 or by what the registration asked for",
         citations: &[MEMBARRIER, SYNC_CORE, SWITCH_IN],
     },
     Operation {
@@ -264,15 +267,19 @@ const REGISTERED: Step = Step {
     by: Runner::StoppedThread,
     action: Action::Perform(REGISTER),
     why: "without it the barrier is refused with EPERM; it is slow, so once per address space, others running",
-    citations: &[MEMBARRIER, MEMBARRIER_REGISTER],
+    citations: &[MEMBARRIER, MEMBARRIER_REGISTER, SWITCH_IN],
     spare: None,
 };
-const SYNCHRONISED: Step = Step {
+const SYNCHRONISED_ONCE_MORE: Step = Step {
     by: Runner::StoppedThread,
     action: Action::Perform(SYNC),
     why: "a thread may resume on its CPU without switching address spaces and by sysret, with old bytes decoded",
     citations: &[SDM_CROSS, MEMBARRIER, SWITCH_IN],
-    spare: None,
+    spare: Some(
+        "while all threads are stopped no CPU of the model runs the address space, and the registration makes each \
+         synchronise when it comes back to it; but a thread that reported its stop may not have left its CPU yet, and \
+         another may follow it there directly; and what membarrier(2) promises is the call, not the registration",
+    ),
 };
 const RESUMED: Step = Step {
     by: Runner::Writer,
@@ -368,7 +375,7 @@ const STOPPED: Procedure = Procedure {
     ways: &[
         Way {
             requires: &[Requirement::MembarrierSyncCore],
-            steps: &[REGISTERED, ALL_STOPPED, SPAN_EMPTY, ALL_WRITTEN, SYNCHRONISED, RESUMED],
+            steps: &[REGISTERED, ALL_STOPPED, SPAN_EMPTY, ALL_WRITTEN, SYNCHRONISED_ONCE_MORE, RESUMED],
         },
         Way {
             requires: &[],

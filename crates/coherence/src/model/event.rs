@@ -24,6 +24,11 @@ pub(super) enum Event {
         cpu: usize,
         thread: u8,
     },
+    /// A CPU goes on with another thread of the same address space, nothing in between.
+    Follow {
+        cpu: usize,
+        thread: u8,
+    },
     /// A CPU's thread has to wait.
     Preempt {
         cpu: usize,
@@ -169,8 +174,16 @@ impl Machine {
         if state.pinned == Some(cpu_number(cpu)) {
             return;
         }
+        let waits = |thread: &u8| state.cpu_of(*thread).is_none();
+        let may_run = |thread: &u8| !state.is_stopped || self.space_of(*thread) == Space::Child;
+        let threads = (0..cpu_number(self.run.setup.threads)).filter(waits).filter(may_run);
         if here.running.is_some() {
             events.push(Event::Preempt { cpu });
+            // Where a kernel thread in between makes no difference, waiting and being taken up say the same.
+            if self.synchronises_if_prepared() && state.is_prepared {
+                let same = threads.filter(|thread| self.space_of(*thread) == here.space);
+                events.extend(same.map(|thread| Event::Follow { cpu, thread }));
+            }
             return;
         }
         if here.space != Space::Other {
@@ -178,9 +191,6 @@ impl Machine {
         } else if self.has_numbers() {
             events.push(Event::Rollover { cpu });
         }
-        let waits = |thread: &u8| state.cpu_of(*thread).is_none();
-        let may_run = |thread: &u8| !state.is_stopped || self.space_of(*thread) == Space::Child;
-        let threads = (0..cpu_number(self.run.setup.threads)).filter(waits).filter(may_run);
         events.extend(threads.map(|thread| Event::TakeUp { cpu, thread }));
     }
 

@@ -57,7 +57,9 @@ impl Machine {
         match event {
             Event::Step { cpu } => self.step(&mut next, cpu),
             Event::Store { cpu, line } => self.store_unit(&mut next, cpu, line),
-            Event::TakeUp { cpu, thread } => self.take_up(&mut next, cpu, thread),
+            Event::TakeUp { cpu, thread } | Event::Follow { cpu, thread } => {
+                self.take_up(&mut next, cpu, thread);
+            }
             Event::Preempt { cpu } => next.cpus[cpu].running = None,
             Event::Leave { cpu } => self.switch_space(&mut next, cpu, Space::Other),
             Event::Rollover { cpu } => self.roll_over(&mut next, cpu),
@@ -109,6 +111,10 @@ impl Machine {
             (true, false) => TAGS / SPACES,
             (true, true) => TAGS,
         }
+    }
+
+    pub(super) fn synchronises_if_prepared(&self) -> bool {
+        self.run.caches.context_switch.synchronises_if_prepared
     }
 
     fn has_aliases(&self) -> bool {
@@ -335,7 +341,13 @@ impl Machine {
     }
 
     fn enter_program(&self, state: &mut State, cpu: usize, thread: u8) {
+        let here = state.cpus[cpu];
+        let comes_back = here.running.is_none() && here.space == Space::Target;
         self.switch_space(state, cpu, self.space_of(thread));
+        let stayed = comes_back && state.cpus[cpu].space == Space::Target;
+        if stayed && self.synchronises_if_prepared() && state.is_prepared {
+            self.synchronise(state, cpu);
+        }
         if self.run.caches.context_switch.flushes_if_prepared {
             let last = state.threads[usize::from(thread)].last.replace(cpu_number(cpu));
             if state.is_prepared && last != Some(cpu_number(cpu)) {

@@ -75,6 +75,9 @@ impl Machine {
             Event::TakeUp { cpu, thread } => {
                 format!("CPU {cpu}: thread {} runs{}", name(thread), number(after, cpu, self))
             }
+            Event::Follow { cpu, thread } => {
+                format!("CPU {cpu}: thread {} follows directly", name(thread))
+            }
             Event::Preempt { cpu } => match before.cpus[cpu].running {
                 Some(thread) => format!("CPU {cpu}: thread {} has to wait", name(thread)),
                 None => format!("CPU {cpu}: idle"),
