@@ -65,10 +65,17 @@ pub(crate) fn displaceable(isa: Isa, at: Address, bytes: &[u8]) -> Result<Insn, 
     }
 }
 
-/// The start of the last instruction that begins at or before `to`, decoding from `at` on; `None` where that fails.
-pub(crate) fn boundary(isa: Isa, at: Address, bytes: &[u8], to: Address) -> Option<Address> {
+/// The starts of the instructions from `from` on up to the last that begins at or before `to`, decoding from `at` on;
+/// `None` where that fails.
+pub(crate) fn boundaries(
+    isa: Isa,
+    at: Address,
+    bytes: &[u8],
+    from: Address,
+    to: Address,
+) -> Option<Vec<Address>> {
     match isa {
-        Isa::X86_64 => x86_64::sweep::boundary(at, bytes, to),
+        Isa::X86_64 => x86_64::sweep::boundaries(at, bytes, from, to),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod set;
 
 mod decode;
 mod marks;
+mod schedule;
 mod span;
 mod sweep;
 mod x86_64;

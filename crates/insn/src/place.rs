@@ -67,10 +67,13 @@ pub fn patch_bytes(isa: Isa, patch: &Patch, stub: Address) -> Option<Vec<u8>> {
     match (isa, patch.mechanism) {
         (Isa::X86_64, Mechanism::Jump) => {
             let bytes = jump::encode(patch.start, stub)?;
-            let traps = |offset: &u8| {
-                bytes.get(usize::from(*offset)).is_some_and(|byte| jump::TRAPPING.contains(byte))
+            let traps = |bytes: &[u8], offset: u8| {
+                bytes.get(usize::from(offset)).is_some_and(|byte| jump::TRAPPING.contains(byte))
             };
-            patch.interior().iter().all(traps).then(|| bytes.to_vec())
+            let mut bytes = bytes.to_vec();
+            // Behind the jump itself every byte is free.
+            bytes.resize(patch.overwritten.len().max(bytes.len()), jump::TRAPPING[0]);
+            patch.interior().iter().all(|offset| traps(&bytes, *offset)).then_some(bytes)
         }
         (_, Mechanism::Trap) => Some(isa.abi().breakpoint.to_vec()),
     }
@@ -149,7 +152,7 @@ struct Wish {
 impl Wish {
     fn new(isa: Isa, index: usize, demand: &Demand<'_>) -> Self {
         let patch = demand.patch;
-        let interior = if patch.mechanism == Mechanism::Jump { patch.interior() } else { Vec::new() };
+        let interior = if patch.mechanism == Mechanism::Jump { constraints(patch) } else { Vec::new() };
         let references =
             patch.displaced.iter().filter_map(|insn| decode::reference(isa, insn.address, &insn.bytes));
         let reach = references
@@ -204,6 +207,12 @@ impl Wish {
         let at = self.next(gap.start.max(self.reach.start))?;
         (at < end && end - at >= self.size).then_some(at)
     }
+}
+
+/// Offsets of the displacement's bytes that must trap; what is overwritten behind the jump asks for no certain place.
+fn constraints(patch: &Patch) -> Vec<u8> {
+    let is_in_jump = |offset: &u8| usize::from(*offset) < jump::LEN;
+    patch.interior().into_iter().filter(is_in_jump).collect()
 }
 
 /// From where `to` can be referred to.

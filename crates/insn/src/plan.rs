@@ -59,7 +59,8 @@ pub struct Patch {
     pub start: Address,
     /// What is written there.
     pub mechanism: Mechanism,
-    /// The original bytes that are overwritten: 5 for an x86 jump, 1 for `int3`.
+    /// The original bytes that are overwritten: 1 for `int3`, 5 for an x86 jump, or up to 16 where it begins that
+    /// much before a site.
     pub overwritten: Vec<u8>,
     /// The displaced instructions, in order, without gaps. A jump may also cover inter-function padding behind the last
     /// (then `overwritten` is longer than these together).

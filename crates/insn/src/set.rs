@@ -8,6 +8,8 @@ use crate::code::{Code, Outline};
 use crate::decode::{self, Insn};
 use crate::isa::Isa;
 use crate::plan::{Mechanism, Patch, Plan, Reason, Refusal, Rejected};
+use crate::schedule;
+use crate::span::Span;
 use crate::sweep::{self, Function, Reached};
 
 /// Everything about a module's code that planning asks for; made once per module, used for every plan.
@@ -26,6 +28,10 @@ pub struct Analysis<'a> {
 
 /// How many functions that begin before an address are asked whether they contain it: nesting is shallow.
 const MAX_NESTING: usize = 64;
+
+/// How many bytes before a site its predecessors are looked for: more than a jump overwrites, and no less than the longest
+/// instruction.
+const TRAIL: u64 = 16;
 
 impl<'a> Analysis<'a> {
     /// Sweeps the module: decodes every function once and collects branch targets.
@@ -57,8 +63,9 @@ impl<'a> Analysis<'a> {
 
     /// Plans `sites` (any order, duplicates allowed) together. `force` pins the mechanism of some sites.
     ///
-    /// Greedy from the lowest address up: a site that lies in the span of an earlier one's jump is served by that, every
-    /// other gets a patch of its own. An earlier jump never costs a later site its jump, so no choice is regretted.
+    /// Of all jumps that are allowed, at the sites and before them, those are chosen that together serve the most sites
+    /// ([`schedule`]), so no choice is regretted: a site that has a jump alone has one among others too, as long as the
+    /// one that two overlapping jumps must become is not too long. What they leave becomes a breakpoint.
     #[must_use]
     pub fn plan(&self, sites: &[Address], force: &HashMap<Address, Mechanism>) -> Plan {
         let mut planner = Planner {
@@ -82,8 +89,17 @@ impl<'a> Analysis<'a> {
         sweep::bytes_from(&self.code, at)
     }
 
-    fn inspect(&self, at: Address) -> Option<Insn> {
+    pub(crate) fn inspect(&self, at: Address) -> Option<Insn> {
         decode::inspect(self.isa, at, self.bytes_from(at)?)
+    }
+
+    /// Whether whoever runs the instruction at `behind` came from `site` before it, and the other way round.
+    pub(crate) fn may_serve(&self, site: Address, behind: Address) -> bool {
+        let is_same_function = match self.function_at(site) {
+            Some(function) => behind < function.range.end,
+            None => true,
+        };
+        is_same_function && !self.is_reached(behind) && self.inspect(behind).is_some()
     }
 
     /// The innermost function that contains `at`.
@@ -119,16 +135,18 @@ fn disjoint<'a>(stretches: &[Code<'a>]) -> Vec<Code<'a>> {
 
 /// An instruction that is to be probed, for one or several of the sites asked for.
 #[derive(Debug, Default)]
-struct Wanted {
+pub(crate) struct Wanted {
     sites: Vec<Address>,
-    force: Option<Mechanism>,
+    pub(crate) force: Option<Mechanism>,
+    /// The instructions before it in its function, the nearest first.
+    before: Vec<Address>,
 }
 
 /// A plan in the making.
 struct Planner<'p, 'a> {
     analysis: &'p Analysis<'a>,
-    /// How far each function (by its start and end) has been decoded: sites come in order.
-    walked: HashMap<(Address, Address), Address>,
+    /// The last boundaries of each function (by its start and end) as far as it has been decoded: sites come in order.
+    walked: HashMap<(Address, Address), Vec<Address>>,
     wanted: BTreeMap<Address, Wanted>,
     plan: Plan,
 }
@@ -143,12 +161,15 @@ impl Planner<'_, '_> {
     /// Finds the instruction that serves `site`.
     fn locate(&mut self, site: Address, force: Option<Mechanism>) {
         match self.start_of(site) {
-            Ok(at) => {
+            Ok((at, before)) => {
                 if at != site {
                     self.plan.moved.push((site, at));
                 }
                 let wanted = self.wanted.entry(at).or_default();
                 wanted.sites.push(site);
+                if wanted.before.is_empty() {
+                    wanted.before = before;
+                }
                 // Of two that ask for different mechanisms the trap is the one that always works.
                 wanted.force = wanted.force.max(force);
             }
@@ -156,95 +177,121 @@ impl Planner<'_, '_> {
         }
     }
 
-    fn start_of(&mut self, site: Address) -> Result<Address, Reason> {
+    /// The instruction that serves `site`, and those before it.
+    fn start_of(&mut self, site: Address) -> Result<(Address, Vec<Address>), Reason> {
         self.analysis.bytes_from(site).ok_or(Reason::OutsideCode)?;
-        self.check_boundary(site)?;
+        let before = self.before(site)?;
         let insn = self.analysis.inspect(site).ok_or(Reason::Undecodable)?;
         let behind = site + insn.len as u64;
-        if insn.is_landing_pad && self.may_serve(site, behind) { Ok(behind) } else { Ok(site) }
+        match insn.is_landing_pad && self.analysis.may_serve(site, behind) {
+            true => Ok((behind, Vec::new())),
+            false => Ok((site, before)),
+        }
     }
 
-    /// Whether whoever runs the instruction at `behind` came from `site` before it, and the other way round.
-    fn may_serve(&self, site: Address, behind: Address) -> bool {
-        let reached = &self.analysis.reached;
-        let is_same_function = match self.analysis.function_at(site) {
-            Some(function) => behind < function.range.end,
-            None => true,
-        };
-        is_same_function
-            && !reached.targets.contains(behind)
-            && !reached.returns.contains(behind)
-            && self.analysis.inspect(behind).is_some()
-    }
-
-    /// Decodes the site's function from its start to see whether an instruction begins at the site.
-    fn check_boundary(&mut self, site: Address) -> Result<(), Reason> {
-        let Some(function) = self.analysis.function_at(site) else { return Ok(()) };
+    /// Decodes the site's function from its start to see whether an instruction begins at the site, and which ones
+    /// before it.
+    fn before(&mut self, site: Address) -> Result<Vec<Address>, Reason> {
+        let Some(function) = self.analysis.function_at(site) else { return Ok(Vec::new()) };
         if let Some(at) = function.first_bad.filter(|bad| site > *bad) {
             // Behind the gap the decoding is a guess, unless the program itself goes there.
             let is_reached = self.analysis.reached.targets.contains(site);
-            return if is_reached { Ok(()) } else { Err(Reason::FunctionUndecodable { at }) };
+            return if is_reached { Ok(Vec::new()) } else { Err(Reason::FunctionUndecodable { at }) };
         }
-        let key = (function.range.start, function.range.end);
-        let from = self.walked.get(&key).copied().unwrap_or(function.range.start);
+        let walked = self.walked.entry((function.range.start, function.range.end)).or_default();
+        let from = walked.first().copied().unwrap_or(function.range.start);
         let bytes = self.analysis.bytes_from(from).ok_or(Reason::OutsideCode)?;
-        let at = decode::boundary(self.analysis.isa, from, bytes, site).ok_or(Reason::Undecodable)?;
-        self.walked.insert(key, at);
-        if at == site { Ok(()) } else { Err(Reason::InsideInstruction { start: at }) }
+        let trail = Address(site.0.saturating_sub(TRAIL));
+        *walked =
+            decode::boundaries(self.analysis.isa, from, bytes, trail, site).ok_or(Reason::Undecodable)?;
+        match walked.split_last() {
+            Some((last, before)) if *last == site => Ok(before.iter().rev().copied().collect()),
+            Some((last, _)) => Err(Reason::InsideInstruction { start: *last }),
+            None => Err(Reason::Undecodable),
+        }
     }
 
     /// Gives each wanted instruction to a patch.
     fn choose(&mut self) {
         let wanted = std::mem::take(&mut self.wanted);
+        let (jumps, mut rejected) = self.jumps(&wanted);
+        for span in schedule::best(jumps, &wanted) {
+            self.push(&span, &wanted);
+        }
+        let chosen = std::mem::take(&mut self.plan.patches);
         for (&at, want) in &wanted {
-            let last = self.plan.patches.last().filter(|patch| at < patch.end());
-            if let Some(patch) = last {
-                // Served already, unless two overlapping functions disagree about where instructions begin.
-                if !patch.displaced.iter().any(|insn| insn.address == at) {
-                    want.sites.iter().for_each(|site| self.refuse(*site, Reason::Overlap));
+            let behind = chosen.partition_point(|patch| patch.start <= at);
+            let before = behind.checked_sub(1).map(|index| &chosen[index]);
+            match before.filter(|patch| at < patch.end()) {
+                Some(patch) if patch.displaced.iter().any(|insn| insn.address == at) => {}
+                // Two overlapping functions disagree about where instructions begin, or it is padding.
+                Some(_) => want.sites.iter().for_each(|site| self.refuse(*site, Reason::Overlap)),
+                None => {
+                    let no_jump = rejected.remove(&at).unwrap_or(Reason::Overlap);
+                    let end = chosen.get(behind).map_or(Address(u64::MAX), |next| next.start);
+                    self.fall_back(at, want, &no_jump, end, &wanted);
                 }
-                continue;
-            }
-            match self.first_fit(at, want, &wanted) {
-                Ok(mut patch) => {
-                    for insn in &mut patch.displaced {
-                        insn.is_site = wanted.contains_key(&insn.address);
-                    }
-                    self.plan.patches.push(patch);
-                }
-                Err(reason) => want.sites.iter().for_each(|site| self.refuse(*site, reason.clone())),
             }
         }
+        self.plan.patches.extend(chosen);
+        self.plan.patches.sort_by_key(|patch| patch.start);
         self.plan.refused.sort_by_key(|refusal| refusal.address);
         self.plan.rejected.sort_by_key(|rejected| rejected.0);
     }
 
-    fn first_fit(
+    /// Every jump that serves a wanted instruction, and why there is none at the instruction itself.
+    fn jumps(&self, wanted: &BTreeMap<Address, Wanted>) -> (Vec<Span>, HashMap<Address, Reason>) {
+        let mut rejected = HashMap::new();
+        let mut jumps = Vec::new();
+        let must_trap = |at: &Address| wanted.get(at).is_some_and(|want| want.force == Some(Mechanism::Trap));
+        let is_free = |span: &Span| !span.insns.iter().any(|(at, _)| must_trap(at));
+        for (&at, want) in wanted.iter().filter(|(at, _)| !must_trap(at)) {
+            match self.analysis.jump(at, at) {
+                Ok(span) if is_free(&span) => jumps.push(span),
+                Ok(_) => drop(rejected.insert(at, Reason::Overlap)),
+                Err(reason) => drop(rejected.insert(at, reason)),
+            }
+            jumps.extend(self.analysis.earlier_jumps(at, &want.before).filter(is_free));
+        }
+        (jumps, rejected)
+    }
+
+    /// What becomes of an instruction that no jump serves. The next patch behind it starts at `end`.
+    fn fall_back(
         &mut self,
         at: Address,
         want: &Wanted,
-        all: &BTreeMap<Address, Wanted>,
-    ) -> Result<Patch, Reason> {
-        let function = self.analysis.function_at(at);
-        let jump = || {
-            let patch = self.analysis.patch(at, function, Mechanism::Jump)?;
-            let covers_forced_trap =
-                patch.displaced.iter().skip(1).any(|insn| {
-                    all.get(&insn.address).is_some_and(|other| other.force == Some(Mechanism::Trap))
-                });
-            if covers_forced_trap { Err(Reason::Overlap) } else { Ok(patch) }
+        no_jump: &Reason,
+        end: Address,
+        wanted: &BTreeMap<Address, Wanted>,
+    ) {
+        let start = self.plan.patches.last().map_or(Address(0), Patch::end);
+        let fits =
+            |span: Span| if start <= at && span.end() <= end { Ok(span) } else { Err(Reason::Overlap) };
+        let trap = match want.force {
+            Some(Mechanism::Jump) => Err(no_jump.clone()),
+            _ => self.analysis.trap(at).and_then(fits),
         };
-        match want.force {
-            Some(Mechanism::Jump) => jump(),
-            Some(mechanism) => self.analysis.patch(at, function, mechanism),
-            None => jump().or_else(|reason| {
-                let patch = self.analysis.patch(at, function, Mechanism::Trap)?;
-                for site in &want.sites {
-                    let rejected = Rejected { mechanism: Mechanism::Jump, reason: reason.clone() };
-                    self.plan.rejected.push((*site, rejected));
+        match trap {
+            Ok(span) if want.force.is_none() => {
+                let rejected = Rejected { mechanism: Mechanism::Jump, reason: no_jump.clone() };
+                self.plan.rejected.extend(want.sites.iter().map(|site| (*site, rejected.clone())));
+                self.push(&span, wanted);
+            }
+            Ok(span) => self.push(&span, wanted),
+            Err(reason) => want.sites.iter().for_each(|site| self.refuse(*site, reason.clone())),
+        }
+    }
+
+    fn push(&mut self, span: &Span, wanted: &BTreeMap<Address, Wanted>) {
+        match self.analysis.patch(span, |at| wanted.contains_key(&at)) {
+            Ok(patch) => self.plan.patches.push(patch),
+            Err(reason) => {
+                let sites = span.insns.iter().filter_map(|(at, _)| wanted.get(at));
+                for site in sites.flat_map(|want| want.sites.clone()) {
+                    self.refuse(site, reason.clone());
                 }
-                Ok(patch)
-            }),
+            }
         }
     }
 }

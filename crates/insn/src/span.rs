@@ -1,4 +1,9 @@
 //! One patch: which whole instructions it displaces, and whether it may.
+//!
+//! A jump may begin before the site it is made for. Whoever runs an instruction of a straight run that nobody enters in
+//! between runs those behind it too, so a site without room for a jump of its own (`ret` at the end of a function, the
+//! last instruction before a branch target) is served by one that begins earlier in its run. All bytes from there to the
+//! site are overwritten: each old boundary among them traps, as in any other span.
 
 use std::ops::Range;
 
@@ -8,41 +13,86 @@ use crate::plan::{Displaced, Mechanism, Patch, Reason};
 use crate::set::Analysis;
 use crate::sweep::Function;
 
-/// The instructions of a patch in the making.
-#[derive(Default)]
-struct Span {
-    insns: Vec<(Address, usize)>,
+/// Most bytes a jump overwrites: as many as the target's description of a patch holds. Enough for the jumps of any two
+/// sites that would overlap to become one.
+pub(crate) const MAX_OVERWRITTEN: u64 = 16;
+
+/// A patch that is allowed: what it displaces and overwrites.
+#[derive(Clone, Debug)]
+pub(crate) struct Span {
+    pub(crate) start: Address,
+    mechanism: Mechanism,
+    /// Start and length of each instruction.
+    pub(crate) insns: Vec<(Address, usize)>,
     /// Bytes of them together.
     len: usize,
+    overwritten: usize,
+}
+
+impl Span {
+    /// The first address that is neither overwritten nor displaced.
+    pub(crate) fn end(&self) -> Address {
+        self.start + self.len.max(self.overwritten) as u64
+    }
+
+    /// Whether an instruction that is displaced begins at `at`.
+    pub(crate) fn displaces(&self, at: Address) -> bool {
+        self.insns.iter().any(|(start, _)| *start == at)
+    }
 }
 
 impl Analysis<'_> {
-    /// The patch of the given mechanism at `start`, which is the start of an instruction.
-    pub(crate) fn patch(
-        &self,
-        start: Address,
-        function: Option<&Function>,
-        mechanism: Mechanism,
-    ) -> Result<Patch, Reason> {
-        let overwritten = decode::patch_len(self.isa, mechanism);
-        let span = self.span(start, function, overwritten)?;
-        self.check_interior(start, overwritten)?;
-        self.check_refused(start..start + span.len.max(overwritten) as u64)?;
-        self.finish(start, mechanism, &span, overwritten)
+    /// The breakpoint at `at`.
+    pub(crate) fn trap(&self, at: Address) -> Result<Span, Reason> {
+        self.span(at, Mechanism::Trap, decode::patch_len(self.isa, Mechanism::Trap))
     }
 
-    /// Whole instructions from `start` until `wanted` bytes are covered, or fewer where padding follows.
-    fn span(&self, start: Address, function: Option<&Function>, wanted: usize) -> Result<Span, Reason> {
-        let mut span = Span::default();
-        while span.len < wanted {
-            let here = start + span.len as u64;
+    /// The jump at `start` that serves the instruction at `site`, there or behind it.
+    pub(crate) fn jump(&self, start: Address, site: Address) -> Result<Span, Reason> {
+        let through = usize::try_from(site - start).unwrap_or(usize::MAX).saturating_add(1);
+        self.span(start, Mechanism::Jump, decode::patch_len(self.isa, Mechanism::Jump).max(through))
+    }
+
+    /// The jumps for the instruction at `site` that begin at one of those `before` it (the nearest first).
+    pub(crate) fn earlier_jumps<'s>(
+        &'s self,
+        site: Address,
+        before: &'s [Address],
+    ) -> impl Iterator<Item = Span> + 's {
+        let before = if self.is_reached(site) { &[] } else { before };
+        let near = before.iter().take_while(move |start| site - **start < MAX_OVERWRITTEN);
+        // A landing pad stays where it is.
+        let may_begin = |start: &&Address| self.inspect(**start).is_some_and(|insn| !insn.is_landing_pad);
+        near.filter(may_begin)
+            .filter_map(move |start| self.jump(*start, site).ok())
+            .filter(move |span| span.displaces(site))
+    }
+
+    /// Whether the program arrives at `at` from elsewhere than the instruction before.
+    pub(crate) fn is_reached(&self, at: Address) -> bool {
+        self.reached.targets.contains(at) || self.reached.returns.contains(at)
+    }
+
+    /// What `overwritten` bytes from `start`, the start of an instruction, displace, if they may be overwritten.
+    fn span(&self, start: Address, mechanism: Mechanism, overwritten: usize) -> Result<Span, Reason> {
+        let mut span = Span { start, mechanism, insns: Vec::new(), len: 0, overwritten };
+        self.cover(&mut span, self.function_at(start))?;
+        self.check_interior(start, overwritten)?;
+        self.check_refused(start..span.end())?;
+        Ok(span)
+    }
+
+    /// Whole instructions until the overwritten bytes are covered, or fewer where padding follows.
+    fn cover(&self, span: &mut Span, function: Option<&Function>) -> Result<(), Reason> {
+        while span.len < span.overwritten {
+            let here = span.start + span.len as u64;
             if !span.insns.is_empty() {
                 may_go_on(here, function)?;
             }
             let insn = self.displaceable(here)?;
             span.insns.push((here, insn.len));
             span.len += insn.len;
-            if span.len >= wanted {
+            if span.len >= span.overwritten {
                 break;
             }
             let behind = here + insn.len as u64;
@@ -50,12 +100,12 @@ impl Analysis<'_> {
                 Flow::Next | Flow::Conditional => {}
                 Flow::Call | Flow::Syscall => return Err(Reason::ReturnAddressInside { target: behind }),
                 Flow::Leaves => {
-                    self.check_padding(behind, start + wanted as u64, function)?;
+                    self.check_padding(behind, span.start + span.overwritten as u64, function)?;
                     break;
                 }
             }
         }
-        Ok(span)
+        Ok(())
     }
 
     /// The instruction at `at`, if it may run elsewhere.
@@ -112,22 +162,18 @@ impl Analysis<'_> {
         }
     }
 
-    fn finish(
-        &self,
-        start: Address,
-        mechanism: Mechanism,
-        span: &Span,
-        overwritten: usize,
-    ) -> Result<Patch, Reason> {
+    /// The patch that makes `span`; `is_site` tells the instructions that are probed.
+    pub(crate) fn patch(&self, span: &Span, is_site: impl Fn(Address) -> bool) -> Result<Patch, Reason> {
+        let Span { start, mechanism, .. } = *span;
         let bytes = self.bytes_from(start).ok_or(Reason::OutsideCode)?;
         let dead = decode::dead(self.isa, start, bytes, span.insns.len());
         let displaced = span.insns.iter().zip(dead).map(|(&(address, len), dead)| {
             let offset = usize::try_from(address - start).unwrap_or(usize::MAX);
             let bytes = bytes.get(offset..offset.saturating_add(len)).unwrap_or_default().to_vec();
-            Displaced { address, bytes, dead, is_site: false }
+            Displaced { address, bytes, dead, is_site: is_site(address) }
         });
         let displaced = displaced.collect();
-        let overwritten = bytes.get(..overwritten).ok_or(Reason::EndOfFunction { end: start })?.to_vec();
+        let overwritten = bytes.get(..span.overwritten).ok_or(Reason::EndOfFunction { end: start })?.to_vec();
         Ok(Patch { start, mechanism, overwritten, displaced })
     }
 }

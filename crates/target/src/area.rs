@@ -5,8 +5,8 @@
 //! names too much, never too little: an entry counts only where the live bytes are exactly its patch.
 //!
 //! Layout, little-endian words of 8 bytes: magic, version and word size, owner pid, owner start time, own length in bytes,
-//! entries, state address, state length, offset of the table in bytes, mappings. An entry has 5 words: address, original bytes,
-//! patched bytes, stub, length. Behind the entries stand the mappings of the area: address and length. There is room for two tables: a new one is written beside the one in use, and the header,
+//! entries, state address, state length, offset of the table in bytes, mappings. An entry has 7 words: address, original bytes
+//! (two words), patched bytes (two words), stub, length. Behind the entries stand the mappings of the area: address and length. There is room for two tables: a new one is written beside the one in use, and the header,
 //! which then names it, in one write within one page. So a tracer that dies in the middle leaves one or the other.
 
 use std::collections::BTreeMap;
@@ -20,10 +20,10 @@ use symbols::maps::Mapping;
 /// First word of every description.
 const MAGIC: u64 = u64::from_le_bytes(*b"xol area");
 /// Changes whenever the meaning of a word does.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Words in use, and some to spare.
 const HEADER_WORDS: usize = 16;
-const ENTRY_WORDS: usize = 5;
+const ENTRY_WORDS: usize = 7;
 const MAPPING_WORDS: usize = 2;
 /// For the mappings that are no patch's: description, state, routines.
 const SPARE_MAPPINGS: usize = 64;
@@ -35,7 +35,7 @@ pub const NAME: &str = "/memfd:xol";
 pub struct Entry {
     /// First byte changed.
     pub start: Address,
-    /// What was there (at most 8 bytes).
+    /// What was there (at most 16 bytes).
     pub original: Vec<u8>,
     /// What we wrote: as many bytes.
     pub patched: Vec<u8>,
@@ -44,8 +44,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Most bytes of one: a word of the description holds them.
-    pub(crate) const MAX_LEN: u64 = 8;
+    /// Most bytes of one: two words of the description hold them.
+    pub(crate) const MAX_LEN: u64 = 16;
 
     /// The mechanism, told by the length of the change.
     #[must_use]
@@ -75,11 +75,16 @@ pub struct Description {
     pub mapped: Vec<(Address, u64)>,
 }
 
-fn pack(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    let len = bytes.len().min(8);
-    word[..len].copy_from_slice(&bytes[..len]);
-    u64::from_le_bytes(word)
+fn pack(bytes: &[u8]) -> [u64; 2] {
+    let mut all = [0; 16];
+    let len = bytes.len().min(all.len());
+    all[..len].copy_from_slice(&bytes[..len]);
+    let (words, _) = all.as_chunks::<8>();
+    [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]
+}
+
+fn unpack(words: [u64; 2], len: usize) -> Vec<u8> {
+    words.into_iter().flat_map(u64::to_le_bytes).take(len).collect()
 }
 
 impl Description {
@@ -136,8 +141,8 @@ impl Description {
     #[must_use]
     pub fn encode_table(&self) -> Vec<u8> {
         let words = |entry: &Entry| {
-            let len = entry.patched.len() as u64;
-            [entry.start.0, pack(&entry.original), pack(&entry.patched), entry.stub.0, len]
+            let ([before, more], [after, rest]) = (pack(&entry.original), pack(&entry.patched));
+            [entry.start.0, before, more, after, rest, entry.stub.0, entry.patched.len() as u64]
         };
         let mappings = self.listed().iter().flat_map(|(start, len)| [start.0, *len]);
         self.entries.iter().flat_map(words).chain(mappings).flat_map(u64::to_le_bytes).collect()
@@ -163,12 +168,13 @@ impl Description {
         let entries = (0..count)
             .map(|index| {
                 let base = table / 8 + ENTRY_WORDS * index;
-                let len = usize::try_from(word(base + 4)?).ok().filter(|len| (1..=8).contains(len))?;
+                let len = word(base + 6).filter(|len| (1..=Entry::MAX_LEN).contains(len))?;
+                let len = usize::try_from(len).ok()?;
                 Some(Entry {
                     start: Address(word(base)?),
-                    original: word(base + 1)?.to_le_bytes()[..len].to_vec(),
-                    patched: word(base + 2)?.to_le_bytes()[..len].to_vec(),
-                    stub: Address(word(base + 3)?),
+                    original: unpack([word(base + 1)?, word(base + 2)?], len),
+                    patched: unpack([word(base + 3)?, word(base + 4)?], len),
+                    stub: Address(word(base + 5)?),
                 })
             })
             .collect::<Option<Vec<_>>>()?;
@@ -269,6 +275,12 @@ mod tests {
                     patched: vec![0xcc],
                     stub: Address(0x6100_0040),
                 },
+                Entry {
+                    start: Address(0x40_3000),
+                    original: (1..=16).collect(),
+                    patched: (101..=116).collect(),
+                    stub: Address(0x6100_0080),
+                },
             ],
             mapped: vec![(Address(0x6100_0000), 65536), (Address(0x7000_0000), 4096)],
         }
@@ -314,7 +326,7 @@ mod tests {
         wild[5 * 8] = 200; // more entries than there is room for
         assert_eq!(Description::decode(&wild), None);
         let mut wild = good;
-        wild[(HEADER_WORDS + 4) * 8] = 9; // nine bytes in a word
+        wild[(HEADER_WORDS + 6) * 8] = 17; // more bytes than two words hold
         assert_eq!(Description::decode(&wild), None);
     }
 }

@@ -26,14 +26,17 @@ pub(crate) fn sweep(at: Address, bytes: &[u8], findings: &mut dyn Findings) -> O
     first_bad
 }
 
-pub(crate) fn boundary(at: Address, bytes: &[u8], to: Address) -> Option<Address> {
+pub(crate) fn boundaries(at: Address, bytes: &[u8], from: Address, to: Address) -> Option<Vec<Address>> {
     let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
     let mut insn = Instruction::default();
     let wanted = usize::try_from(to.0.checked_sub(at.0)?).ok()?;
-    let mut start = 0;
+    let mut starts = Vec::new();
     while decoder.position() <= wanted {
-        start = decoder.position();
-        if start == wanted {
+        let start = at + decoder.position() as u64;
+        if start >= from {
+            starts.push(start);
+        }
+        if start == to {
             break;
         }
         decoder.decode_out(&mut insn);
@@ -41,7 +44,7 @@ pub(crate) fn boundary(at: Address, bytes: &[u8], to: Address) -> Option<Address
             return None;
         }
     }
-    Some(at + start as u64)
+    Some(starts)
 }
 
 fn note(insn: &Instruction, findings: &mut dyn Findings) {
@@ -73,6 +76,8 @@ fn branch(insn: &Instruction, findings: &mut dyn Findings) {
 /// Addresses that code computes: callbacks, computed `goto`s, and the tables of `switch`es.
 fn address_taken(insn: &Instruction, findings: &mut dyn Findings) {
     match insn.code() {
+        // Indirect branches may arrive there: that is what it is for.
+        Code::Endbr64 => findings.target(Address(insn.ip())),
         Code::Lea_r64_m if insn.memory_base() == Register::RIP => {
             let to = Address(insn.ip_rel_memory_address());
             findings.target(to);

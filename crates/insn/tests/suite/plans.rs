@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use insn::code::{Code, Outline};
-use insn::plan::{Mechanism, Patch, Plan, Reason};
+use insn::plan::{Dead, Mechanism, Patch, Plan, Reason};
 use insn::set::Analysis;
 use insn::{Address, Isa};
 
@@ -58,13 +58,89 @@ fn sites_in_one_span_share_its_patch() {
     assert_eq!(patch.sites().collect::<Vec<_>>(), [at(0), at(1), at(4)]);
 }
 
+/// The patch of the only site.
+fn patch(code: &[u8], outline: &Outline<'_>, site: u64) -> Patch {
+    let plan = plan(code, outline, &[site]);
+    let [patch] = &plan.patches[..] else { panic!("{plan:?}") };
+    assert_eq!(patch.sites().collect::<Vec<_>>(), [at(site)]);
+    patch.clone()
+}
+
 #[test]
-fn a_site_behind_the_overwritten_bytes_has_its_own_patch() {
-    let plan = plan(&PROLOGUE, &outline(&[0..10]), &[0, 8]);
-    assert_eq!(plan.patches.len(), 2);
-    assert_eq!((plan.patches[1].start, plan.patches[1].mechanism), (at(8), Mechanism::Trap));
-    let (site, rejected) = &plan.rejected[0];
-    assert_eq!((*site, &rejected.reason), (at(8), &Reason::EndOfFunction { end: at(10) }));
+fn a_site_without_room_is_served_by_an_earlier_jump() {
+    // The nearest start from which five bytes are covered.
+    let leave = patch(&PROLOGUE, &outline(&[0..10]), 8);
+    assert_eq!((leave.mechanism, leave.start, lens(&leave)), (Mechanism::Jump, at(4), vec![4, 1]));
+    assert_eq!(leave.interior(), [4]);
+    let ret = patch(&PROLOGUE, &outline(&[0..10]), 9);
+    assert_eq!((ret.mechanism, ret.start, lens(&ret)), (Mechanism::Jump, at(4), vec![4, 1, 1]));
+    // The boundary behind the jump traps as those in it do.
+    assert_eq!((ret.overwritten.len(), ret.interior()), (6, vec![4, 5]));
+}
+
+#[test]
+fn an_earlier_jump_overwrites_at_most_sixteen_bytes() {
+    // A nop as long as an instruction may be; ret.
+    let code = |prefixes: usize| {
+        let mut code = vec![0x66; prefixes];
+        code.extend([0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0xc3]);
+        code
+    };
+    let longest = patch(&code(7), &outline(&[0..16]), 15);
+    assert_eq!((longest.start, longest.overwritten.len(), longest.interior()), (at(0), 16, vec![15]));
+    let mut longer = code(7);
+    longer.insert(15, 0x90);
+    assert_eq!(patch(&longer, &outline(&[0..17]), 16).mechanism, Mechanism::Trap);
+}
+
+#[test]
+fn nobody_may_arrive_between_an_earlier_start_and_the_site() {
+    // 0: add $24,%rsp; 4: pop %rbx; 5: ret; 6: jmp
+    let code = |to: u8| [0x48, 0x83, 0xc4, 0x18, 0x5b, 0xc3, 0xeb, to.wrapping_sub(8)];
+    let functions = outline(&[0..8]);
+    assert_eq!(patch(&code(0), &functions, 5).start, at(0), "but at its start they may");
+    for to in [4, 5] {
+        let plan = plan(&code(to), &functions, &[5]);
+        assert_eq!(plan.patches[0].mechanism, Mechanism::Trap, "{to}");
+        assert_eq!(plan.rejected[0].1.reason, Reason::NotStraight { at: at(6) });
+    }
+    // 0: nop; 1: call 0; 6: nop; 7: ret
+    let call = [0x90, 0xe8, 0xfa, 0xff, 0xff, 0xff, 0x90, 0xc3];
+    assert_eq!(patch(&call, &functions, 7).mechanism, Mechanism::Trap);
+}
+
+#[test]
+fn an_earlier_start_is_in_the_straight_run_of_the_same_known_function() {
+    // jmp 0; nop; nop; ret: the nops are not behind the jump.
+    let code = [0xe9, 0xfb, 0xff, 0xff, 0xff, 0x90, 0x90, 0xc3];
+    assert_eq!(patch(&code, &outline(&[0..8]), 7).mechanism, Mechanism::Trap);
+    // The run begins in another function, in none, and in one that does not decode.
+    assert_eq!(patch(&PROLOGUE, &outline(&[0..9, 9..10]), 9).mechanism, Mechanism::Trap);
+    assert_eq!(patch(&PROLOGUE, &outline(&[]), 9).mechanism, Mechanism::Trap);
+    let mut bad = PROLOGUE.to_vec();
+    bad.push(0x06);
+    assert_eq!(patch(&bad, &outline(&[0..11]), 9).mechanism, Mechanism::Trap);
+}
+
+#[test]
+fn no_jump_begins_at_a_landing_pad_before_its_site() {
+    // endbr64; nop; ret
+    let code = [0xf3, 0x0f, 0x1e, 0xfa, 0x90, 0xc3];
+    assert_eq!(patch(&code, &outline(&[0..6]), 5).mechanism, Mechanism::Trap);
+    // push %rax; endbr64; nop; ret: nor is there one inside.
+    let code = [0x50, 0xf3, 0x0f, 0x1e, 0xfa, 0x90, 0xc3];
+    assert_eq!(patch(&code, &outline(&[0..7]), 6).mechanism, Mechanism::Trap);
+}
+
+#[test]
+fn sites_with_and_without_room_share_one_earlier_jump() {
+    // An entry's own jump would cover the only start from which the others are served.
+    for sites in [&[0, 8, 9][..], &[0, 9], &[8, 9]] {
+        let plan = plan(&PROLOGUE, &outline(&[0..10]), sites);
+        let [patch] = &plan.patches[..] else { panic!("{plan:?}") };
+        assert_eq!((patch.mechanism, patch.sites().count()), (Mechanism::Jump, sites.len()));
+        assert_eq!(patch.start, if sites[0] == 0 { at(0) } else { at(4) });
+    }
 }
 
 #[test]
@@ -209,20 +285,33 @@ fn forced_mechanisms_are_kept_or_the_site_is_refused() {
     let trap = analysis.plan(&[at(0)], &HashMap::from([(at(0), Mechanism::Trap)]));
     assert_eq!(trap.patches[0].mechanism, Mechanism::Trap);
     assert!(trap.rejected.is_empty());
-    let jump = analysis.plan(&[at(8)], &HashMap::from([(at(8), Mechanism::Jump)]));
+    let jump = |site| analysis.plan(&[at(site)], &HashMap::from([(at(site), Mechanism::Jump)]));
+    assert_eq!(jump(9).patches[0].start, at(4));
+    let code = [0x5d, 0xc3];
+    let short = self::outline(&[0..2]);
+    let jump = analyze(&code, &short).plan(&[at(0)], &HashMap::from([(at(0), Mechanism::Jump)]));
     assert!(jump.patches.is_empty());
-    assert_eq!(jump.refused[0].reason, Reason::EndOfFunction { end: at(10) });
+    assert_eq!(jump.refused[0].reason, Reason::EndOfFunction { end: at(2) });
+    // Nor does an earlier jump for the last site swallow one that must trap.
+    let ret = analysis.plan(&[at(8), at(9)], &HashMap::from([(at(8), Mechanism::Trap)]));
+    assert_eq!(ret.patches.iter().map(|patch| patch.mechanism).collect::<Vec<_>>(), [Mechanism::Trap; 2]);
     // A jump at 0 would swallow the trap at 1.
     let both = analysis.plan(&[at(0), at(1)], &HashMap::from([(at(1), Mechanism::Trap)]));
     assert_eq!(both.patches.iter().map(|patch| patch.mechanism).collect::<Vec<_>>(), [Mechanism::Trap; 2]);
     assert_eq!(both.rejected[0].1.reason, Reason::Overlap);
 }
 
+/// What is dead before the site at `offset`.
+fn dead_at(code: &[u8], len: u64, offset: u64) -> Dead {
+    let patch = patch(code, &outline(&[0..len]), offset);
+    patch.displaced.iter().find(|insn| insn.is_site).unwrap().dead
+}
+
 #[test]
 fn flags_and_registers_are_dead_where_the_straight_run_overwrites_them() {
     // mov $1,%eax; test %edi,%edi; mov %ax,%cx; je .; ret
     let code = [0xb8, 1, 0, 0, 0, 0x85, 0xff, 0x66, 0x89, 0xc1, 0x74, 0xfe, 0xc3];
-    let dead = |offset| plan(&code, &outline(&[0..13]), &[offset]).patches[0].displaced[0].dead;
+    let dead = |offset| dead_at(&code, 13, offset);
     assert!(dead(0).flags && dead(0).registers.contains(0));
     assert!(!dead(0).registers.contains(1), "16 bits leave the rest of rcx");
     assert!(!dead(0).registers.contains(7), "edi is read");
@@ -230,7 +319,7 @@ fn flags_and_registers_are_dead_where_the_straight_run_overwrites_them() {
     assert!(!dead(7).flags && !dead(10).flags);
     // pop %rsp writes all of rsp, which is never dead; shl %cl may leave the flags as they are.
     let code = [0x5c, 0xd3, 0xe0, 0x31, 0xc0, 0xc3];
-    let dead = |offset| plan(&code, &outline(&[0..6]), &[offset]).patches[0].displaced[0].dead;
+    let dead = |offset| dead_at(&code, 6, offset);
     assert!(!dead(0).registers.contains(4));
     assert!(dead(0).flags, "xor overwrites them all");
     assert!(!dead(1).registers.contains(0), "shl reads eax");

@@ -131,7 +131,61 @@ fn planned(code: &[u8], functions: &[(u16, u16)], sites: &[u16]) -> (Vec<Address
     (sites, plan)
 }
 
+/// A function as compilers make them: short instructions, longer ones, branches within, calls, an end.
+fn function() -> impl Strategy<Value = Vec<u8>> {
+    let one = prop_oneof![
+        6 => prop::sample::select(vec![
+            &[0x55][..], &[0x90], &[0x31, 0xc0], &[0x48, 0x89, 0xe5], &[0x48, 0x83, 0xec, 0x10],
+            &[0xb8, 1, 0, 0, 0], &[0x48, 0x81, 0xc4, 8, 1, 0, 0], &[0x48, 0x8d, 0x84, 0x24, 8, 1, 0, 0],
+            &[0x5d, 0xc3], &[0xff, 0xd0], &[0xe8, 0, 1, 0, 0],
+        ]).prop_map(<[u8]>::to_vec),
+        1 => (-20_i8..20).prop_map(|to| vec![0x74, to.cast_unsigned()]),
+    ];
+    vec(one, 1..16).prop_map(|insns| [insns.concat(), vec![0xc3]].concat())
+}
+
+fn jumps(plan: &Plan) -> Vec<Address> {
+    let jumps = plan.patches.iter().filter(|patch| patch.mechanism == Mechanism::Jump);
+    jumps.flat_map(|patch| patch.sites()).collect()
+}
+
+/// The sites that jumps at the sites themselves serve: each at its own, unless one before covers it.
+fn served_by_own_jumps(analysis: &Analysis<'_>, sites: &[Address]) -> usize {
+    let mut end = Address(0);
+    let mut served = 0;
+    for site in sites {
+        let alone = analysis.plan(&[*site], &HashMap::new());
+        match alone.patches.first() {
+            _ if *site < end => served += 1,
+            Some(patch) if patch.mechanism == Mechanism::Jump && patch.start == *site => {
+                (served, end) = (served + 1, patch.end());
+            }
+            _ => {}
+        }
+    }
+    served
+}
+
 proptest! {
+    #[test]
+    fn no_choice_of_jumps_is_regretted(code in function(), sites in vec(any::<u16>(), 1..20)) {
+        let stretch = [Code { start: BASE, bytes: &code }];
+        let whole = Outline { functions: vec![BASE..BASE + code.len() as u64], ..Outline::default() };
+        let analysis = Analysis::new(Isa::X86_64, &stretch, &whole, false, &mut |_| {});
+        let offset = |site: &u16| u64::from(*site) % code.len() as u64;
+        let mut sites: Vec<Address> = sites.iter().map(|site| BASE + offset(site)).collect();
+        sites.sort_unstable();
+        sites.dedup();
+        let plan = |sites: &[Address]| analysis.plan(sites, &HashMap::new());
+        sites.retain(|site| plan(&[*site]).refused.is_empty() && plan(&[*site]).moved.is_empty());
+        let together = jumps(&plan(&sites)).len();
+        prop_assert!(together >= served_by_own_jumps(&analysis, &sites), "earlier starts have cost jumps");
+        // No site loses the jump that it has alone. (With instructions above eight bytes the jumps of three or more
+        // might have to become one that is too long; then as many as possible are served.)
+        let alone = sites.iter().filter(|site| !jumps(&plan(&[**site])).is_empty()).count();
+        prop_assert_eq!(together, alone);
+    }
+
     #[test]
     fn plans_hold_their_invariants(
         code in code(400),

@@ -39,6 +39,10 @@ pub(super) const SYSCALL: Address = Address(0x40_1045);
 pub(super) const SHORT: Address = Address(0x40_1060);
 /// `add $1, %r14; inc %r15; ret`, over the end of a page.
 pub(super) const ACROSS: Address = Address(0x40_1ffd);
+/// Its `ret`, whose jump begins at the `add`.
+pub(super) const ACROSS_RET: Address = Address(0x40_2004);
+/// The `ret` of [`ADD`], whose jump begins at its own `add`.
+pub(super) const ADD_RET: Address = Address(0x40_1029);
 /// Every site, with its counter's number.
 pub(super) const SITES: [Address; 4] = [ADD, CALL, SHORT, ACROSS];
 
@@ -64,6 +68,9 @@ fn text() -> Vec<u8> {
     put(at, &[0x48, 0xff, 0xc3, 0xeb, 0xe7]); // inc %rbx; jmp MAIN
     put(ADD, &[0x55, 0x48, 0x89, 0xe5, 0x49, 0x83, 0xc4, 0x07, 0x5d, 0xc3]);
     put(CALL, &[0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3]);
+    // Functions that nobody calls, so that there is no padding behind those before them.
+    put(ADD + 10, &[0xc3]);
+    put(ACROSS + 8, &[0xc3]);
     put(SHORT, &[0x49, 0xff, 0xc5, 0xc3]);
     put(ACROSS, &[0x49, 0x83, 0xc6, 0x01, 0x49, 0xff, 0xc7, 0xc3]);
     text
@@ -147,7 +154,7 @@ thread_local! {
 
 impl Front {
     fn new() -> Self {
-        let sizing = Sizing { probes: 16, shards: 2, threads: 4, rings: 0, records: 0 };
+        let sizing = Sizing { probes: 32, shards: 2, threads: 4, rings: 0, records: 0 };
         let environment = Environment {
             isa: Isa::X86_64,
             layout: Layout::new(sizing),
@@ -164,6 +171,11 @@ impl Front {
             is_first: true,
             history: Vec::new(),
         }
+    }
+
+    /// The instructions that run in stubs.
+    pub(super) fn displaced(&self) -> impl Iterator<Item = Address> + '_ {
+        self.installed.values().flat_map(|(patch, _)| patch.displaced.iter().map(|insn| insn.address))
     }
 
     /// The change after which exactly these sites are probed, each by this mechanism (if forced).
@@ -183,7 +195,9 @@ impl Front {
     fn plan(&mut self, wanted: &[Wanted], mappings: &[Mapping]) -> Change {
         let bytes = text();
         let functions: Vec<Range<Address>> =
-            [(MAIN, 25), (ADD, 10), (CALL, 8), (SHORT, 4), (ACROSS, 8)].map(|(at, len)| at.span(len)).into();
+            [(MAIN, 25), (ADD, 10), (ADD + 10, 1), (CALL, 8), (SHORT, 4), (ACROSS, 8), (ACROSS + 8, 1)]
+                .map(|(at, len)| at.span(len))
+                .into();
         let code = [Code { start: TEXT.start, bytes: &bytes }];
         let outline = Outline { functions, ..Outline::default() };
         let analysis = Analysis::new(Isa::X86_64, &code, &outline, false, &mut |_| {});
@@ -262,8 +276,8 @@ impl Front {
 /// The number of a site's counter.
 pub(super) fn counter(site: Address) -> u32 {
     let known = SITES.iter().position(|known| *known == site);
-    // The others are told apart by their low bits.
-    u32::try_from(known.unwrap_or(SITES.len() + usize::try_from(site.0 & 7).unwrap())).unwrap()
+    // The others are told apart by where they are: those that tests use differ modulo 25.
+    u32::try_from(known.unwrap_or(SITES.len() + usize::try_from((site - TEXT.start) % 25).unwrap())).unwrap()
 }
 
 /// An engine on the fake, its front, and another handle of the machine.

@@ -2,7 +2,10 @@
 
 use insn::plan::Mechanism;
 
-use super::fixture::{ADD, CALL, LEADER, MAIN, SECOND, SHORT, SITES, TEXT, World, text_mapping};
+use super::fixture::{
+    ACROSS, ACROSS_RET, ADD, ADD_RET, CALL, LEADER, MAIN, SECOND, SHORT, SITES, SYSCALL, TEXT, World,
+    text_mapping,
+};
 use crate::TargetError;
 use crate::engine::{Change, Left};
 use crate::fake::machine::Run;
@@ -26,6 +29,77 @@ fn jumps_count_and_go_without_a_trace() {
         assert_eq!(counted, world.rounds(), "{site}");
     }
     assert_eq!(world.engine.statistics.traps + world.engine.statistics.strays, 0);
+}
+
+#[test]
+fn an_earlier_jump_counts_its_site_alone() {
+    let mut world = World::new(2);
+    world.probe(&[ADD_RET, SYSCALL, ACROSS_RET]).unwrap();
+    assert_eq!(world.engine.patches.keys().copied().collect::<Vec<_>>(), [ADD + 4, CALL, ACROSS]);
+    let calls = [(ADD + 4, ADD_RET, MAIN + 5), (CALL, SYSCALL, MAIN + 10), (ACROSS, ACROSS_RET, MAIN + 20)];
+    for round in 1..4 {
+        for (start, site, behind) in calls {
+            world.run_to(LEADER, start);
+            assert_eq!(world.hits(site), round - 1);
+            world.run_to(LEADER, behind);
+            assert_eq!(world.hits(site), round);
+        }
+    }
+    assert_eq!(world.engine.statistics.traps + world.engine.statistics.strays, 0);
+    world.leave();
+}
+
+#[test]
+fn a_thread_between_an_earlier_start_and_the_site_is_moved_and_counted_once() {
+    // add $7, %r12 (4 bytes); pop %rbp; ret: the last boundary lies behind the jump's own bytes.
+    for at in [ADD + 4, ADD + 8, ADD_RET] {
+        let mut world = World::new(1);
+        world.run_to(LEADER, at);
+        world.probe(&[ADD_RET]).unwrap();
+        assert_eq!(world.engine.in_area(world.pc(LEADER)), at != ADD + 4, "{at}");
+        world.run_to(LEADER, MAIN + 5);
+        assert_eq!(world.hits(ADD_RET), 1, "{at}");
+        assert_eq!(world.engine.statistics.strays, 0);
+        world.leave();
+    }
+}
+
+#[test]
+fn a_stray_between_an_earlier_start_and_the_site_is_counted_once() {
+    for at in [ADD + 8, ADD_RET] {
+        let mut world = World::new(1);
+        // As from a signal frame that nobody sees.
+        world.run_to(LEADER, at);
+        world.put(LEADER, MAIN);
+        world.probe(&[ADD_RET]).unwrap();
+        world.put(LEADER, at);
+        world.step(LEADER);
+        assert_eq!(world.engine.statistics.strays, 1, "{at}");
+        world.run_to(LEADER, MAIN + 5);
+        assert_eq!(world.hits(ADD_RET), 1, "{at}");
+        world.leave();
+    }
+}
+
+#[test]
+fn sites_come_and_go_in_a_span_that_is_hit() {
+    let sets: [&[_]; 6] = [&[ADD_RET], &[ADD, ADD_RET], &[ADD], &[ADD + 1, ADD_RET], &[ADD + 8], &[ADD_RET]];
+    for offset in 0..80 {
+        let mut world = World::new(1);
+        world.fake.machine().pace = 0;
+        world.probe(&[ADD_RET]).unwrap();
+        for (number, set) in sets.iter().enumerate() {
+            world.run_to(LEADER, MAIN);
+            (0..=offset).for_each(|_| world.step(LEADER));
+            world.probe(set).unwrap_or_else(|error| panic!("{number}: {error}"));
+        }
+        world.run_to(LEADER, MAIN);
+        world.fake.machine().pace = 1;
+        world.leave();
+        // Whoever was underway ran the original, the old stub or the new one, and only probed copies count.
+        assert!(world.hits(ADD_RET) <= world.rounds(), "{offset}");
+        assert!(world.hits(ADD_RET) > 0, "{offset}");
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use insn::Address;
 use insn::plan::Mechanism;
 
-use super::fixture::{ADD, HANDLER, LEADER, MAIN, SECOND, SHORT, SITES, SYSCALL, World, queued};
+use super::fixture::{
+    ADD, ADD_RET, CALL, HANDLER, LEADER, MAIN, SECOND, SHORT, SITES, SYSCALL, World, queued,
+};
 use crate::engine::dispositions::bit;
 use crate::fake::cpu::slot;
 use crate::seam::Tid;
@@ -240,43 +242,47 @@ fn the_mask_a_thread_has_on_its_way_out_is_not_taken_for_its_own() {
 #[test]
 fn a_signal_in_a_displaced_system_call_is_delivered_at_once() {
     const SA_RESTART: u64 = 0x1000_0000;
-    for (flags, pc, rax) in [(0, SYSCALL + 2, -4_i64), (SA_RESTART, SYSCALL, 39)] {
-        let mut world = world_with(libc::SIGUSR1, HANDLER, flags);
-        world.probe(&[SYSCALL]).unwrap();
-        world.run_to(LEADER, SYSCALL);
-        world.fake.machine().calls_sleep = true;
-        for _ in 0..60 {
-            world.step(LEADER);
+    for mechanism in [Mechanism::Trap, Mechanism::Jump] {
+        for (flags, pc, rax) in [(0, SYSCALL + 2, -4_i64), (SA_RESTART, SYSCALL, 39)] {
+            let mut world = world_with(libc::SIGUSR1, HANDLER, flags);
+            world.probe_by(&[(SYSCALL, Some(mechanism))]).unwrap();
+            world.run_to(LEADER, CALL);
+            world.fake.machine().calls_sleep = true;
+            for _ in 0..60 {
+                world.step(LEADER);
+            }
+            assert!(world.engine.in_area(world.pc(LEADER)));
+            world.fake.machine().task(LEADER).registers.set(slot(iced_x86::Register::RDX), 5);
+            world.send(LEADER, libc::SIGUSR1);
+            assert_eq!(delivered(&world), (LEADER, libc::SIGUSR1, 0x1234, pc));
+            let registers = world.fake.machine().task(LEADER).registers.clone();
+            assert_eq!(registers.get(slot(iced_x86::Register::RAX)).cast_signed(), rax);
+            assert_eq!(registers.get(slot(iced_x86::Register::RCX)), (SYSCALL + 2).0);
+            assert_eq!(registers.get(slot(iced_x86::Register::RDX)), 5);
+            world.fake.machine().pace = 1;
+            assert_eq!(world.leave().left_mapped, 0);
         }
-        assert!(world.engine.in_area(world.pc(LEADER)));
-        world.fake.machine().task(LEADER).registers.set(slot(iced_x86::Register::RDX), 5);
-        world.send(LEADER, libc::SIGUSR1);
-        assert_eq!(delivered(&world), (LEADER, libc::SIGUSR1, 0x1234, pc));
-        let registers = world.fake.machine().task(LEADER).registers.clone();
-        assert_eq!(registers.get(slot(iced_x86::Register::RAX)).cast_signed(), rax);
-        assert_eq!(registers.get(slot(iced_x86::Register::RCX)), (SYSCALL + 2).0);
-        assert_eq!(registers.get(slot(iced_x86::Register::RDX)), 5);
-        world.fake.machine().pace = 1;
-        assert_eq!(world.leave().left_mapped, 0);
     }
 }
 
 #[test]
 fn a_thread_asleep_in_a_displaced_system_call_is_put_back_on_leaving() {
-    let mut world = World::new(1);
-    world.probe(&[SYSCALL]).unwrap();
-    world.run_to(LEADER, SYSCALL);
-    world.fake.machine().calls_sleep = true;
-    (0..60).for_each(|_| world.step(LEADER));
-    assert!(world.engine.in_area(world.pc(LEADER)));
-    // Restarted after each stop, it is soon asleep again.
-    world.fake.machine().pace = 1;
-    let left = world.engine.leave().unwrap();
-    assert!(left.verified && left.left_mapped == 0, "{left:?}");
-    // It is asleep in the same call, at its own place.
-    world.fake.machine().step(LEADER);
-    assert_eq!(world.pc(LEADER), SYSCALL + 2);
-    world.check_program();
+    for mechanism in [Mechanism::Trap, Mechanism::Jump] {
+        let mut world = World::new(1);
+        world.probe_by(&[(SYSCALL, Some(mechanism))]).unwrap();
+        world.run_to(LEADER, CALL);
+        world.fake.machine().calls_sleep = true;
+        (0..60).for_each(|_| world.step(LEADER));
+        assert!(world.engine.in_area(world.pc(LEADER)));
+        // Restarted after each stop, it is soon asleep again.
+        world.fake.machine().pace = 1;
+        let left = world.engine.leave().unwrap();
+        assert!(left.verified && left.left_mapped == 0, "{left:?}");
+        // It is asleep in the same call, at its own place.
+        world.fake.machine().step(LEADER);
+        assert_eq!(world.pc(LEADER), SYSCALL + 2);
+        world.check_program();
+    }
 }
 
 #[test]
@@ -293,4 +299,36 @@ fn a_fault_of_the_displaced_instruction_is_the_programs_own() {
     let machine = world.fake.machine();
     assert_eq!((machine.deliveries[0].pc, machine.deliveries[0].sp), (ADD, Address(0x10)));
     assert_eq!(machine.deliveries[0].info.address(), 8);
+}
+
+#[test]
+fn a_fault_before_the_site_of_an_earlier_jump_does_not_count_it() {
+    let mut world = world_with(libc::SIGSEGV, HANDLER, 0);
+    world.probe(&[ADD_RET]).unwrap();
+    world.run_to(LEADER, ADD + 4);
+    let stub = world.engine.patches[&(ADD + 4)].entry.stub;
+    let pop = world.engine.entry_in(stub, ADD + 8).unwrap();
+    world.run_to(LEADER, pop);
+    world.fake.machine().task(LEADER).registers.set_sp(Address(0x10));
+    world.step(LEADER);
+    let machine = world.fake.machine();
+    assert_eq!((machine.deliveries[0].pc, machine.deliveries[0].sp), (ADD + 8, Address(0x10)));
+    drop(machine);
+    assert_eq!(world.hits(ADD_RET), 0);
+}
+
+#[test]
+fn a_signal_between_an_earlier_start_and_the_site_counts_it_once() {
+    for offset in 0..40 {
+        let mut world = world_with(libc::SIGUSR1, HANDLER, 0);
+        world.probe(&[ADD_RET]).unwrap();
+        world.run_into(LEADER, ADD + 4, offset);
+        world.send(LEADER, libc::SIGUSR1);
+        (0..100).for_each(|_| world.step(LEADER));
+        let (.., pc) = delivered(&world);
+        // Put back to the start, or on to where the `ret` goes.
+        assert!([ADD + 4, MAIN + 5].contains(&pc), "{pc}");
+        world.run_to(LEADER, MAIN);
+        assert_eq!(world.hits(ADD_RET), world.rounds(), "{pc}");
+    }
 }
