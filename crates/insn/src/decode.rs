@@ -29,6 +29,8 @@ pub(crate) struct Insn {
     pub(crate) flow: Flow,
     /// Whether it marks a place that indirect branches may reach and must stay there (`endbr64`).
     pub(crate) is_landing_pad: bool,
+    /// Whether it returns from a function.
+    pub(crate) is_return: bool,
     /// Whether compilers and linkers fill gaps with it.
     pub(crate) is_padding: bool,
 }

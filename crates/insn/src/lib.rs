@@ -10,9 +10,11 @@ pub mod place;
 pub mod plan;
 pub mod relocate;
 pub mod set;
+pub mod survey;
 
 mod decode;
 mod marks;
+mod pieces;
 mod schedule;
 mod span;
 mod sweep;

@@ -215,6 +215,17 @@ fn constraints(patch: &Patch) -> Vec<u8> {
     patch.interior().into_iter().filter(is_in_jump).collect()
 }
 
+/// Whether a stub for a jump at `from` with these offsets of old boundaries fits anywhere in `free`.
+pub(crate) fn has_place(from: Address, interior: impl Iterator<Item = u64>, free: &[Range<Address>]) -> bool {
+    let offsets: Vec<u8> = interior.filter_map(|offset| u8::try_from(offset).ok()).collect();
+    let reach = around(from);
+    free.iter().any(|range| {
+        let least = Address(range.start.0.saturating_add(GUARD)).max(reach.start);
+        let end = Address(range.end.0.saturating_sub(GUARD)).min(reach.end);
+        least < end && jump::landing(from, &offsets, least).is_some_and(|at| at < end)
+    })
+}
+
 /// From where `to` can be referred to.
 fn around(to: Address) -> Range<Address> {
     Address(to.0.saturating_sub(REACH))..Address(to.0.saturating_add(REACH))

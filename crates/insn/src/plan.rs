@@ -1,6 +1,8 @@
 //! The contract between analysis and everything that installs: patches, their displaced instructions,
 //! refusals. How they are found is each ISA's `analyze.rs`; planning of sets is `set.rs`.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -171,6 +173,29 @@ pub enum Reason {
     /// functions that overlap and decode differently.
     #[error("the patch of another site is in the way")]
     Overlap,
+}
+
+impl Reason {
+    /// What kind of reason it is, without the addresses: for counting.
+    #[must_use]
+    pub fn kind(&self) -> Cow<'_, str> {
+        let fixed = match self {
+            Self::InsideInstruction { .. } => "the address is inside an instruction",
+            Self::NotDisplaceable { why, .. } => return Cow::Borrowed(why),
+            Self::TargetInside { .. } => {
+                "a jump would cover an address that the program reaches from elsewhere"
+            }
+            Self::ReturnAddressInside { .. } => "a jump would cover an address to which a call returns",
+            Self::EndOfFunction { .. } => "a jump would run over the end of the function",
+            Self::NotStraight { .. } => "a jump would cover what the instruction before it does not go on to",
+            Self::FunctionUndecodable { .. } => "the function does not decode completely",
+            Self::RestartableSequence { .. } => "it belongs to a restartable sequence",
+            Self::OutsideCode | Self::Undecodable | Self::UnknownFunction | Self::NoRoom | Self::Overlap => {
+                return Cow::Owned(self.to_string());
+            }
+        };
+        Cow::Borrowed(fixed)
+    }
 }
 
 /// A site that cannot be probed.

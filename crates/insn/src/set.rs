@@ -93,13 +93,13 @@ impl<'a> Analysis<'a> {
         decode::inspect(self.isa, at, self.bytes_from(at)?)
     }
 
-    /// Whether whoever runs the instruction at `behind` came from `site` before it, and the other way round.
-    pub(crate) fn may_serve(&self, site: Address, behind: Address) -> bool {
-        let is_same_function = match self.function_at(site) {
-            Some(function) => behind < function.range.end,
-            None => true,
-        };
-        is_same_function && !self.is_reached(behind) && self.inspect(behind).is_some()
+    /// The instruction behind the landing pad at `site`, if whoever runs it came from there, and the other way round.
+    pub(crate) fn behind_landing_pad(&self, site: Address) -> Option<Address> {
+        let insn = self.inspect(site).filter(|insn| insn.is_landing_pad)?;
+        let behind = site + insn.len as u64;
+        let is_same_function = self.function_at(site).is_none_or(|function| behind < function.range.end);
+        let may_serve = is_same_function && !self.is_reached(behind) && self.inspect(behind).is_some();
+        may_serve.then_some(behind)
     }
 
     /// The innermost function that contains `at`.
@@ -138,7 +138,7 @@ fn disjoint<'a>(stretches: &[Code<'a>]) -> Vec<Code<'a>> {
 pub(crate) struct Wanted {
     sites: Vec<Address>,
     pub(crate) force: Option<Mechanism>,
-    /// The instructions before it in its function, the nearest first.
+    /// The instructions before it in its function, in order.
     before: Vec<Address>,
 }
 
@@ -181,12 +181,8 @@ impl Planner<'_, '_> {
     fn start_of(&mut self, site: Address) -> Result<(Address, Vec<Address>), Reason> {
         self.analysis.bytes_from(site).ok_or(Reason::OutsideCode)?;
         let before = self.before(site)?;
-        let insn = self.analysis.inspect(site).ok_or(Reason::Undecodable)?;
-        let behind = site + insn.len as u64;
-        match insn.is_landing_pad && self.analysis.may_serve(site, behind) {
-            true => Ok((behind, Vec::new())),
-            false => Ok((site, before)),
-        }
+        self.analysis.inspect(site).ok_or(Reason::Undecodable)?;
+        Ok(self.analysis.behind_landing_pad(site).map_or((site, before), |behind| (behind, Vec::new())))
     }
 
     /// Decodes the site's function from its start to see whether an instruction begins at the site, and which ones
@@ -205,7 +201,7 @@ impl Planner<'_, '_> {
         *walked =
             decode::boundaries(self.analysis.isa, from, bytes, trail, site).ok_or(Reason::Undecodable)?;
         match walked.split_last() {
-            Some((last, before)) if *last == site => Ok(before.iter().rev().copied().collect()),
+            Some((last, before)) if *last == site => Ok(before.to_vec()),
             Some((last, _)) => Err(Reason::InsideInstruction { start: *last }),
             None => Err(Reason::Undecodable),
         }

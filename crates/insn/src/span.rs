@@ -35,6 +35,11 @@ impl Span {
         self.start + self.len.max(self.overwritten) as u64
     }
 
+    /// Offsets of the instructions behind the first.
+    pub(crate) fn interior(&self) -> impl Iterator<Item = u64> + '_ {
+        self.insns.iter().skip(1).map(|(at, _)| *at - self.start)
+    }
+
     /// Whether an instruction that is displaced begins at `at`.
     pub(crate) fn displaces(&self, at: Address) -> bool {
         self.insns.iter().any(|(start, _)| *start == at)
@@ -53,14 +58,14 @@ impl Analysis<'_> {
         self.span(start, Mechanism::Jump, decode::patch_len(self.isa, Mechanism::Jump).max(through))
     }
 
-    /// The jumps for the instruction at `site` that begin at one of those `before` it (the nearest first).
+    /// The jumps for the instruction at `site` that begin at one of those `before` it (in order), the nearest first.
     pub(crate) fn earlier_jumps<'s>(
         &'s self,
         site: Address,
         before: &'s [Address],
     ) -> impl Iterator<Item = Span> + 's {
         let before = if self.is_reached(site) { &[] } else { before };
-        let near = before.iter().take_while(move |start| site - **start < MAX_OVERWRITTEN);
+        let near = before.iter().rev().take_while(move |start| site - **start < MAX_OVERWRITTEN);
         // A landing pad stays where it is.
         let may_begin = |start: &&Address| self.inspect(**start).is_some_and(|insn| !insn.is_landing_pad);
         near.filter(may_begin)

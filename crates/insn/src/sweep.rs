@@ -1,15 +1,14 @@
 //! The sweep over a module: every function and every gap between functions decoded once, by all processors.
 
-use std::num::NonZero;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::address::Address;
 use crate::code::Code;
 use crate::decode::{self, Findings};
 use crate::isa::Isa;
 use crate::marks::Marks;
+use crate::pieces;
 
 /// A function and whether its code can be relied on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +43,6 @@ struct Table {
     user_end: Address,
 }
 
-/// Bytes of code handed to a thread at a time.
-const BATCH: u64 = 128 * 1024;
-/// Threads beyond these find the memory bus busy.
-const MAX_THREADS: usize = 8;
 /// Entries read of one table: far above what compilers make, far below what a hostile file could cost.
 const MAX_TABLE: u64 = 1 << 14;
 /// Overlapping functions are decoded separately; a hostile file must not make that quadratic.
@@ -66,7 +61,7 @@ pub(crate) fn sweep(
     for function in &functions {
         reached.targets.set(function.range.start);
     }
-    let module = Module { isa, code, data, units: &units, batches: batches(&units), reached: &reached };
+    let module = Module { isa, code, data, units: &units, reached: &reached };
     let found = module.run(progress);
     for (index, at) in found.bad {
         functions[index].first_bad.get_or_insert(at);
@@ -116,30 +111,12 @@ fn divide(code: &[Code<'_>], ranges: &[Range<Address>]) -> (Vec<Function>, Vec<U
     (functions, units)
 }
 
-/// Runs of units of about [`BATCH`] bytes.
-fn batches(units: &[Unit]) -> Vec<Range<usize>> {
-    let mut batches = Vec::new();
-    let (mut first, mut bytes) = (0, 0);
-    for (index, unit) in units.iter().enumerate() {
-        bytes += unit.range.end - unit.range.start;
-        if bytes >= BATCH {
-            batches.push(first..index + 1);
-            (first, bytes) = (index + 1, 0);
-        }
-    }
-    if first < units.len() {
-        batches.push(first..units.len());
-    }
-    batches
-}
-
 /// What the threads share.
 struct Module<'a> {
     isa: Isa,
     code: &'a [Code<'a>],
     data: &'a [Code<'a>],
     units: &'a [Unit],
-    batches: Vec<Range<usize>>,
     reached: &'a Reached,
 }
 
@@ -152,38 +129,20 @@ struct Found {
 
 impl Module<'_> {
     fn run(&self, progress: &mut dyn FnMut(u64)) -> Found {
-        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
-        let threads = threads.min(self.batches.len()).max(1);
-        let next = AtomicUsize::new(0);
         let done = AtomicU64::new(0);
-        thread::scope(|scope| {
-            // A thread that cannot be made is not needed: the others, this one among them, take its share.
-            let others: Vec<_> = (1..threads)
-                .filter_map(|_| {
-                    thread::Builder::new().spawn_scoped(scope, || self.work(&next, &done, &mut |_| {})).ok()
-                })
-                .collect();
-            let mut found = self.work(&next, &done, progress);
-            for other in others {
-                // A panic in there would be a defect of ours: it goes on here.
-                let part = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                found.bad.extend(part.bad);
-                found.tables.extend(part.tables);
+        let sweep = |piece: Range<usize>, found: &mut Found| {
+            for unit in &self.units[piece] {
+                self.unit(unit, found);
+                done.fetch_add(unit.range.end - unit.range.start, Ordering::Relaxed);
             }
-            progress(done.load(Ordering::Relaxed));
-            found
-        })
-    }
-
-    fn work(&self, next: &AtomicUsize, done: &AtomicU64, progress: &mut dyn FnMut(u64)) -> Found {
+        };
+        let pieces = pieces::divide(self.units.iter().map(|unit| unit.range.end - unit.range.start));
+        let parts = pieces::work(&pieces, sweep, &mut || progress(done.load(Ordering::Relaxed)));
+        progress(done.load(Ordering::Relaxed));
         let mut found = Found::default();
-        while let Some(batch) = self.batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let mut bytes = 0;
-            for unit in &self.units[batch.clone()] {
-                bytes += unit.range.end - unit.range.start;
-                self.unit(unit, &mut found);
-            }
-            progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes);
+        for part in parts {
+            found.bad.extend(part.bad);
+            found.tables.extend(part.tables);
         }
         found
     }

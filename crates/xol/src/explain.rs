@@ -2,18 +2,21 @@
 //! written.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coherence::{Architecture, KernelVersion, Requirement, Situation, Writer};
 use insn::code::{Code, Outline};
 use insn::place::{Demand, Room, patch_bytes};
 use insn::plan::{Mechanism, Patch, Plan};
 use insn::set::Analysis;
+use insn::survey::Survey;
 use insn::{Address, Isa, disassemble};
 use program::layout::{Layout, Sizing};
 use program::stub::{Action, Environment, Routines, ShardBy, Stub, ThreadBy};
 use symbols::frames::frames;
+use symbols::path;
 use symbols::resolve::{Match, resolve};
+use symbols::spec::PathPattern;
 use symbols::symbols::Kind;
 use symbols::{Bias, FileAddress, Image, Spec, Symbols};
 
@@ -115,6 +118,44 @@ pub fn explain(system: &System, spec: &Spec) -> Result<Vec<Explanation>, LookupE
         Some(error) if explanations.is_empty() => Err(error),
         _ => Ok(explanations),
     }
+}
+
+/// What is to be said of all instructions of a file, each as if it alone were probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSurvey {
+    /// The file.
+    pub path: PathBuf,
+    /// What is added to its addresses.
+    pub bias: Bias,
+    /// The bias is a guess: no process was given.
+    pub is_assumed: bool,
+    /// Bytes of its code.
+    pub code: u64,
+    /// What was found.
+    pub survey: Survey,
+}
+
+/// Looks at every instruction of the files that PATH means, for the process of `system` or, without one, for the usual
+/// load address with everything around it free.
+///
+/// # Errors
+/// [`LookupError`]: it means none, or one is no program.
+pub fn explain_all(system: &System, path: &str) -> Result<Vec<FileSurvey>, LookupError> {
+    let found = path::find(system, &PathPattern::Named(path.to_owned()))?;
+    found.files.iter().map(|path| survey(system, &Binary::read(system, path)?)).collect()
+}
+
+fn survey(system: &System, binary: &Binary) -> Result<FileSurvey, LookupError> {
+    let image = binary.image()?;
+    let frames = frames(&image);
+    let symbols = Symbols::read(&image, &frames);
+    let outline = symbols::functions::Outline::read(&image, &frames, &symbols);
+    let live = bias_in(system, &binary.path, &image);
+    let bias = live.unwrap_or_else(|| usual_bias(&image));
+    let module = Module::new(system, &image, &outline, bias, live.is_none());
+    let code = module.code.iter().map(|code| code.bytes.len() as u64).sum();
+    let survey = module.analysis.survey(&module.room.free);
+    Ok(FileSurvey { path: binary.path.clone(), bias, is_assumed: module.is_assumed, code, survey })
 }
 
 fn explain_in(system: &System, binary: &Binary, spec: &Spec) -> Result<Vec<Explanation>, LookupError> {

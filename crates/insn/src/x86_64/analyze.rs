@@ -31,7 +31,8 @@ pub(crate) fn inspect_displaceable(at: Address, bytes: &[u8]) -> Result<Insn, Re
 }
 
 fn summary(insn: &Instruction) -> Insn {
-    let flow = match kind(insn) {
+    let kind = kind(insn);
+    let flow = match kind {
         Kind::Plain => Flow::Next,
         Kind::Conditional(_) | Kind::Counted(_) => Flow::Conditional,
         Kind::Call(_) | Kind::IndirectCall => Flow::Call,
@@ -44,6 +45,7 @@ fn summary(insn: &Instruction) -> Insn {
         len: insn.len(),
         flow,
         is_landing_pad: insn.code() == Code::Endbr64,
+        is_return: kind == Kind::Return,
         is_padding: matches!(insn.mnemonic(), Mnemonic::Nop | Mnemonic::Int3),
     }
 }

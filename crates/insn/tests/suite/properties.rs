@@ -1,6 +1,7 @@
 //! What holds for any bytes.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use insn::code::{Code, Outline};
@@ -8,6 +9,7 @@ use insn::place::{Demand, Room, patch_bytes};
 use insn::plan::{Mechanism, Plan};
 use insn::relocate::{Destination, Moved, branch_target, relocate};
 use insn::set::Analysis;
+use insn::survey::Tally;
 use insn::{Address, Isa, disassemble, instruction_len};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -184,6 +186,57 @@ proptest! {
         // might have to become one that is too long; then as many as possible are served.)
         let alone = sites.iter().filter(|site| !jumps(&plan(&[**site])).is_empty()).count();
         prop_assert_eq!(together, alone);
+    }
+
+    /// The survey's rules are the plan's.
+    #[test]
+    fn a_survey_is_the_sum_of_plans_for_one_site(
+        functions in vec((function(), 0..3_usize), 1..4), rest in code(40),
+    ) {
+        let (mut bytes, mut ranges) = (Vec::new(), Vec::new());
+        for (function, padding) in functions.iter().chain([&(rest, 0)]) {
+            let start = BASE + bytes.len() as u64;
+            bytes.extend(function);
+            ranges.push(start..BASE + bytes.len() as u64);
+            bytes.extend(std::iter::repeat_n(0xcc, *padding));
+        }
+        let stretch = [Code { start: BASE, bytes: &bytes }];
+        let outline = Outline { functions: ranges.clone(), ..Outline::default() };
+        let analysis = Analysis::new(Isa::X86_64, &stretch, &outline, false, &mut |_| {});
+        let free = [BASE.offset(0x1000_0000)..BASE.offset(0x7000_0000)];
+        let survey = analysis.survey(&free);
+        let mut sum = Tally::default();
+        for Range { start, end } in ranges {
+            let mut at = start;
+            while at < end {
+                let offset = usize::try_from(at - BASE).unwrap();
+                let last = usize::try_from(end - BASE).unwrap();
+                let Some(len) = instruction_len(Isa::X86_64, at, &bytes[offset..last]) else {
+                    if at == start {
+                        break;
+                    }
+                    at += 1;
+                    continue;
+                };
+                let plan = analysis.plan(&[at], &HashMap::new());
+                let served = plan.moved.first().map_or(at, |(_, served)| *served);
+                match plan.patches.first() {
+                    Some(patch) if patch.mechanism == Mechanism::Jump => {
+                        sum.jump += 1;
+                        sum.earlier += u64::from(patch.start < served);
+                    }
+                    Some(_) => sum.trap += 1,
+                    None => sum.refused += 1,
+                }
+                at += len as u64;
+            }
+        }
+        prop_assert_eq!(survey.all, sum);
+        prop_assert_eq!(survey.no_jump.values().sum::<u64>(), sum.trap);
+        prop_assert_eq!(survey.refused.values().sum::<u64>(), sum.refused);
+        // Where there is no room for a stub there is no probe.
+        let nowhere = analysis.survey(&[]);
+        prop_assert_eq!((nowhere.all.jump, nowhere.all.trap, nowhere.all.total()), (0, 0, sum.total()));
     }
 
     #[test]

@@ -155,7 +155,11 @@ pub(crate) struct ListArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ExplainArgs {
     /// The probe to explain
-    pub(crate) probe: String,
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) probe: Option<String>,
+    /// Count how each instruction of FILE would be probed, as if it were the only one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) all: Option<String>,
     /// Explain it in this process; else at the file's usual load address
     #[arg(short, value_name = "PID", value_parser = pid())]
     pub(crate) pid: Option<u32>,

@@ -1,7 +1,11 @@
-//! `xol explain`: how a site would be probed, and why.
+//! `xol explain`: how a site would be probed, and why; or how many of a file's would be probed in which way.
 
+use std::time::Instant;
+
+use symbols::Spec;
 use xol::catalogue;
-use xol::explain::{Explanation, Instruction, explain};
+use xol::explain::{Explanation, Instruction, explain, explain_all};
+use xol::files::System;
 
 use super::args::ExplainArgs;
 use super::failure::Failure;
@@ -10,11 +14,44 @@ use crate::show::json::{self, Hex, HexBytes, Line};
 use crate::show::output::Output;
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<u8, Failure> {
-    let spec = catalogue::parse(&args.probe)?;
+    let began = Instant::now();
+    let spec = args.probe.as_deref().map(catalogue::parse).transpose()?;
     let system = catalogue::system(args.pid)?;
     let mut output = Output::open(args.output.output.as_deref())?;
-    for (number, explanation) in explain(&system, &spec)?.iter().enumerate() {
-        if args.output.json {
+    if let Some(path) = &args.all {
+        run_all(&system, path, began, args.output.json, &mut output)?;
+    }
+    if let Some(spec) = spec {
+        run_one(&system, &spec, args.output.json, &mut output)?;
+    }
+    output.flush()?;
+    Ok(0)
+}
+
+fn run_all(
+    system: &System,
+    path: &str,
+    began: Instant,
+    json: bool,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    for (number, file) in explain_all(system, path)?.iter().enumerate() {
+        let took = began.elapsed();
+        if json {
+            output.json(&Line::Survey(json::SurveyLine::new(file, took)))?;
+            continue;
+        }
+        if number > 0 {
+            output.line("")?;
+        }
+        output.lines(&crate::show::survey::lines(file, took, output.colours()))?;
+    }
+    Ok(())
+}
+
+fn run_one(system: &System, spec: &Spec, json: bool, output: &mut Output) -> Result<(), Failure> {
+    for (number, explanation) in explain(system, spec)?.iter().enumerate() {
+        if json {
             output.json(&Line::Explain(to_json(explanation)))?;
             continue;
         }
@@ -23,8 +60,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<u8, Failure> {
         }
         output.lines(&lines(explanation, output.colours()))?;
     }
-    output.flush()?;
-    Ok(0)
+    Ok(())
 }
 
 fn to_json(explanation: &Explanation) -> json::Explain<'_> {

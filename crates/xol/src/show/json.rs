@@ -2,7 +2,12 @@
 //!
 //! Addresses, bytes and argument values are hex strings; counts and times are integers.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
+use insn::survey::{Reasons, Tally};
 use serde::{Serialize, Serializer};
+use xol::explain::FileSurvey;
 use xol::session::{self, Hit, SiteStatus, Summary};
 
 /// A number as `"0x1f"`.
@@ -49,6 +54,9 @@ pub(crate) enum Line<'a> {
     File { path: &'a str, functions: u64 },
     /// How a site would be probed.
     Explain(Explain<'a>),
+    /// What `explain --all` counted in a file.
+    #[serde(rename = "summary")]
+    Survey(SurveyLine<'a>),
     /// One finding of `doctor`.
     Doctor { check: &'a str, ok: bool, detail: &'a str, fix: Option<&'a str> },
     /// A procedure of `coherence` and what the model says of it.
@@ -226,6 +234,52 @@ struct Sites {
     trap: u64,
     refused: u64,
     waiting: u64,
+}
+
+/// How a file's instructions would be probed.
+#[derive(Debug, Serialize)]
+pub(crate) struct SurveyLine<'a> {
+    file: Cow<'a, str>,
+    /// What is added to the file's addresses, and whether that is a guess, no process being given.
+    load_address: Hex,
+    assumed: bool,
+    code_bytes: u64,
+    functions: u64,
+    sites: Sites,
+    /// Of the jumps: those that begin at an earlier instruction.
+    earlier: u64,
+    entries: Sites,
+    returns: Sites,
+    no_jump_by: &'a Reasons,
+    refused_by: &'a Reasons,
+    took_us: u64,
+}
+
+impl<'a> SurveyLine<'a> {
+    pub(crate) fn new(file: &'a FileSurvey, took: Duration) -> Self {
+        let survey = &file.survey;
+        Self {
+            file: file.path.to_string_lossy(),
+            load_address: Hex(file.bias.0),
+            assumed: file.is_assumed,
+            code_bytes: file.code,
+            functions: survey.functions,
+            sites: (&survey.all).into(),
+            earlier: survey.all.earlier,
+            entries: (&survey.entries).into(),
+            returns: (&survey.returns).into(),
+            no_jump_by: &survey.no_jump,
+            refused_by: &survey.refused,
+            took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl From<&Tally> for Sites {
+    fn from(tally: &Tally) -> Self {
+        let Tally { jump, trap, refused, .. } = *tally;
+        Self { jump, pun: 0, trap, refused, waiting: 0 }
+    }
 }
 
 impl<'a> From<&'a SiteStatus> for Line<'a> {

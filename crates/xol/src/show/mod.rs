@@ -14,3 +14,4 @@ pub(crate) mod progress;
 pub(crate) mod screen;
 pub(crate) mod stat_table;
 pub(crate) mod summary;
+pub(crate) mod survey;

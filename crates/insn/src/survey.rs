@@ -1,0 +1,195 @@
+//! How each instruction of a module would be probed if it were the only one.
+//!
+//! The rules are those of [`Analysis::plan`], instruction by instruction in the order of the code, by all processors; no
+//! patch is made and no stub placed, it is only asked whether there is a place.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::address::Address;
+use crate::decode;
+use crate::pieces;
+use crate::place::has_place;
+use crate::plan::Reason;
+use crate::set::Analysis;
+use crate::span::Span;
+
+/// How many instructions are probed in which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// By a jump, at the instruction or before it.
+    pub jump: u64,
+    /// Of those: by a jump that begins at an earlier instruction.
+    pub earlier: u64,
+    /// By a breakpoint.
+    pub trap: u64,
+    /// Not at all.
+    pub refused: u64,
+}
+
+impl Tally {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.jump + self.trap + self.refused
+    }
+
+    fn note(&mut self, found: &Found) {
+        match found {
+            Found::Jump => self.jump += 1,
+            Found::Earlier => {
+                self.jump += 1;
+                self.earlier += 1;
+            }
+            Found::Trap(_) => self.trap += 1,
+            Found::Refused(_) => self.refused += 1,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.jump += other.jump;
+        self.earlier += other.earlier;
+        self.trap += other.trap;
+        self.refused += other.refused;
+    }
+}
+
+/// Reasons, without addresses, and how often each was found.
+pub type Reasons = BTreeMap<String, u64>;
+
+/// What was found in the functions of a module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Functions, those that share their code with another counted once each.
+    pub functions: u64,
+    /// All instructions of functions.
+    pub all: Tally,
+    /// Those at which a function begins.
+    pub entries: Tally,
+    /// Those that return from one.
+    pub returns: Tally,
+    /// Why breakpoints are no jumps.
+    pub no_jump: Reasons,
+    /// Why instructions are refused.
+    pub refused: Reasons,
+}
+
+impl Survey {
+    fn note(&mut self, found: &Found, is_entry: bool, is_return: bool) {
+        self.all.note(found);
+        if is_entry {
+            self.entries.note(found);
+        }
+        if is_return {
+            self.returns.note(found);
+        }
+        match found {
+            Found::Jump | Found::Earlier => {}
+            Found::Trap(reason) => count(&mut self.no_jump, reason.kind(), 1),
+            Found::Refused(reason) => count(&mut self.refused, reason.kind(), 1),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.functions += other.functions;
+        self.all.add(other.all);
+        self.entries.add(other.entries);
+        self.returns.add(other.returns);
+        other.no_jump.into_iter().for_each(|(reason, times)| count(&mut self.no_jump, reason.into(), times));
+        other.refused.into_iter().for_each(|(reason, times)| count(&mut self.refused, reason.into(), times));
+    }
+}
+
+fn count(reasons: &mut Reasons, reason: Cow<'_, str>, times: u64) {
+    match reasons.get_mut(&*reason) {
+        Some(known) => *known += times,
+        None => drop(reasons.insert(reason.into_owned(), times)),
+    }
+}
+
+/// What becomes of one instruction.
+enum Found {
+    Jump,
+    Earlier,
+    /// And why it is no jump.
+    Trap(Reason),
+    Refused(Reason),
+}
+
+impl Analysis<'_> {
+    /// Looks at every instruction of every function, each as if it alone were probed and its stub might be anywhere in
+    /// `free` (sorted).
+    #[must_use]
+    pub fn survey(&self, free: &[Range<Address>]) -> Survey {
+        let len = |range: &Range<Address>| range.end.0.saturating_sub(range.start.0);
+        let pieces = pieces::divide(self.functions.iter().map(|function| len(&function.range)));
+        let look = |piece: Range<usize>, survey: &mut Survey| {
+            piece.for_each(|index| self.look_at(index, free, survey));
+        };
+        let mut all = Survey::default();
+        pieces::work(&pieces, look, &mut || {}).into_iter().for_each(|part| all.add(part));
+        all
+    }
+
+    /// The instructions of one function, but for those of functions inside it.
+    fn look_at(&self, index: usize, free: &[Range<Address>], survey: &mut Survey) {
+        let function = &self.functions[index];
+        let Range { start, end } = function.range;
+        // Nothing of it is known to be an instruction (or it was too much to decode).
+        if function.first_bad == Some(start) {
+            return;
+        }
+        survey.functions += 1;
+        let next = self.functions.get(index + 1).map_or(end, |next| next.range.start);
+        let is_innermost = |at| at < next || self.function_at(at).is_some_and(|inner| inner == function);
+        let mut before = Vec::new();
+        let mut at = start;
+        while at < end {
+            let Some(insn) = self.bytes_in(at..end).and_then(|bytes| decode::inspect(self.isa, at, bytes))
+            else {
+                at += 1;
+                continue;
+            };
+            if is_innermost(at) {
+                survey.note(&self.alone(at, &before, free), at == start, insn.is_return);
+            }
+            before.push(at);
+            at += insn.len as u64;
+        }
+    }
+
+    fn bytes_in(&self, range: Range<Address>) -> Option<&[u8]> {
+        let bytes = self.bytes_from(range.start)?;
+        let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        Some(bytes.get(..len).unwrap_or(bytes))
+    }
+
+    /// How the instruction at `at`, with those `before` it in its function, would be probed.
+    fn alone(&self, at: Address, before: &[Address], free: &[Range<Address>]) -> Found {
+        let bad = self.function_at(at).and_then(|function| function.first_bad).filter(|bad| at > *bad);
+        let before = match bad {
+            Some(bad) if !self.reached.targets.contains(at) => {
+                return Found::Refused(Reason::FunctionUndecodable { at: bad });
+            }
+            Some(_) => &[],
+            None => before,
+        };
+        let (at, before) = self.behind_landing_pad(at).map_or((at, before), |behind| (behind, &[]));
+        let placed = |span: &Span, found| match has_place(span.start, span.interior(), free) {
+            true => found,
+            false => Found::Refused(Reason::NoRoom),
+        };
+        let no_jump = match self.jump(at, at) {
+            Ok(span) => return placed(&span, Found::Jump),
+            Err(reason) => reason,
+        };
+        if let Some(span) = self.earlier_jumps(at, before).next() {
+            return placed(&span, Found::Earlier);
+        }
+        match self.trap(at) {
+            Ok(span) => placed(&span, Found::Trap(no_jump)),
+            Err(reason) => Found::Refused(reason),
+        }
+    }
+}
