@@ -217,7 +217,10 @@ fn constraints(patch: &Patch) -> Vec<u8> {
 
 /// Whether a stub for a jump at `from` with these offsets of old boundaries fits anywhere in `free`.
 pub(crate) fn has_place(from: Address, interior: impl Iterator<Item = u64>, free: &[Range<Address>]) -> bool {
-    let offsets: Vec<u8> = interior.filter_map(|offset| u8::try_from(offset).ok()).collect();
+    let mut offsets = [0; jump::LEN];
+    for (slot, offset) in offsets.iter_mut().zip(interior) {
+        *slot = u8::try_from(offset).unwrap_or(0);
+    }
     let reach = around(from);
     free.iter().any(|range| {
         let least = Address(range.start.0.saturating_add(GUARD)).max(reach.start);

@@ -66,8 +66,9 @@ impl Analysis<'_> {
     ) -> impl Iterator<Item = Span> + 's {
         let before = if self.is_reached(site) { &[] } else { before };
         let near = before.iter().rev().take_while(move |start| site - **start < MAX_OVERWRITTEN);
-        // A landing pad stays where it is.
-        let may_begin = |start: &&Address| self.inspect(**start).is_some_and(|insn| !insn.is_landing_pad);
+        // A landing pad stays where it is, and padding may be what nobody comes through.
+        let is_run = |insn: Insn| !insn.is_landing_pad && !insn.is_padding;
+        let may_begin = move |start: &&Address| self.inspect(**start).is_some_and(is_run);
         near.filter(may_begin)
             .filter_map(move |start| self.jump(*start, site).ok())
             .filter(move |span| span.displaces(site))
@@ -80,7 +81,7 @@ impl Analysis<'_> {
 
     /// What `overwritten` bytes from `start`, the start of an instruction, displace, if they may be overwritten.
     fn span(&self, start: Address, mechanism: Mechanism, overwritten: usize) -> Result<Span, Reason> {
-        let mut span = Span { start, mechanism, insns: Vec::new(), len: 0, overwritten };
+        let mut span = Span { start, mechanism, insns: Vec::with_capacity(4), len: 0, overwritten };
         self.cover(&mut span, self.function_at(start))?;
         self.check_interior(start, overwritten)?;
         self.check_refused(start..span.end())?;
@@ -89,25 +90,30 @@ impl Analysis<'_> {
 
     /// Whole instructions until the overwritten bytes are covered, or fewer where padding follows.
     fn cover(&self, span: &mut Span, function: Option<&Function>) -> Result<(), Reason> {
+        let end = function.map(|function| function.range.end);
+        let mut has_left = false;
         while span.len < span.overwritten {
             let here = span.start + span.len as u64;
+            if has_left && end.is_none_or(|end| here >= end) {
+                return self.check_padding(here, span.start + span.overwritten as u64, function);
+            }
             if !span.insns.is_empty() {
                 may_go_on(here, function)?;
+            }
+            // Padding within a function is displaced like the rest: whoever arrives there after all is found.
+            if has_left && !self.inspect(here).is_some_and(|insn| insn.is_padding) {
+                return Err(Reason::NotStraight { at: here });
             }
             let insn = self.displaceable(here)?;
             span.insns.push((here, insn.len));
             span.len += insn.len;
-            if span.len >= span.overwritten {
-                break;
-            }
-            let behind = here + insn.len as u64;
             match insn.flow {
                 Flow::Next | Flow::Conditional => {}
-                Flow::Call | Flow::Syscall => return Err(Reason::ReturnAddressInside { target: behind }),
-                Flow::Leaves => {
-                    self.check_padding(behind, span.start + span.overwritten as u64, function)?;
-                    break;
+                Flow::Call | Flow::Syscall if span.len < span.overwritten => {
+                    return Err(Reason::ReturnAddressInside { target: here + insn.len as u64 });
                 }
+                Flow::Call | Flow::Syscall => {}
+                Flow::Leaves => has_left = true,
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::address::Address;
-use crate::decode;
+use crate::decode::{self, Flow, Insn};
 use crate::pieces;
 use crate::place::has_place;
 use crate::plan::Reason;
@@ -63,7 +63,7 @@ pub type Reasons = BTreeMap<String, u64>;
 pub struct Survey {
     /// Functions, those that share their code with another counted once each.
     pub functions: u64,
-    /// All instructions of functions.
+    /// All instructions of functions, without the padding behind those that never go on.
     pub all: Tally,
     /// Those at which a function begins.
     pub entries: Tally,
@@ -144,6 +144,7 @@ impl Analysis<'_> {
         let next = self.functions.get(index + 1).map_or(end, |next| next.range.start);
         let is_innermost = |at| at < next || self.function_at(at).is_some_and(|inner| inner == function);
         let mut before = Vec::new();
+        let mut has_left = false;
         let mut at = start;
         while at < end {
             let Some(insn) = self.bytes_in(at..end).and_then(|bytes| decode::inspect(self.isa, at, bytes))
@@ -151,8 +152,11 @@ impl Analysis<'_> {
                 at += 1;
                 continue;
             };
-            if is_innermost(at) {
-                survey.note(&self.alone(at, &before, free), at == start, insn.is_return);
+            has_left = insn.flow == Flow::Leaves || has_left && insn.is_padding;
+            let is_idle = has_left && insn.is_padding;
+            if !is_idle && is_innermost(at) {
+                let found = self.alone(at, &insn, &before, free);
+                survey.note(&found, at == start, insn.is_return);
             }
             before.push(at);
             at += insn.len as u64;
@@ -166,7 +170,7 @@ impl Analysis<'_> {
     }
 
     /// How the instruction at `at`, with those `before` it in its function, would be probed.
-    fn alone(&self, at: Address, before: &[Address], free: &[Range<Address>]) -> Found {
+    fn alone(&self, at: Address, insn: &Insn, before: &[Address], free: &[Range<Address>]) -> Found {
         let bad = self.function_at(at).and_then(|function| function.first_bad).filter(|bad| at > *bad);
         let before = match bad {
             Some(bad) if !self.reached.targets.contains(at) => {
@@ -175,7 +179,8 @@ impl Analysis<'_> {
             Some(_) => &[],
             None => before,
         };
-        let (at, before) = self.behind_landing_pad(at).map_or((at, before), |behind| (behind, &[]));
+        let behind = if insn.is_landing_pad { self.behind_landing_pad(at) } else { None };
+        let (at, before) = behind.map_or((at, before), |behind| (behind, &[]));
         let placed = |span: &Span, found| match has_place(span.start, span.interior(), free) {
             true => found,
             false => Found::Refused(Reason::NoRoom),

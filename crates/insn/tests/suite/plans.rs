@@ -80,10 +80,10 @@ fn a_site_without_room_is_served_by_an_earlier_jump() {
 
 #[test]
 fn an_earlier_jump_overwrites_at_most_sixteen_bytes() {
-    // A nop as long as an instruction may be; ret.
+    // lea 0x108(%rsp),%rax, as long as an instruction may be; ret.
     let code = |prefixes: usize| {
         let mut code = vec![0x66; prefixes];
-        code.extend([0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0xc3]);
+        code.extend([0x48, 0x8d, 0x84, 0x24, 8, 1, 0, 0, 0xc3]);
         code
     };
     let longest = patch(&code(7), &outline(&[0..16]), 15);
@@ -154,6 +154,25 @@ fn padding_behind_the_function_may_be_overwritten_but_not_the_next_function() {
     assert_eq!(padded.patches[0].end(), at(5));
     let crowded = plan(&code, &outline(&[0..1, 4..9]), &[0]);
     assert_eq!(crowded.patches[0].mechanism, Mechanism::Trap);
+}
+
+#[test]
+fn padding_within_a_function_is_displaced_with_what_is_before_it() {
+    // 0: ret; 1: nop (of 4 bytes); 5: ret
+    let code = [0xc3, 0x0f, 0x1f, 0x40, 0, 0xc3];
+    let served = patch(&code, &outline(&[0..6]), 0);
+    assert_eq!((served.mechanism, lens(&served), served.interior()), (Mechanism::Jump, vec![1, 4], vec![1]));
+    // 0: ret; 1: nop; 2: xor %eax,%eax; 4: ret: code that somebody must reach.
+    let code = [0xc3, 0x90, 0x31, 0xc0, 0xc3];
+    assert_eq!(plan(&code, &outline(&[0..5]), &[0]).rejected[0].1.reason, Reason::NotStraight { at: at(2) });
+    // A breakpoint may be somebody's, and a target is one also in padding.
+    let code = [0xc3, 0xcc, 0xcc, 0xcc, 0xcc, 0xc3];
+    assert_eq!(patch(&code, &outline(&[0..6]), 0).mechanism, Mechanism::Trap);
+    let code = [0xc3, 0x90, 0x90, 0x90, 0x90, 0xeb, 0xfa];
+    assert_eq!(
+        plan(&code, &outline(&[0..7]), &[0]).rejected[0].1.reason,
+        Reason::TargetInside { target: at(1) }
+    );
 }
 
 #[test]
