@@ -1,7 +1,8 @@
 /*
  * Functions `long insn_NAME(long i)` with one instruction under test each, labelled `site_NAME`. Where the instruction
- * is short, the label behind it (2:) is the target of a branch elsewhere in the function, so that a jump does not fit
- * and only a breakpoint is left. Results say whether registers, flags, stack and addresses were those of an
+ * is short, the label behind it (2:) is the target of a branch elsewhere in the function, so that a jump does not fit.
+ * The instruction itself is such a target too, so that none before it serves it, and only a breakpoint is left; with
+ * EARLIER defined it is none, and most are served by a jump that begins earlier. Results say whether registers, flags, stack and addresses were those of an
  * undisturbed run: a difference of addresses is added, which is 0 when they are right.
  */
     .text
@@ -19,6 +20,9 @@ site_\name:
     .macro tight name
     ret
     jmp 2b
+#ifndef EARLIER
+    jmp site_\name
+#endif
     .size insn_\name, . - insn_\name
     .endm
     .macro loose name
@@ -273,6 +277,7 @@ return_address:
 
     insn ret
     mov %rdi, %rax
+    test %eax, %eax
     site ret
     ret
 2:  inc %rax

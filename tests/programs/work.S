@@ -54,7 +54,7 @@ work:
 
 /*
  * long trapped(long a) = a + 2 * (number of times round): its second instruction is two bytes long and right in front
- * of a loop's head, which is a known branch target, so that only a breakpoint fits there. Called with a = 1..: two rounds.
+ * of a loop's head, which is a known branch target, and is one itself, so that only a breakpoint fits there. Called with a = 1..: two rounds.
  */
     function trapped
     mov $2, %ecx
@@ -64,6 +64,7 @@ trapped_site:
     dec %ecx
     jnz 1b
     ret
+    jmp trapped_site
     end trapped
     .globl trapped_site
     .type trapped_site, @notype

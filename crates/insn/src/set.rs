@@ -242,12 +242,12 @@ impl Planner<'_, '_> {
         let must_trap = |at: &Address| wanted.get(at).is_some_and(|want| want.force == Some(Mechanism::Trap));
         let is_free = |span: &Span| !span.insns.iter().any(|(at, _)| must_trap(at));
         for (&at, want) in wanted.iter().filter(|(at, _)| !must_trap(at)) {
-            match self.analysis.jump(at, at) {
+            match self.analysis.jump(self.analysis, at, at) {
                 Ok(span) if is_free(&span) => jumps.push(span),
                 Ok(_) => drop(rejected.insert(at, Reason::Overlap)),
                 Err(reason) => drop(rejected.insert(at, reason)),
             }
-            jumps.extend(self.analysis.earlier_jumps(at, &want.before).filter(is_free));
+            jumps.extend(self.analysis.earlier_jumps(self.analysis, at, &want.before).filter(is_free));
         }
         (jumps, rejected)
     }
@@ -266,7 +266,7 @@ impl Planner<'_, '_> {
             |span: Span| if start <= at && span.end() <= end { Ok(span) } else { Err(Reason::Overlap) };
         let trap = match want.force {
             Some(Mechanism::Jump) => Err(no_jump.clone()),
-            _ => self.analysis.trap(at).and_then(fits),
+            _ => self.analysis.trap(self.analysis, at).and_then(fits),
         };
         match trap {
             Ok(span) if want.force.is_none() => {

@@ -46,21 +46,43 @@ impl Span {
     }
 }
 
+/// Where the decoded instructions come from.
+pub(crate) trait Insns {
+    /// The instruction at `at`, if it may run elsewhere.
+    fn displaceable(&self, at: Address) -> Result<Insn, Reason>;
+}
+
+impl Insns for Analysis<'_> {
+    fn displaceable(&self, at: Address) -> Result<Insn, Reason> {
+        let bytes = self.bytes_from(at).ok_or(Reason::OutsideCode)?;
+        let insn = decode::displaceable(self.isa, at, bytes)?;
+        let bytes = bytes.get(..insn.len).ok_or(Reason::Undecodable)?;
+        if self.shadow_stack && insn.flow == Flow::Call {
+            let instruction =
+                decode::disassemble(self.isa, at, bytes).pop().map_or_else(String::new, |line| line.2);
+            let why = "the program's shadow stack takes return addresses from real calls only".to_owned();
+            return Err(Reason::NotDisplaceable { instruction, why });
+        }
+        Ok(insn)
+    }
+}
+
 impl Analysis<'_> {
     /// The breakpoint at `at`.
-    pub(crate) fn trap(&self, at: Address) -> Result<Span, Reason> {
-        self.span(at, Mechanism::Trap, decode::patch_len(self.isa, Mechanism::Trap))
+    pub(crate) fn trap(&self, insns: &impl Insns, at: Address) -> Result<Span, Reason> {
+        self.span(insns, at, Mechanism::Trap, decode::patch_len(self.isa, Mechanism::Trap))
     }
 
     /// The jump at `start` that serves the instruction at `site`, there or behind it.
-    pub(crate) fn jump(&self, start: Address, site: Address) -> Result<Span, Reason> {
+    pub(crate) fn jump(&self, insns: &impl Insns, start: Address, site: Address) -> Result<Span, Reason> {
         let through = usize::try_from(site - start).unwrap_or(usize::MAX).saturating_add(1);
-        self.span(start, Mechanism::Jump, decode::patch_len(self.isa, Mechanism::Jump).max(through))
+        self.span(insns, start, Mechanism::Jump, decode::patch_len(self.isa, Mechanism::Jump).max(through))
     }
 
     /// The jumps for the instruction at `site` that begin at one of those `before` it (in order), the nearest first.
     pub(crate) fn earlier_jumps<'s>(
         &'s self,
+        insns: &'s impl Insns,
         site: Address,
         before: &'s [Address],
     ) -> impl Iterator<Item = Span> + 's {
@@ -68,9 +90,9 @@ impl Analysis<'_> {
         let near = before.iter().rev().take_while(move |start| site - **start < MAX_OVERWRITTEN);
         // A landing pad stays where it is, and padding may be what nobody comes through.
         let is_run = |insn: Insn| !insn.is_landing_pad && !insn.is_padding;
-        let may_begin = move |start: &&Address| self.inspect(**start).is_some_and(is_run);
+        let may_begin = move |start: &&Address| insns.displaceable(**start).is_ok_and(is_run);
         near.filter(may_begin)
-            .filter_map(move |start| self.jump(*start, site).ok())
+            .filter_map(move |start| self.jump(insns, *start, site).ok())
             .filter(move |span| span.displaces(site))
     }
 
@@ -80,16 +102,22 @@ impl Analysis<'_> {
     }
 
     /// What `overwritten` bytes from `start`, the start of an instruction, displace, if they may be overwritten.
-    fn span(&self, start: Address, mechanism: Mechanism, overwritten: usize) -> Result<Span, Reason> {
+    fn span(
+        &self,
+        insns: &impl Insns,
+        start: Address,
+        mechanism: Mechanism,
+        overwritten: usize,
+    ) -> Result<Span, Reason> {
         let mut span = Span { start, mechanism, insns: Vec::with_capacity(4), len: 0, overwritten };
-        self.cover(&mut span, self.function_at(start))?;
+        self.cover(insns, &mut span, self.function_at(start))?;
         self.check_interior(start, overwritten)?;
         self.check_refused(start..span.end())?;
         Ok(span)
     }
 
     /// Whole instructions until the overwritten bytes are covered, or fewer where padding follows.
-    fn cover(&self, span: &mut Span, function: Option<&Function>) -> Result<(), Reason> {
+    fn cover(&self, insns: &impl Insns, span: &mut Span, function: Option<&Function>) -> Result<(), Reason> {
         let end = function.map(|function| function.range.end);
         let mut has_left = false;
         while span.len < span.overwritten {
@@ -104,7 +132,7 @@ impl Analysis<'_> {
             if has_left && !self.inspect(here).is_some_and(|insn| insn.is_padding) {
                 return Err(Reason::NotStraight { at: here });
             }
-            let insn = self.displaceable(here)?;
+            let insn = insns.displaceable(here)?;
             span.insns.push((here, insn.len));
             span.len += insn.len;
             match insn.flow {
@@ -117,20 +145,6 @@ impl Analysis<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The instruction at `at`, if it may run elsewhere.
-    fn displaceable(&self, at: Address) -> Result<Insn, Reason> {
-        let bytes = self.bytes_from(at).ok_or(Reason::OutsideCode)?;
-        let insn = decode::displaceable(self.isa, at, bytes)?;
-        let bytes = bytes.get(..insn.len).ok_or(Reason::Undecodable)?;
-        if self.shadow_stack && insn.flow == Flow::Call {
-            let instruction =
-                decode::disassemble(self.isa, at, bytes).pop().map_or_else(String::new, |line| line.2);
-            let why = "the program's shadow stack takes return addresses from real calls only".to_owned();
-            return Err(Reason::NotDisplaceable { instruction, why });
-        }
-        Ok(insn)
     }
 
     /// Behind an instruction that never goes on, only padding between functions may be overwritten.

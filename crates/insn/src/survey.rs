@@ -4,16 +4,17 @@
 //! patch is made and no stub placed, it is only asked whether there is a place.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::address::Address;
-use crate::decode::{self, Flow, Insn};
+use crate::decode::{Flow, Insn};
 use crate::pieces;
 use crate::place::has_place;
 use crate::plan::Reason;
 use crate::set::Analysis;
-use crate::span::Span;
+use crate::span::{Insns, Span};
 
 /// How many instructions are probed in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,6 +118,32 @@ enum Found {
     Refused(Reason),
 }
 
+/// The instructions decoded last, each at the place of its address modulo their number: neighbours ask for the same ones.
+struct Recent<'a> {
+    analysis: &'a Analysis<'a>,
+    slots: RefCell<[Slot; RECENT]>,
+}
+
+/// An address, and what was decoded there, if anything was yet.
+type Slot = (Address, Option<Result<Insn, Reason>>);
+
+/// More than the bytes between the first and the last instruction that one is decided by.
+const RECENT: usize = 64;
+
+impl Insns for Recent<'_> {
+    fn displaceable(&self, at: Address) -> Result<Insn, Reason> {
+        let slot = &mut self.slots.borrow_mut()[usize::try_from(at.0 % RECENT as u64).unwrap_or(0)];
+        match slot {
+            (known, Some(insn)) if *known == at => insn.clone(),
+            _ => {
+                let insn = self.analysis.displaceable(at);
+                *slot = (at, Some(insn.clone()));
+                insn
+            }
+        }
+    }
+}
+
 impl Analysis<'_> {
     /// Looks at every instruction of every function, each as if it alone were probed and its stub might be anywhere in
     /// `free` (sorted).
@@ -125,7 +152,9 @@ impl Analysis<'_> {
         let len = |range: &Range<Address>| range.end.0.saturating_sub(range.start.0);
         let pieces = pieces::divide(self.functions.iter().map(|function| len(&function.range)));
         let look = |piece: Range<usize>, survey: &mut Survey| {
-            piece.for_each(|index| self.look_at(index, free, survey));
+            let recent =
+                Recent { analysis: self, slots: RefCell::new(std::array::from_fn(|_| Slot::default())) };
+            piece.for_each(|index| self.look_at(&recent, index, free, survey));
         };
         let mut all = Survey::default();
         pieces::work(&pieces, look, &mut || {}).into_iter().for_each(|part| all.add(part));
@@ -133,7 +162,7 @@ impl Analysis<'_> {
     }
 
     /// The instructions of one function, but for those of functions inside it.
-    fn look_at(&self, index: usize, free: &[Range<Address>], survey: &mut Survey) {
+    fn look_at(&self, recent: &Recent<'_>, index: usize, free: &[Range<Address>], survey: &mut Survey) {
         let function = &self.functions[index];
         let Range { start, end } = function.range;
         // Nothing of it is known to be an instruction (or it was too much to decode).
@@ -147,15 +176,14 @@ impl Analysis<'_> {
         let mut has_left = false;
         let mut at = start;
         while at < end {
-            let Some(insn) = self.bytes_in(at..end).and_then(|bytes| decode::inspect(self.isa, at, bytes))
-            else {
+            let Some(insn) = self.insn_in(recent, at..end) else {
                 at += 1;
                 continue;
             };
             has_left = insn.flow == Flow::Leaves || has_left && insn.is_padding;
             let is_idle = has_left && insn.is_padding;
             if !is_idle && is_innermost(at) {
-                let found = self.alone(at, &insn, &before, free);
+                let found = self.alone(recent, (at, &insn), &before, free);
                 survey.note(&found, at == start, insn.is_return);
             }
             before.push(at);
@@ -163,14 +191,21 @@ impl Analysis<'_> {
         }
     }
 
-    fn bytes_in(&self, range: Range<Address>) -> Option<&[u8]> {
-        let bytes = self.bytes_from(range.start)?;
-        let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        Some(bytes.get(..len).unwrap_or(bytes))
+    /// The instruction at the start of `range`, if it ends in it.
+    fn insn_in(&self, recent: &Recent<'_>, range: Range<Address>) -> Option<Insn> {
+        let at = range.start;
+        let insn = recent.displaceable(at).ok().or_else(|| self.inspect(at))?;
+        (insn.len as u64 <= range.end - at).then_some(insn)
     }
 
     /// How the instruction at `at`, with those `before` it in its function, would be probed.
-    fn alone(&self, at: Address, insn: &Insn, before: &[Address], free: &[Range<Address>]) -> Found {
+    fn alone(
+        &self,
+        insns: &Recent<'_>,
+        (at, insn): (Address, &Insn),
+        before: &[Address],
+        free: &[Range<Address>],
+    ) -> Found {
         let bad = self.function_at(at).and_then(|function| function.first_bad).filter(|bad| at > *bad);
         let before = match bad {
             Some(bad) if !self.reached.targets.contains(at) => {
@@ -185,14 +220,14 @@ impl Analysis<'_> {
             true => found,
             false => Found::Refused(Reason::NoRoom),
         };
-        let no_jump = match self.jump(at, at) {
+        let no_jump = match self.jump(insns, at, at) {
             Ok(span) => return placed(&span, Found::Jump),
             Err(reason) => reason,
         };
-        if let Some(span) = self.earlier_jumps(at, before).next() {
+        if let Some(span) = self.earlier_jumps(insns, at, before).next() {
             return placed(&span, Found::Earlier);
         }
-        match self.trap(at) {
+        match self.trap(insns, at) {
             Ok(span) => placed(&span, Found::Trap(no_jump)),
             Err(reason) => Found::Refused(reason),
         }

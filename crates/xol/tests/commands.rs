@@ -204,6 +204,69 @@ fn explain_of_this_process() {
     assert!(maps.lines().all(free), "{stub:#x} is taken:\n{maps}");
 }
 
+/// Three functions whose every instruction is known.
+const KNOWN: &str = r#"asm(
+    ".globl _start, loops, interrupts\n"
+    ".type _start, @function\n .type loops, @function\n .type interrupts, @function\n"
+    /* room; room; room; from `sub`; from `sub` */
+    "_start: push %rbp\n mov %rsp, %rbp\n sub $16, %rsp\n leave\n ret\n .size _start, . - _start\n"
+    /* breakpoint; room; from `dec`; from `dec` */
+    "loops: xor %eax, %eax\n 1: dec %edi\n jnz 1b\n ret\n .size loops, . - loops\n"
+    /* refused; breakpoint */
+    "interrupts: int $0x80\n ret\n .size interrupts, . - interrupts\n"
+);"#;
+
+#[test]
+fn explain_of_all_instructions_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none"];
+    let Some(program) = compile(folder.path(), KNOWN, &flags) else { return };
+    let text = succeeds(&["explain", "--all", &program]);
+    let lines: Vec<&str> = text.lines().collect();
+    let real = fs::canonicalize(&program).unwrap();
+    assert_eq!(lines[0], real.to_str().unwrap());
+    assert_eq!(
+        lines[1..lines.len() - 1].join("\n"),
+        "  \
+         20 bytes of code, 3 functions
+  loaded at 0x0 (assumed: the usual address, with everything around the image free; give -p PID for the real one)
+  each instruction as if it alone were probed, with any number of mappings
+                        number        jump     earlier        trap     refused
+  instructions              11    72.727 %    36.364 %    18.182 %     9.091 %
+  function entries           3    33.333 %     0.000 %    33.333 %    33.333 %
+  returns                    3    66.667 %    66.667 %    33.333 %     0.000 %
+why not a jump:
+           1    9.091 %  a jump would cover an address that the program reaches from elsewhere
+           1    9.091 %  a jump would run over the end of the function
+why refused:
+           1    9.091 %  software interrupts are not displaced yet"
+    );
+    assert!(lines.last().unwrap().starts_with("  took "), "{text}");
+
+    let mut line: Value = serde_json::from_str(&succeeds(&["explain", "--json", "--all", &program])).unwrap();
+    assert!(line["took_us"].take().is_u64());
+    let sites = |jump, trap, refused| serde_json::json!({ "jump": jump, "pun": 0, "trap": trap, "refused": refused, "waiting": 0 });
+    let expected = serde_json::json!({
+        "type": "summary", "file": real.to_str().unwrap(), "load_address": "0x0", "assumed": true,
+        "code_bytes": 20, "functions": 3, "sites": sites(8, 2, 1), "earlier": 4,
+        "entries": sites(1, 1, 1), "returns": sites(2, 1, 0), "took_us": null,
+        "no_jump_by": {
+            "a jump would cover an address that the program reaches from elsewhere": 1,
+            "a jump would run over the end of the function": 1,
+        },
+        "refused_by": { "software interrupts are not displaced yet": 1 },
+    });
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn explain_takes_a_probe_or_a_file() {
+    for arguments in [&["explain"][..], &["explain", "libc:malloc", "--all", "/bin/sh"]] {
+        assert_eq!(fails(arguments).0, 2);
+    }
+    assert_eq!(fails(&["explain", "--all", "/no/such/file"]).0, 1);
+}
+
 #[test]
 fn explain_refuses_the_middle_of_an_instruction() {
     let line: Value = serde_json::from_str(&succeeds(&["explain", "--json", "libc:getpid"])).unwrap();

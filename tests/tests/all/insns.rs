@@ -1,5 +1,5 @@
-//! Each kind of instruction, displaced: short ones right before a branch target, where only a breakpoint fits, and
-//! longer ones by a jump. The program compares results, registers, flags and addresses itself.
+//! Each kind of instruction, displaced: short ones right before a branch target, where only a breakpoint fits or a jump
+//! that begins earlier, and longer ones by a jump. The program compares results, registers, flags and addresses itself.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -47,10 +47,15 @@ fn check_all(verb: &str, flags: &[&str], spell: impl Fn(&Process, &Path, &str) -
     before.assert_unchanged(target.pid());
     assert_eq!(target.ask("go 100").number("bad"), 0);
     target.finish();
-    if verb == "stat" {
-        assert_mechanisms(&report, &names, &probes);
+    match verb {
+        "stat" if flags.contains(&EARLIER) => assert_earlier(&report, &names, &probes),
+        "stat" => assert_mechanisms(&report, &names, &probes),
+        _ => {}
     }
 }
+
+/// Leaves out of the program what keeps a jump from beginning before a short instruction.
+const EARLIER: &str = "-DEARLIER";
 
 /// The canonical names of probes, which trace uses.
 fn canonical(probes: &[String], pid: &str) -> Vec<String> {
@@ -73,6 +78,22 @@ fn traced_or_lost(report: &Report, canonical: &str) -> u64 {
     let lines = report.of_type("hit").filter(|line| line["probe"] == canonical).count() as u64;
     let lost = report.of_type("lost").filter(|line| line["probe"] == canonical);
     lines + lost.map(|line| line["count"].as_u64().expect("a count")).sum::<u64>()
+}
+
+/// Those that an earlier jump serves, and those that none can: at the start of a function, or right behind a target.
+fn assert_earlier(report: &Report, names: &[String], probes: &[String]) {
+    let of = |name: &str| {
+        let (_, probe) = names.iter().zip(probes).find(|(known, _)| *known == name).expect("a known name");
+        report.mechanism(probe)
+    };
+    for name in
+        ["ret", "call_reg", "jmp_reg", "syscall", "leave", "loop", "jcc", "pushf", "rep_movs", "cpuid"]
+    {
+        assert_eq!(of(name), "jump", "{name}");
+    }
+    for name in ["push", "push_rsp", "ret"] {
+        assert_eq!(of(name), "trap", "{name}");
+    }
 }
 
 /// The point of the program is that both mechanisms are used: breakpoints where a branch target is right behind.
@@ -120,6 +141,23 @@ fn counted_at_a_fixed_position() {
 }
 
 #[test]
+fn counted_by_earlier_jumps() {
+    check_all("stat", &[EARLIER], |target, program, name| probe_at(target, program, address(target, name)));
+}
+
+#[test]
+fn counted_by_earlier_jumps_at_a_fixed_position() {
+    check_all("stat", &[EARLIER, "-no-pie"], |target, program, name| {
+        probe(program, &format!("{:#x}", address(target, name)))
+    });
+}
+
+#[test]
+fn traced_by_earlier_jumps() {
+    check_all("trace", &[EARLIER], by_symbol);
+}
+
+#[test]
 fn traced() {
     check_all("trace", &[], |target, program, name| probe_at(target, program, address(target, name)));
 }
@@ -127,7 +165,16 @@ fn traced() {
 /// Every instruction of every function of the program at once.
 #[test]
 fn every_instruction() {
-    let program = need!(Program::new("insns.c").source("insns.S").build());
+    every_instruction_of(Program::new("insns.c").source("insns.S"));
+}
+
+#[test]
+fn every_instruction_with_earlier_jumps() {
+    every_instruction_of(Program::new("insns.c").source("insns.S").flag(EARLIER));
+}
+
+fn every_instruction_of(program: Program) {
+    let program = need!(program.build());
     let mut target = Process::start(&program, &[]);
     let before = Snapshot::of(target.pid());
     let probes: Vec<_> = names(&target)
