@@ -14,14 +14,19 @@ insn_\name:
     .endm
     .macro site name
     .globl site_\name
+.Lsite_\name:
+#ifdef EARLIER                      /* what a symbol or a pointer leads to is a target: they lead elsewhere */
+    .set site_\name, .Lsite_\name + 0x10000000
+#else
 site_\name:
+#endif
     .endm
     /* The end of a function whose label 2 must look like a branch target. */
     .macro tight name
     ret
     jmp 2b
 #ifndef EARLIER
-    jmp site_\name
+    jmp .Lsite_\name
 #endif
     .size insn_\name, . - insn_\name
     .endm
@@ -144,7 +149,7 @@ site_\name:
     insn loop_self                  /* a branch to itself: a hit for each time round */
     mov $5, %ecx
     site loop_self
-    loop site_loop_self
+    loop .Lsite_loop_self
 2:  lea (%rdi, %rcx), %rax
     tight loop_self
 
@@ -402,7 +407,7 @@ takes_two:
     loose rip_load
 
     insn rip_lea
-    lea site_rip_lea(%rip), %rdx
+    lea .Lsite_rip_lea(%rip), %rdx
     site rip_lea
     lea 0(%rip), %rax               /* the address behind itself, 7 bytes on */
     sub %rdx, %rax

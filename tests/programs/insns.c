@@ -11,6 +11,13 @@
 #define DECLARE(name, per, result) long insn_##name(long i); extern const char site_##name[];
 INSTRUCTIONS(DECLARE)
 
+/* How far from an instruction its symbol is (insns.S). */
+#ifdef EARLIER
+#define ASIDE 0x10000000
+#else
+#define ASIDE 0
+#endif
+
 static long cpu_vendor;
 
 #define MODEL(name, per, result) static long model_##name(long i) { (void)i; return (long)(result); }
@@ -52,7 +59,7 @@ int main(void)
     printf("ready pid=%d", getpid());
     for (size_t row = 0; row < ROWS; row++)
         printf(" fn_%s=%p site_%s=%p per_%s=%d", table[row].name, (void *)table[row].call, table[row].name,
-               (const void *)table[row].site, table[row].name, table[row].per);
+               (const void *)(table[row].site - ASIDE), table[row].name, table[row].per);
     say("%s", "");
     struct command command;
     while (hear(&command)) {
