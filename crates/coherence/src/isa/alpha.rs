@@ -23,8 +23,8 @@ use crate::procedure::{Runner, Step};
 use crate::{Description, Variant};
 
 use super::common::{
-    DEBUGGER, PROTECT_OPERATION, PROTECTED, PUBLISH, RESUME, STOP, THREAD, WRITE, WRITE_ONE, breakpoint,
-    fresh, instruction, kernel, perform, procedures, stored, way,
+    DEBUGGER, PROTECT_OPERATION, PROTECTED, PUBLISH, RESUME, STOP, SWITCH, THREAD, WRITE, WRITE_ONE,
+    breakpoint, fresh, instruction, kernel, perform, procedures, stored, way,
 };
 
 pub(crate) static DESCRIPTION: Description = Description {
@@ -65,17 +65,7 @@ const CACHES: Caches = Caches {
     },
     data: DataCache { aliasing: Aliasing::None, fetch_needs_write_back: false, citations: &[IMB] },
     prefetch: Prefetch { sees_own_stores: false, sees_other_stores: false, citations: &[IMB] },
-    context_switch: ContextSwitch {
-        synchronises_between_spaces: true,
-        synchronises_within_space: false,
-        keeps_space_number: true,
-        number_reuse_flushes: true,
-        flushes_between_spaces: false,
-        flushes_if_prepared: false,
-        synchronises_if_prepared: false,
-        completes_maintenance: true,
-        citations: &[SWITCH_MM, NEW_CONTEXT],
-    },
+    context_switch: ContextSwitch { citations: &[SWITCH_MM, NEW_CONTEXT], ..SWITCH },
     kernel_exit: KernelExit {
         always_synchronises: true,
         interrupts_synchronise: true,

@@ -20,7 +20,7 @@ use crate::{Description, Variant};
 
 use super::common::{
     ACCESS_REMOTE_VM, DEBUGGER, DEBUGGER_SPARE, EMPTY, PROTECT_OPERATION, PROTECTED, PUBLISH, PUBLISH_SPARE,
-    RESUME, STOP, STOP_SPARE, THREAD, WRITE, WRITE_ONE, breakpoint, debugger, fresh, kernel, perform,
+    RESUME, STOP, STOP_SPARE, SWITCH, THREAD, WRITE, WRITE_ONE, breakpoint, debugger, fresh, kernel, perform,
     procedures, stopped, stored, way,
 };
 
@@ -122,17 +122,7 @@ const V7: Caches = Caches {
     },
     data: DataCache { aliasing: Aliasing::None, fetch_needs_write_back: true, citations: &[V7_CACHES] },
     prefetch: Prefetch { sees_own_stores: false, sees_other_stores: false, citations: &[V7_CACHES] },
-    context_switch: ContextSwitch {
-        synchronises_between_spaces: true,
-        synchronises_within_space: false,
-        keeps_space_number: true,
-        number_reuse_flushes: true,
-        flushes_between_spaces: false,
-        flushes_if_prepared: false,
-        synchronises_if_prepared: false,
-        completes_maintenance: true,
-        citations: &[SWITCH_MM],
-    },
+    context_switch: ContextSwitch { citations: &[SWITCH_MM], ..SWITCH },
     kernel_exit: KernelExit {
         always_synchronises: true,
         interrupts_synchronise: true,

@@ -18,8 +18,9 @@ use crate::procedure::{Runner, Step};
 use crate::{Description, Variant};
 
 use super::common::{
-    ACCESS_REMOTE_VM, DEBUGGER, PROTECT_OPERATION, PROTECTED, PUBLISH, RESUME, STOP, WRITE, WRITE_ONE,
-    breakpoint, fresh, instruction, kernel, perform, procedures, stored, way,
+    ACCESS_REMOTE_VM, DEBUGGER, PROTECT_OPERATION, PROTECTED, PUBLISH, RESUME, STOP, SWITCH, WRITE,
+    WRITE_ONE, breakpoint, fresh, instruction, invalidate, invalidated, kernel, perform, procedures, stored,
+    way,
 };
 
 pub(crate) static DESCRIPTION: Description = Description {
@@ -101,17 +102,7 @@ const fn caches(index: Index, idc: bool, dic: bool) -> Caches {
             sees_other_stores: false,
             citations: &[MAINTENANCE, CONTEXT],
         },
-        context_switch: ContextSwitch {
-            synchronises_between_spaces: true,
-            synchronises_within_space: false,
-            keeps_space_number: true,
-            number_reuse_flushes: true,
-            flushes_between_spaces: false,
-            flushes_if_prepared: false,
-            synchronises_if_prepared: false,
-            completes_maintenance: true,
-            citations: &[SWITCH_TO, CONTEXT],
-        },
+        context_switch: ContextSwitch { citations: &[SWITCH_TO, CONTEXT], ..SWITCH },
         kernel_exit: KernelExit {
             always_synchronises: true,
             interrupts_synchronise: true,
@@ -222,15 +213,5 @@ const DSB_1: Step = perform(
     "until the cleaning is complete an instruction line may be filled with the old bytes once more",
     &[MAINTENANCE],
 );
-const IC: Step = perform(
-    Runner::StoppedThread,
-    Means::Instruction("ic ivau"),
-    "instruction lines do not see stores: one that was filled before holds the old bytes for ever",
-    &[MAINTENANCE],
-);
-const DSB_2: Step = perform(
-    Runner::StoppedThread,
-    Means::Instruction("dsb ish"),
-    "until the invalidation is complete another CPU may still hit the old line",
-    &[MAINTENANCE],
-);
+const IC: Step = invalidate("ic ivau", &[MAINTENANCE]);
+const DSB_2: Step = invalidated("dsb ish", &[MAINTENANCE]);

@@ -1,7 +1,11 @@
-//! What is the same on every architecture but x86: the steps by which text is written while all threads are stopped, and
-//! the reasons why a writer may not be used.
+//! What is the same on several architectures: caches that see every store, what a switch of threads usually does, the
+//! steps by which text is written while all threads are stopped, and the reasons why a writer may not be used.
 
-use crate::cache::{Allowed, Completes, Effect, Finds, Means, Operation, Scope, SystemCall};
+use crate::cache::{
+    Aliasing, Allowed, Caches, Coherence, Completes, ContextSwitch, DataCache, DebuggerWriteCare, Effect,
+    Finds, Index, InstructionCache, KernelExit, Kernels, Mapping, Means, Operation, Prefetch, Scope,
+    SystemCall, Tag,
+};
 use crate::cite::Citation;
 use crate::procedure::{
     Action, Part, Procedure, Procedures, Runner, Situation, Situations, Step, Unfit, Verdict, Way,
@@ -32,6 +36,73 @@ pub(super) const PROTECT_OPERATION: Operation = Operation {
     note: "flushes TLBs; no promise about caches, except where a new address-space number comes with it",
     citations: &[CHANGE_PROTECTION],
 };
+
+/// What a switch of threads does on most: what was fetched ahead goes with a change of address spaces, and no more.
+pub(super) const SWITCH: ContextSwitch = ContextSwitch {
+    synchronises_between_spaces: true,
+    synchronises_within_space: false,
+    keeps_space_number: true,
+    number_reuse_flushes: true,
+    flushes_between_spaces: false,
+    flushes_if_prepared: false,
+    synchronises_if_prepared: false,
+    completes_maintenance: true,
+    citations: &[],
+};
+
+/// The kernel copies, and cares for no cache.
+pub(super) const PLAIN_COPY: DebuggerWriteCare = DebuggerWriteCare {
+    kernels: Kernels::ALL,
+    at_executing_colour: true,
+    before: &[],
+    steps: &[],
+    hole: None,
+    note: "a plain copy",
+    citations: &[ACCESS_REMOTE_VM, CACHETLB],
+};
+
+/// Caches that see every store, as `coherent` says; each return from the kernel drops what was fetched ahead (`prefetched`),
+/// as `note` and `synchronised` say.
+pub(super) const fn snooping(
+    index: Index,
+    coherent: &'static [Citation],
+    prefetched: &'static [Citation],
+    note: &'static str,
+    synchronised: &'static [Citation],
+) -> Caches {
+    Caches {
+        instruction: InstructionCache {
+            coherence: Coherence::Snooped,
+            index,
+            tag: Tag::Physical,
+            citations: coherent,
+        },
+        data: DataCache { aliasing: Aliasing::None, fetch_needs_write_back: false, citations: coherent },
+        prefetch: Prefetch { sees_own_stores: false, sees_other_stores: false, citations: prefetched },
+        context_switch: ContextSwitch { citations: synchronised, ..SWITCH },
+        kernel_exit: KernelExit {
+            always_synchronises: true,
+            interrupts_synchronise: true,
+            note,
+            citations: synchronised,
+        },
+        mapping: Mapping {
+            makes_marked_pages_agree: false,
+            tlb_flush_renews_number: false,
+            citations: &[CACHETLB],
+        },
+        debugger_write: &[PLAIN_COPY],
+        is_smp: true,
+    }
+}
+
+/// What is done on such caches.
+pub(super) const SNOOPING: Procedures = procedures(
+    DEBUGGER,
+    fresh(&[way(&[WRITE, PUBLISH])]),
+    breakpoint(&[way(&[STOP, WRITE_ONE, RESUME])]),
+    stored(&[way(&[WRITE, PROTECTED, PUBLISH])]),
+);
 
 /// A function of the kernel, as far as it concerns caches.
 pub(super) const fn kernel(
@@ -77,6 +148,26 @@ pub(super) const fn perform(
     citations: &'static [Citation],
 ) -> Step {
     Step { by, action: Action::Perform(means), why, citations, spare: None }
+}
+
+/// The target's thread drops the instruction lines of the code.
+pub(super) const fn invalidate(instruction: &'static str, citations: &'static [Citation]) -> Step {
+    perform(
+        Runner::StoppedThread,
+        Means::Instruction(instruction),
+        "instruction lines do not see stores: one that was filled before holds the old bytes for ever",
+        citations,
+    )
+}
+
+/// The barrier behind that.
+pub(super) const fn invalidated(instruction: &'static str, citations: &'static [Citation]) -> Step {
+    perform(
+        Runner::StoppedThread,
+        Means::Instruction(instruction),
+        "until the invalidation is complete another CPU may still hit the old line",
+        citations,
+    )
 }
 
 pub(super) const STOP: Step = Step {

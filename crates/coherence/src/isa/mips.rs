@@ -20,8 +20,9 @@ use crate::procedure::{Procedures, Runner, Step, Unfit, Verdict};
 use crate::{Description, Variant};
 
 use super::common::{
-    ACCESS_REMOTE_VM, DEBUGGER, EMPTY, PROTECT_OPERATION, PROTECTED, PUBLISH, RESUME, STOP, THREAD, WRITE,
-    WRITE_ONE, breakpoint, debugger, fresh, instruction, kernel, perform, procedures, stopped, stored, way,
+    ACCESS_REMOTE_VM, DEBUGGER, EMPTY, PROTECT_OPERATION, PROTECTED, PUBLISH, RESUME, STOP, SWITCH, THREAD,
+    WRITE, WRITE_ONE, breakpoint, debugger, fresh, instruction, kernel, perform, procedures, stopped, stored,
+    way,
 };
 
 pub(crate) static DESCRIPTION: Description = Description {
@@ -95,17 +96,7 @@ const PLAIN: Caches = Caches {
     },
     data: DataCache { aliasing: Aliasing::None, fetch_needs_write_back: true, citations: &[SYNCI] },
     prefetch: Prefetch { sees_own_stores: false, sees_other_stores: false, citations: &[SYNCI] },
-    context_switch: ContextSwitch {
-        synchronises_between_spaces: true,
-        synchronises_within_space: false,
-        keeps_space_number: true,
-        number_reuse_flushes: true,
-        flushes_between_spaces: false,
-        flushes_if_prepared: false,
-        synchronises_if_prepared: false,
-        completes_maintenance: true,
-        citations: &[NEW_CONTEXT],
-    },
+    context_switch: ContextSwitch { citations: &[NEW_CONTEXT], ..SWITCH },
     kernel_exit: KernelExit {
         always_synchronises: true,
         interrupts_synchronise: true,

@@ -14,8 +14,9 @@ use crate::procedure::{Runner, Step, Verdict};
 use crate::{Description, Variant};
 
 use super::common::{
-    ACCESS_REMOTE_VM, DEBUGGER, DEBUGGER_SPARE, PROTECT_OPERATION, PROTECTED, PUBLISH, RESUME, STOP, THREAD,
-    WRITE, WRITE_ONE, breakpoint, fresh, instruction, kernel, perform, procedures, stored, way,
+    ACCESS_REMOTE_VM, DEBUGGER, DEBUGGER_SPARE, PROTECT_OPERATION, PROTECTED, PUBLISH, RESUME, STOP, SWITCH,
+    THREAD, WRITE, WRITE_ONE, breakpoint, fresh, instruction, invalidate, invalidated, kernel, perform,
+    procedures, stored, way,
 };
 
 pub(crate) static DESCRIPTION: Description = Description {
@@ -80,17 +81,7 @@ const fn caches(index: Index, tag: Tag, debugger_write: &'static [DebuggerWriteC
             sees_other_stores: false,
             citations: &[STORAGE, CONTEXT],
         },
-        context_switch: ContextSwitch {
-            synchronises_between_spaces: true,
-            synchronises_within_space: false,
-            keeps_space_number: true,
-            number_reuse_flushes: true,
-            flushes_between_spaces: false,
-            flushes_if_prepared: false,
-            synchronises_if_prepared: false,
-            completes_maintenance: true,
-            citations: &[CONTEXT],
-        },
+        context_switch: ContextSwitch { citations: &[CONTEXT], ..SWITCH },
         kernel_exit: KernelExit {
             always_synchronises: true,
             interrupts_synchronise: true,
@@ -201,15 +192,5 @@ const SYNC_1: Step = perform(
     "until the line is written back an instruction line may be filled with the old bytes once more",
     &[STORAGE],
 );
-const ICBI: Step = perform(
-    Runner::StoppedThread,
-    Means::Instruction("icbi"),
-    "instruction lines do not see stores: one that was filled before holds the old bytes for ever",
-    &[STORAGE, THREAD],
-);
-const SYNC_2: Step = perform(
-    Runner::StoppedThread,
-    Means::Instruction("sync"),
-    "until the invalidation is complete another CPU may still hit the old line",
-    &[STORAGE],
-);
+const ICBI: Step = invalidate("icbi", &[STORAGE, THREAD]);
+const SYNC_2: Step = invalidated("sync", &[STORAGE]);

@@ -16,8 +16,8 @@ use crate::procedure::{Requirement, Runner, Step, Way};
 use crate::{Description, Variant};
 
 use super::common::{
-    ACCESS_REMOTE_VM, DEBUGGER_SPARE, PROTECT_OPERATION, PROTECTED, PUBLISH_SPARE, RESUME, STOP_SPARE, WRITE,
-    WRITE_ONE, breakpoint, fresh, kernel, perform, procedures, stored, way,
+    ACCESS_REMOTE_VM, DEBUGGER_SPARE, PROTECT_OPERATION, PROTECTED, PUBLISH_SPARE, RESUME, STOP_SPARE,
+    SWITCH, WRITE, WRITE_ONE, breakpoint, fresh, kernel, perform, procedures, stored, way,
 };
 
 pub(crate) static DESCRIPTION: Description = Description {
@@ -70,14 +70,9 @@ const CACHES: Caches = Caches {
     prefetch: Prefetch { sees_own_stores: false, sees_other_stores: false, citations: &[ZIFENCEI] },
     context_switch: ContextSwitch {
         synchronises_between_spaces: false,
-        synchronises_within_space: false,
-        keeps_space_number: true,
-        number_reuse_flushes: true,
-        flushes_between_spaces: false,
         flushes_if_prepared: true,
-        synchronises_if_prepared: false,
-        completes_maintenance: true,
         citations: &[DEFERRED, CMODX],
+        ..SWITCH
     },
     kernel_exit: KernelExit {
         always_synchronises: false,

@@ -4,17 +4,11 @@
 //! interruption and every return from one includes. (The serialisation rules are stated here from memory of the
 //! manual.)
 
-use crate::cache::{
-    Aliasing, Caches, Coherence, Completes, ContextSwitch, DataCache, DebuggerWriteCare, Effect, Finds,
-    Index, InstructionCache, KernelExit, Kernels, Mapping, Operation, Prefetch, Scope, Tag,
-};
+use crate::cache::{Caches, Completes, Effect, Finds, Index, Operation, Scope};
 use crate::cite::Citation;
 use crate::{Description, Variant};
 
-use super::common::{
-    ACCESS_REMOTE_VM, CACHETLB, DEBUGGER, PROTECT_OPERATION, PROTECTED, PUBLISH, RESUME, STOP, WRITE,
-    WRITE_ONE, breakpoint, fresh, instruction, procedures, stored, way,
-};
+use super::common::{PROTECT_OPERATION, SNOOPING, instruction, snooping};
 
 pub(crate) static DESCRIPTION: Description = Description {
     name: "s390",
@@ -24,12 +18,7 @@ pub(crate) static DESCRIPTION: Description = Description {
         what: "all",
         caches: CACHES,
         operations: OPERATIONS,
-        procedures: procedures(
-            DEBUGGER,
-            fresh(&[way(&[WRITE, PUBLISH])]),
-            breakpoint(&[way(&[STOP, WRITE_ONE, RESUME])]),
-            stored(&[way(&[WRITE, PROTECTED, PUBLISH])]),
-        ),
+        procedures: SNOOPING,
     }],
 };
 
@@ -38,52 +27,13 @@ const STORAGE: Citation =
 const SERIALIZATION: Citation =
     Citation::Manual { title: "z/Architecture Principles of Operation", section: "CPU Serialization" };
 
-const CACHES: Caches = Caches {
-    instruction: InstructionCache {
-        coherence: Coherence::Snooped,
-        index: Index::Physical,
-        tag: Tag::Physical,
-        citations: &[STORAGE],
-    },
-    data: DataCache { aliasing: Aliasing::None, fetch_needs_write_back: false, citations: &[STORAGE] },
-    prefetch: Prefetch {
-        sees_own_stores: false,
-        sees_other_stores: false,
-        citations: &[STORAGE, SERIALIZATION],
-    },
-    context_switch: ContextSwitch {
-        synchronises_between_spaces: true,
-        synchronises_within_space: false,
-        keeps_space_number: true,
-        number_reuse_flushes: true,
-        flushes_between_spaces: false,
-        flushes_if_prepared: false,
-        synchronises_if_prepared: false,
-        completes_maintenance: true,
-        citations: &[SERIALIZATION],
-    },
-    kernel_exit: KernelExit {
-        always_synchronises: true,
-        interrupts_synchronise: true,
-        note: "the new PSW is loaded, which serialises",
-        citations: &[SERIALIZATION],
-    },
-    mapping: Mapping {
-        makes_marked_pages_agree: false,
-        tlb_flush_renews_number: false,
-        citations: &[CACHETLB],
-    },
-    debugger_write: &[DebuggerWriteCare {
-        kernels: Kernels::ALL,
-        at_executing_colour: true,
-        before: &[],
-        steps: &[],
-        hole: None,
-        note: "a plain copy",
-        citations: &[ACCESS_REMOTE_VM, CACHETLB],
-    }],
-    is_smp: true,
-};
+const CACHES: Caches = snooping(
+    Index::Physical,
+    &[STORAGE],
+    &[STORAGE, SERIALIZATION],
+    "the new PSW is loaded, which serialises",
+    &[SERIALIZATION],
+);
 
 const OPERATIONS: &[Operation] = &[
     instruction(

@@ -15,8 +15,8 @@ use crate::procedure::{Runner, Step, Unfit, Verdict};
 use crate::{Description, Variant};
 
 use super::common::{
-    ACCESS_REMOTE_VM, DEBUGGER, DEBUGGER_SPARE, PROTECT_OPERATION, PROTECTED, PUBLISH, THREAD, WRITE, kernel,
-    perform, procedures, stored, way,
+    ACCESS_REMOTE_VM, DEBUGGER, DEBUGGER_SPARE, PROTECT_OPERATION, PROTECTED, PUBLISH, SWITCH, THREAD, WRITE,
+    kernel, perform, procedures, stored, way,
 };
 
 pub(crate) static DESCRIPTION: Description = Description {
@@ -70,17 +70,7 @@ const SHX3: Caches = Caches {
     },
     data: DataCache { aliasing: Aliasing::None, fetch_needs_write_back: true, citations: &[MANUAL] },
     prefetch: Prefetch { sees_own_stores: false, sees_other_stores: false, citations: &[MANUAL] },
-    context_switch: ContextSwitch {
-        synchronises_between_spaces: true,
-        synchronises_within_space: false,
-        keeps_space_number: true,
-        number_reuse_flushes: true,
-        flushes_between_spaces: false,
-        flushes_if_prepared: false,
-        synchronises_if_prepared: false,
-        completes_maintenance: true,
-        citations: &[MANUAL],
-    },
+    context_switch: ContextSwitch { citations: &[MANUAL], ..SWITCH },
     kernel_exit: KernelExit {
         always_synchronises: true,
         interrupts_synchronise: true,

@@ -11,16 +11,16 @@
 
 use crate::cache::{
     Aliasing, Caches, Coherence, Completes, ContextSwitch, DataCache, DebuggerWriteCare, Effect, Finds,
-    Index, InstructionCache, KernelExit, Kernels, Mapping, Means, Operation, Prefetch, Scope, Tag,
+    Index, InstructionCache, KernelExit, Mapping, Means, Operation, Prefetch, Scope, Tag,
 };
 use crate::cite::Citation;
 use crate::procedure::{Runner, Step};
 use crate::{Description, Variant};
 
 use super::common::{
-    ACCESS_REMOTE_VM, CACHETLB, DEBUGGER, EMPTY, PROTECT_OPERATION, PROTECTED, PUBLISH, PUBLISH_SPARE,
-    RESUME, STOP, STOP_SPARE, THREAD, WRITE, WRITE_ONE, breakpoint, debugger, fresh, instruction, perform,
-    procedures, stopped, stored, way,
+    ACCESS_REMOTE_VM, CACHETLB, DEBUGGER, EMPTY, PLAIN_COPY, PROTECT_OPERATION, PROTECTED, PUBLISH,
+    PUBLISH_SPARE, RESUME, STOP, STOP_SPARE, SWITCH, THREAD, WRITE, WRITE_ONE, breakpoint, debugger, fresh,
+    instruction, perform, procedures, stopped, stored, way,
 };
 
 pub(crate) static DESCRIPTION: Description = Description {
@@ -79,17 +79,7 @@ const COHERENT: Caches = Caches {
         citations: &[ULTRA, PTRACE_FLUSH],
     },
     prefetch: Prefetch { sees_own_stores: false, sees_other_stores: false, citations: &[FLUSH_MANUAL] },
-    context_switch: ContextSwitch {
-        synchronises_between_spaces: true,
-        synchronises_within_space: false,
-        keeps_space_number: true,
-        number_reuse_flushes: true,
-        flushes_between_spaces: false,
-        flushes_if_prepared: false,
-        synchronises_if_prepared: false,
-        completes_maintenance: true,
-        citations: &[FLUSH_MANUAL],
-    },
+    context_switch: ContextSwitch { citations: &[FLUSH_MANUAL], ..SWITCH },
     kernel_exit: KernelExit {
         always_synchronises: true,
         interrupts_synchronise: true,
@@ -102,13 +92,9 @@ const COHERENT: Caches = Caches {
         citations: &[CACHETLB],
     },
     debugger_write: &[DebuggerWriteCare {
-        kernels: Kernels::ALL,
-        at_executing_colour: true,
-        before: &[],
-        steps: &[],
-        hole: None,
         note: "a copy, then data lines of the program's colour are dropped; instruction lines are not, for a write",
         citations: &[ACCESS_REMOTE_VM, PTRACE_FLUSH],
+        ..PLAIN_COPY
     }],
     is_smp: true,
 };

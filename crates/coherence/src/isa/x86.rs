@@ -16,8 +16,7 @@
 
 use crate::cache::{
     Aliasing, Allowed, Caches, Coherence, Completes, ContextSwitch, DataCache, DebuggerWriteCare, Effect,
-    Finds, Index, InstructionCache, KernelExit, Kernels, Mapping, Means, Operation, Prefetch, Scope,
-    SystemCall, Tag,
+    Finds, Index, InstructionCache, KernelExit, Mapping, Means, Operation, Prefetch, Scope, SystemCall, Tag,
 };
 use crate::cite::Citation;
 use crate::procedure::{
@@ -25,6 +24,8 @@ use crate::procedure::{
     Way,
 };
 use crate::{Description, Variant};
+
+use super::common::{PLAIN_COPY, SWITCH, TEXT_IS_SHARED};
 
 pub(crate) static DESCRIPTION: Description = Description {
     name: "x86",
@@ -70,7 +71,6 @@ const TLB_SHOOTDOWN: Citation = Citation::Kernel { path: "arch/x86/mm/tlb.c", sy
 const CLONE_VM: Citation = Citation::Kernel { path: "kernel/fork.c", symbol: "copy_mm" };
 const SYSCALL_RESTART: Citation =
     Citation::Kernel { path: "arch/x86/kernel/signal.c", symbol: "arch_do_signal_or_restart" };
-const FILE_MAPPING: Citation = Citation::Kernel { path: "mm/memory.c", symbol: "do_wp_page" };
 
 const CACHES: Caches = Caches {
     instruction: InstructionCache {
@@ -86,15 +86,9 @@ const CACHES: Caches = Caches {
         citations: &[SDM_SELF, SDM_CROSS, SYNC_CORE],
     },
     context_switch: ContextSwitch {
-        synchronises_between_spaces: true,
-        synchronises_within_space: false,
-        keeps_space_number: true,
-        number_reuse_flushes: true,
-        flushes_between_spaces: false,
-        flushes_if_prepared: false,
         synchronises_if_prepared: true,
-        completes_maintenance: true,
         citations: &[SWITCH_MM, SDM_SERIALIZING, SWITCH_IN],
+        ..SWITCH
     },
     kernel_exit: KernelExit {
         always_synchronises: false,
@@ -108,13 +102,9 @@ const CACHES: Caches = Caches {
         citations: &[TLB_SHOOTDOWN],
     },
     debugger_write: &[DebuggerWriteCare {
-        kernels: Kernels::ALL,
-        at_executing_colour: true,
-        before: &[],
-        steps: &[],
-        hole: None,
         note: "a plain copy through the kernel's own mapping of the page; the flush is empty",
         citations: &[ACCESS_REMOTE_VM, COPY_TO_USER_PAGE],
+        ..PLAIN_COPY
     }],
     is_smp: true,
 };
@@ -229,10 +219,6 @@ const PROCEDURES: Procedures = Procedures {
     },
 };
 
-const TEXT_IS_SHARED: Unfit = Unfit {
-    why: "an alias of program text is the file itself, which other processes run too",
-    citations: &[FILE_MAPPING],
-};
 const NO_FORCE: Unfit = Unfit {
     why: "process_vm_writev writes only where the target itself may write, and code is never writable there",
     citations: &[PROCESS_VM],
