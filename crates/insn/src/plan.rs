@@ -54,6 +54,9 @@ pub struct Displaced {
     pub is_site: bool,
 }
 
+/// Most bytes that a patch overwrites: enough for the jumps of any two sites that would overlap to become one.
+pub const MAX_OVERWRITTEN: u64 = 16;
+
 /// One change of the program's text, and what it displaces. Serves one or several sites.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {

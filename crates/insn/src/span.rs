@@ -9,13 +9,9 @@ use std::ops::Range;
 
 use crate::address::Address;
 use crate::decode::{self, Flow, Insn};
-use crate::plan::{Displaced, Mechanism, Patch, Reason};
+use crate::plan::{Displaced, MAX_OVERWRITTEN, Mechanism, Patch, Reason};
 use crate::set::Analysis;
 use crate::sweep::Function;
-
-/// Most bytes a jump overwrites: as many as the target's description of a patch holds. Enough for the jumps of any two
-/// sites that would overlap to become one.
-pub(crate) const MAX_OVERWRITTEN: u64 = 16;
 
 /// A patch that is allowed: what it displaces and overwrites.
 #[derive(Clone, Debug)]

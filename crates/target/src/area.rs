@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use insn::Address;
 use insn::place::AREA_LEN;
-use insn::plan::Mechanism;
+use insn::plan::{MAX_OVERWRITTEN, Mechanism};
 use serde::{Deserialize, Serialize};
 use symbols::maps::Mapping;
 
@@ -45,7 +45,7 @@ pub struct Entry {
 
 impl Entry {
     /// Most bytes of one: two words of the description hold them.
-    pub(crate) const MAX_LEN: u64 = 16;
+    pub(crate) const MAX_LEN: u64 = MAX_OVERWRITTEN;
 
     /// The mechanism, told by the length of the change.
     #[must_use]
