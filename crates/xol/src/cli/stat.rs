@@ -83,8 +83,8 @@ impl<'a> View<'a> {
             if state == State::Ended {
                 break;
             }
-            let hits = live.sites().iter().map(|site| site.hits).fold(0, u64::saturating_add);
-            if max_hits.is_some_and(|max| hits >= max) {
+            let hits = || live.sites().iter().map(|site| site.hits).fold(0, u64::saturating_add);
+            if max_hits.is_some_and(|max| hits() >= max) {
                 break;
             }
             self.show_if_due(live, limit.elapsed(), around)?;
