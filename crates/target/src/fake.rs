@@ -347,6 +347,10 @@ impl Target for Fake {
 
     fn mark(&self, _: Window, _: bool) {}
 
+    fn visit_every_cpu(&self) -> Result<(), TargetError> {
+        self.begin(About::Other("visiting the CPUs")).map(drop)
+    }
+
     fn files_called(&self, _name: &str) -> Vec<u64> {
         Vec::new()
     }

@@ -16,7 +16,7 @@ use crate::registers::Registers;
 use crate::seam::{Call, Capabilities, Event, Executable, Resume, SignalFields, Target, Tid, Window};
 use crate::state::Remote;
 use crate::sys::ptrace::{self, Running, SigInfo, Stopped, Wait};
-use crate::sys::{poll, process};
+use crate::sys::{affinity, poll, process};
 
 mod execute;
 mod guests;
@@ -465,6 +465,10 @@ impl Target for Process {
 
     fn mark(&self, window: Window, open: bool) {
         self.tracer.windows.mark(window, open);
+    }
+
+    fn visit_every_cpu(&self) -> Result<(), TargetError> {
+        affinity::visit_every_cpu().map_err(system("visiting the CPUs"))
     }
 
     fn files_called(&self, name: &str) -> Vec<u64> {

@@ -295,6 +295,11 @@ pub trait Target {
     fn remote_state(&self, at: Address) -> Result<Remote, TargetError>;
     /// Something begins (or ended) that must not be cut short by our own death.
     fn mark(&self, window: Window, open: bool);
+    /// Has the tracer run on every CPU that it may run on, so that each changes address spaces.
+    ///
+    /// # Errors
+    /// What prevents it.
+    fn visit_every_cpu(&self) -> Result<(), TargetError>;
     /// The target's descriptors of files whose name begins so.
     fn files_called(&self, name: &str) -> Vec<u64>;
     /// Opens file descriptor `fd` of the task `tid` for ourselves.

@@ -20,8 +20,8 @@ use crate::area::{self, Description, Entry};
 use crate::error::{TargetError, system};
 use crate::seam::{Call, Target, Tid, Window};
 use crate::state::State;
+use crate::sys::process;
 use crate::sys::shared::SharedMap;
-use crate::sys::{affinity, process};
 
 /// A patch in the text, and what belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -628,7 +628,7 @@ impl<T: Target> Engine<T> {
             Means::SystemCall(SystemCall::MembarrierRegisterSyncCore) => Ok(()), // done before
             Means::SystemCall(call) => self.synchronise(call),
             Means::ResumeByIret => self.resume_by_iret(),
-            Means::Visit => affinity::visit_every_cpu().map_err(system("visit the CPUs")),
+            Means::Visit => self.target.visit_every_cpu(),
             other => Err(self.not_built(Action::Perform(other))),
         }
     }

@@ -311,7 +311,9 @@ impl Holder {
             Request::Attach { pid, manner } => {
                 process::close_standard_streams();
                 let space = self.attach(pid, manner)?;
-                let threads = self.engine(space)?.target.tasks().len();
+                let engine = self.engine(space)?;
+                engine.inherit()?;
+                let threads = engine.target.tasks().len();
                 Ok(Reply::Attached(Attached { space, pid, threads, held: None }))
             }
             Request::Spawn { paths, argv, manner } => self.spawn(paths, argv, manner),
@@ -367,7 +369,6 @@ impl Holder {
         let target = Process::attach(&self.tracer, pid)?;
         let mut engine = Engine::new(target, coherence::description(Architecture::X86), process::identity());
         engine.follow = manner.follow;
-        engine.inherit()?;
         Ok(self.enter(engine))
     }
 

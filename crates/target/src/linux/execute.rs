@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use insn::Address;
+use symbols::status::Status;
 
 use super::{Process, status_of};
 use crate::registers::Registers;
@@ -42,7 +43,7 @@ pub(super) fn about_to(target: &Process, tid: Tid) -> Option<Executable> {
     let file = final_file(tid, path.clone())?;
     Some(Executable {
         path: path.to_string_lossy().into_owned(),
-        gives_privilege: gives_privilege(tid, &file),
+        gives_privilege: gives_privilege(&file, &status_of(tid)?),
         is_deprived: false,
     })
 }
@@ -58,7 +59,7 @@ pub(super) fn executed(tid: Tid) -> Option<Executable> {
     let lost_user = mode & SET_USER != 0 && is_not(status.uids, metadata.uid());
     let lost_group = mode & SET_GROUP == SET_GROUP && is_not(status.gids, metadata.gid());
     let lost_capabilities = has_capabilities(&link) && status.permitted == Some(0);
-    let gives_privilege = gives_privilege(tid, &link);
+    let gives_privilege = gives_privilege(&link, &status);
     Some(Executable {
         path: fs::read_link(&link).unwrap_or(link.clone()).to_string_lossy().into_owned(),
         gives_privilege,
@@ -125,12 +126,12 @@ fn final_file(tid: Tid, mut path: PathBuf) -> Option<PathBuf> {
 
 /// Whether an execution that nobody traces would bring privileges: nobody can execute a file without an execute bit, and
 /// neither `nosuid` nor `no_new_privs` lets one gain anything (fs/exec.c, `bprm_fill_uid`).
-fn gives_privilege(tid: Tid, path: &Path) -> bool {
+fn gives_privilege(path: &Path, status: &Status) -> bool {
     let Ok(metadata) = fs::metadata(path) else { return false };
     let mode = metadata.permissions().mode();
     let has_some = mode & SET_USER != 0 || mode & SET_GROUP == SET_GROUP || has_capabilities(path);
     let is_kept_from_it = || {
-        status_of(tid).is_some_and(|status| status.no_new_privileges == Some(true))
+        status.no_new_privileges == Some(true)
             || as_c_string(path).is_some_and(|path| process::gives_no_privileges(&path))
     };
     has_some && mode & EXECUTE != 0 && !is_kept_from_it()
