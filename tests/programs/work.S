@@ -3,8 +3,9 @@
  * `work` begins with the commonest prologue: a jump over it covers two boundaries, at 1 and 4.
  */
     .text
-    .macro function name
-    .balign 16
+    .macro function name, align=16, behind=0
+    .balign \align
+    .skip \behind
     .globl \name
     .type \name, @function
 \name:
@@ -17,12 +18,7 @@
 
 /* long work(long a, long b) = 3 * (a + b + 7). With ACROSS the jump over its beginning goes on in another page. */
 #ifdef ACROSS
-    .balign 4096
-    .skip 4093
-    .globl work
-    .type work, @function
-work:
-    .cfi_startproc
+    function work, 4096, 4093
 #else
     function work
 #endif
