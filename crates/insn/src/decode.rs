@@ -88,10 +88,10 @@ pub(crate) fn dead(isa: Isa, at: Address, bytes: &[u8], count: usize) -> Vec<Dea
     }
 }
 
-/// How many bytes a mechanism overwrites.
+/// How many bytes a mechanism overwrites (a pun's prefixes come on top).
 pub(crate) fn patch_len(isa: Isa, mechanism: Mechanism) -> usize {
     match (isa, mechanism) {
-        (Isa::X86_64, Mechanism::Jump) => x86_64::jump::LEN,
+        (Isa::X86_64, Mechanism::Jump | Mechanism::Pun) => x86_64::jump::LEN,
         (_, Mechanism::Trap) => isa.abi().breakpoint.len(),
     }
 }

@@ -1,18 +1,21 @@
 //! Where the stubs go: placement by construction under the constraints of trapping interiors.
 //!
-//! The bytes of a jump's displacement that lie on old instruction boundaries must be trapping opcodes. So the higher bytes
-//! say in which windows of 16 MiB and 64 KiB a stub may lie, the lower ones where in them. The most constrained stubs
-//! choose the areas, each new area where it serves the most of those still to come; the others fill up what is there.
+//! The bytes of a jump's displacement that lie on old instruction boundaries must be trapping opcodes, and those that lie
+//! in instructions that stay are what they are. So the higher bytes say in which windows of 16 MiB and 64 KiB a stub may
+//! lie, the lower ones where in them. The most constrained stubs choose the areas, each new area where it serves the most
+//! of those still to come; the others fill up what is there. An area is a mapping, of which a process may have so many only
+//! (vm.max_map_count).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
+use std::iter;
 use std::ops::Range;
 
 use crate::address::Address;
 use crate::decode;
 use crate::isa::Isa;
-use crate::plan::{Mechanism, Patch};
-use crate::x86_64::jump;
+use crate::plan::{Mechanism, Patch, Reason};
+use crate::x86_64::jump::{self, Byte, Jump};
 
 /// A stub that wants a place.
 #[derive(Clone, Debug)]
@@ -24,12 +27,14 @@ pub struct Demand<'a> {
 }
 
 /// Room for stubs, kept over the life of a session: what is mapped already, and what may still be mapped.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Room {
     /// Free address ranges in which new mappings may be made, sorted. Areas that are made are not taken out of them.
     pub free: Vec<Range<Address>>,
     /// Mappings of the area made so far, with what is used in them.
     pub areas: Vec<Area>,
+    /// How many more of them may be made.
+    pub mappings: usize,
 }
 
 /// One mapping of the area ([`AREA_LEN`] bytes) and its used parts.
@@ -65,38 +70,46 @@ const WINDOW: u64 = 1 << 24;
 #[must_use]
 pub fn patch_bytes(isa: Isa, patch: &Patch, stub: Address) -> Option<Vec<u8>> {
     match (isa, patch.mechanism) {
-        (Isa::X86_64, Mechanism::Jump) => {
-            let bytes = jump::encode(patch.start, stub)?;
-            let traps = |bytes: &[u8], offset: u8| {
-                bytes.get(usize::from(offset)).is_some_and(|byte| jump::TRAPPING.contains(byte))
-            };
-            let mut bytes = bytes.to_vec();
-            // Behind the jump itself every byte is free.
+        (Isa::X86_64, Mechanism::Jump | Mechanism::Pun) => {
+            let mut bytes = jump_of(patch).encode(stub)?;
+            // Behind the jump itself every byte is free, and each old boundary there traps.
             bytes.resize(patch.overwritten.len().max(bytes.len()), jump::TRAPPING[0]);
-            patch.interior().iter().all(|offset| traps(&bytes, *offset)).then_some(bytes)
+            Some(bytes)
         }
         (_, Mechanism::Trap) => Some(isa.abi().breakpoint.to_vec()),
     }
 }
 
+/// The jump of a patch, and where it may lead.
+fn jump_of(patch: &Patch) -> Jump {
+    let written = patch.written();
+    let interior = patch.interior().into_iter().map(u64::from);
+    let tail = patch.overwritten.get(written..).unwrap_or_default();
+    Jump::new(patch.start, patch.overwritten.len(), interior, (written, tail))
+}
+
 impl Room {
     /// Places all demands, marking their room as used and adding areas (`is_new`) where needed.
     ///
-    /// One result per demand: the address, or `None` where nothing is free within reach.
-    pub fn place(&mut self, isa: Isa, demands: &[Demand<'_>]) -> Vec<Option<Address>> {
+    /// One result per demand: the address.
+    ///
+    /// # Errors
+    /// [`Reason::NoRoom`] where nothing is free within reach, [`Reason::Mappings`] where it would take one mapping more.
+    pub fn place(&mut self, isa: Isa, demands: &[Demand<'_>]) -> Vec<Result<Address, Reason>> {
         let mut wishes: Vec<Wish> =
             demands.iter().enumerate().map(|(index, demand)| Wish::new(isa, index, demand)).collect();
         wishes.sort_by_key(|wish| (Reverse(wish.rank()), wish.from, wish.index));
-        let mut places = vec![None; demands.len()];
-        let mut search = Search::new(&self.free, &self.areas, &wishes);
+        let mut places = vec![Err(Reason::NoRoom); demands.len()];
+        let mut search = Search::new(&self.free, &self.areas, self.mappings, &wishes);
         for (number, wish) in wishes.iter().enumerate() {
             places[wish.index] = search.place(wish, &wishes[number..]);
         }
+        self.mappings = search.mappings;
         for open in search.areas.iter().skip(self.areas.len()) {
             self.areas.push(Area { start: open.start, used: Vec::new(), is_new: true });
         }
         for (demand, place) in demands.iter().zip(&places) {
-            if let Some(at) = place {
+            if let Ok(at) = place {
                 self.take(at.span(u64::from(demand.size)));
             }
         }
@@ -142,8 +155,8 @@ fn merge(ranges: &mut Vec<Range<Address>>) {
 struct Wish {
     index: usize,
     from: Address,
-    /// Offsets of the jump's bytes that must trap.
-    interior: Vec<u8>,
+    /// Where its jump may lead: anywhere, if it is a breakpoint.
+    jump: Jump,
     size: u64,
     /// Where the whole stub must lie.
     reach: Range<Address>,
@@ -152,7 +165,8 @@ struct Wish {
 impl Wish {
     fn new(isa: Isa, index: usize, demand: &Demand<'_>) -> Self {
         let patch = demand.patch;
-        let interior = if patch.mechanism == Mechanism::Jump { constraints(patch) } else { Vec::new() };
+        let anywhere = Jump::new(patch.start, jump::LEN, iter::empty(), (jump::LEN, &[]));
+        let jump = if patch.mechanism == Mechanism::Trap { anywhere } else { jump_of(patch) };
         let references =
             patch.displaced.iter().filter_map(|insn| decode::reference(isa, insn.address, &insn.bytes));
         let reach = references
@@ -161,39 +175,42 @@ impl Wish {
             .reduce(|one, other| one.start.max(other.start)..one.end.min(other.end));
         // An empty stub would share its address with another one.
         let size = u64::from(demand.size.max(1));
-        Self { index, from: patch.start, interior, size, reach: reach.unwrap_or_default() }
+        Self { index, from: patch.start, jump, size, reach: reach.unwrap_or_default() }
     }
 
     /// Most constrained first: the higher bytes choose among areas, the lower ones among places in them.
     fn rank(&self) -> u32 {
-        let weight = |offset: &u8| match offset {
-            4 => 100,
-            3 => 90,
-            2 => 10,
-            _ => 5,
+        const TRAPPING: [u32; 4] = [5, 10, 90, 100];
+        let weight = |(place, byte): (usize, &Byte)| match byte {
+            Byte::Any => 0,
+            Byte::Trapping => TRAPPING[place],
+            Byte::Fixed(_) => 1000 + TRAPPING[place],
         };
-        self.interior.iter().map(weight).sum()
+        self.jump.displacement.iter().enumerate().map(weight).sum()
     }
 
     /// Whether it fits some areas only.
     fn is_choosy(&self) -> bool {
-        self.interior.iter().any(|offset| *offset >= 3)
+        self.jump.displacement[2..].iter().any(|byte| *byte != Byte::Any)
+    }
+
+    /// Whether its place lies in one window of 64 KiB, so that there is not much to choose.
+    fn is_narrow(&self) -> bool {
+        self.jump.displacement[2..].iter().all(|byte| matches!(byte, Byte::Fixed(_)))
     }
 
     /// The bytes that choose among areas, and about where it is from: wishes that agree fit the same areas.
-    fn group(&self) -> (u64, u8) {
-        let high =
-            self.interior.iter().filter(|offset| **offset >= 3).fold(0, |bits, offset| bits | 1 << offset);
-        (self.from.0 / AREA_LEN, high)
+    fn group(&self) -> (u64, [Byte; 4]) {
+        (self.from.0 / AREA_LEN, self.jump.high().displacement)
     }
 
-    /// The lowest place from `least` on that the interior allows.
+    /// The lowest place from `least` on that the jump allows.
     fn next(&self, least: Address) -> Option<Address> {
         let mut at = least;
         // A landing behind an alignment differs from it only where a window ends.
         for _ in 0..8 {
-            let landing = jump::landing(self.from, &self.interior, at)?;
-            if self.interior.contains(&1) || landing.0.is_multiple_of(ALIGN) {
+            let landing = self.jump.landing(at)?;
+            if self.jump.displacement[0] != Byte::Any || landing.0.is_multiple_of(ALIGN) {
                 return Some(landing);
             }
             at = Address(landing.0.checked_next_multiple_of(ALIGN)?);
@@ -207,26 +224,34 @@ impl Wish {
         let at = self.next(gap.start.max(self.reach.start))?;
         (at < end && end - at >= self.size).then_some(at)
     }
-}
 
-/// Offsets of the displacement's bytes that must trap; what is overwritten behind the jump asks for no certain place.
-fn constraints(patch: &Patch) -> Vec<u8> {
-    let is_in_jump = |offset: &u8| usize::from(*offset) < jump::LEN;
-    patch.interior().into_iter().filter(is_in_jump).collect()
-}
-
-/// Whether a stub for a jump at `from` with these offsets of old boundaries fits anywhere in `free`.
-pub(crate) fn has_place(from: Address, interior: impl Iterator<Item = u64>, free: &[Range<Address>]) -> bool {
-    let mut offsets = [0; jump::LEN];
-    for (slot, offset) in offsets.iter_mut().zip(interior) {
-        *slot = u8::try_from(offset).unwrap_or(0);
+    /// Whether the bytes that choose among areas allow the one at `start`.
+    fn is_served_by(&self, start: Address) -> bool {
+        let area = start.span(AREA_LEN);
+        let landing = self.jump.high().landing(area.start.max(self.reach.start));
+        landing.is_some_and(|at| at < area.end.min(self.reach.end))
     }
+}
+
+/// Whether a stub for `jump` at `from` fits anywhere in `free`.
+pub(crate) fn has_place(from: Address, jump: &Jump, free: &[Range<Address>]) -> bool {
     let reach = around(from);
-    free.iter().any(|range| {
-        let least = Address(range.start.0.saturating_add(GUARD)).max(reach.start);
-        let end = Address(range.end.0.saturating_sub(GUARD)).min(reach.end);
-        least < end && jump::landing(from, &offsets, least).is_some_and(|at| at < end)
+    free.iter().filter_map(|range| usable(range, &reach)).any(|range| {
+        jump.landing(range.start).is_some_and(|at| at < range.end)
     })
+}
+
+/// Whether a stub fits anywhere within reach of `from`.
+pub(crate) fn is_near(from: Address, free: &[Range<Address>]) -> bool {
+    let reach = around(from);
+    free.iter().any(|range| usable(range, &reach).is_some())
+}
+
+/// What of a free range may be used, within `reach`.
+fn usable(free: &Range<Address>, reach: &Range<Address>) -> Option<Range<Address>> {
+    let start = Address(free.start.0.saturating_add(GUARD)).max(reach.start);
+    let end = Address(free.end.0.saturating_sub(GUARD)).min(reach.end);
+    (start < end).then_some(start..end)
 }
 
 /// From where `to` can be referred to.
@@ -293,60 +318,114 @@ impl Open {
 struct Search<'a> {
     free: &'a [Range<Address>],
     areas: Vec<Open>,
+    /// The areas by their address.
+    by_start: BTreeMap<Address, usize>,
+    /// How many more may be made.
+    mappings: usize,
     smallest: u64,
     /// Groups for which no further area can be made: `free` only shrinks.
-    hopeless: HashSet<(u64, u8)>,
+    hopeless: HashSet<(u64, [Byte; 4])>,
 }
 
 impl<'a> Search<'a> {
-    fn new(free: &'a [Range<Address>], areas: &[Area], wishes: &[Wish]) -> Self {
+    fn new(free: &'a [Range<Address>], areas: &[Area], mappings: usize, wishes: &[Wish]) -> Self {
         let smallest = wishes.iter().map(|wish| wish.size).min().unwrap_or(1);
         let open = |area: &Area| {
             let mut open = Open::new(area.start);
             area.used.iter().filter(|used| used.start < used.end).for_each(|used| open.take(used, smallest));
             open
         };
-        Self { free, areas: areas.iter().map(open).collect(), smallest, hopeless: HashSet::new() }
+        let by_start = areas.iter().enumerate().map(|(index, area)| (area.start, index)).collect();
+        let areas = areas.iter().map(open).collect();
+        Self { free, areas, by_start, mappings, smallest, hopeless: HashSet::new() }
     }
 
-    fn place(&mut self, wish: &Wish, remaining: &[Wish]) -> Option<Address> {
-        let (index, at) = self.open_fit(wish).or_else(|| self.new_fit(wish, remaining))?;
+    fn place(&mut self, wish: &Wish, remaining: &[Wish]) -> Result<Address, Reason> {
+        let (index, at) = match self.open_fit(wish) {
+            Some(found) => found,
+            None => self.new_fit(wish, remaining)?,
+        };
         self.areas[index].take(&at.span(wish.size), self.smallest);
-        Some(at)
+        Ok(at)
     }
 
     fn open_fit(&self, wish: &Wish) -> Option<(usize, Address)> {
+        if wish.is_narrow() {
+            return self.windows(wish).find_map(|window| self.fit_in(wish, window));
+        }
         let fitting = |fit: fn(&Open, &Wish) -> Option<Address>| {
-            let usable = self.areas.iter().enumerate().filter(|(_, open)| serves(wish, open.start));
+            let usable = self.areas.iter().enumerate().filter(|(_, open)| wish.is_served_by(open.start));
             usable.filter_map(|(index, open)| Some((index, fit(open, wish)?))).next()
         };
         fitting(Open::warm_fit).or_else(|| fitting(Open::cold_fit))
     }
 
-    fn new_fit(&mut self, wish: &Wish, remaining: &[Wish]) -> Option<(usize, Address)> {
-        if self.hopeless.contains(&wish.group()) {
-            return None;
-        }
-        let Some(start) = self.new_area(wish, remaining) else {
-            self.hopeless.insert(wish.group());
-            return None;
+    /// A place for a narrow wish in the areas that touch `window`.
+    fn fit_in(&self, wish: &Wish, window: Range<Address>) -> Option<(usize, Address)> {
+        let first = Address(window.start.0.saturating_sub(AREA_LEN - 1));
+        let near = self.by_start.range(first..window.end);
+        near.filter_map(|(_, index)| Some((*index, self.areas[*index].cold_fit(wish)?))).next()
+    }
+
+    /// Where a narrow wish may lie, in what is free.
+    fn windows<'w>(&'w self, wish: &'w Wish) -> impl Iterator<Item = Range<Address>> + 'w {
+        let usable = self.free.iter().filter_map(|free| usable(free, &wish.reach));
+        usable.filter_map(|range| {
+            let first = wish.jump.landing(range.start).filter(|first| *first < range.end)?;
+            Some(first..range.end.min(Address(first.0.saturating_add(AREA_LEN))))
+        })
+    }
+
+    fn new_fit(&mut self, wish: &Wish, remaining: &[Wish]) -> Result<(usize, Address), Reason> {
+        let start = if wish.is_narrow() {
+            self.narrow_area(wish)
+        } else if self.hopeless.contains(&wish.group()) {
+            None
+        } else {
+            let found = self.new_area(wish, remaining);
+            if found.is_none() {
+                self.hopeless.insert(wish.group());
+            }
+            found
         };
-        let open = Open::new(start);
-        let at = open.cold_fit(wish)?;
+        let open = Open::new(start.ok_or(Reason::NoRoom)?);
+        let at = open.cold_fit(wish).ok_or(Reason::NoRoom)?;
+        self.mappings = self.mappings.checked_sub(1).ok_or(Reason::Mappings)?;
+        self.by_start.insert(open.start, self.areas.len());
         self.areas.push(open);
-        Some((self.areas.len() - 1, at))
+        Ok((self.areas.len() - 1, at))
+    }
+
+    /// A new area around the first place of a narrow wish.
+    fn narrow_area(&self, wish: &Wish) -> Option<Address> {
+        self.windows(wish).find_map(|window| {
+            let at = wish.fit(&(window.start..Address(window.end.0.saturating_add(wish.size))))?;
+            let aligned = Address(at.0 / AREA_LEN * AREA_LEN);
+            // A stub over the end of one area gets one that begins with its page.
+            let candidates = [aligned, Address(at.0 / PAGE * PAGE)];
+            candidates.into_iter().find(|start| self.may_begin(*start) && wish.fit(&start.span(AREA_LEN)).is_some())
+        })
+    }
+
+    /// Whether an area may be made at `start`.
+    fn may_begin(&self, start: Address) -> bool {
+        let area = start.span(AREA_LEN);
+        let is_inside = |free: &Range<Address>| {
+            free.start.0.saturating_add(GUARD) <= area.start.0 && area.end.0 <= free.end.0.saturating_sub(GUARD)
+        };
+        self.is_unused(start) && self.free.iter().any(is_inside)
     }
 
     /// In the first region that has an area for the wish, the one that serves most of the remaining wishes; of equals
     /// the nearest.
     fn new_area(&self, wish: &Wish, remaining: &[Wish]) -> Option<Address> {
-        let mut groups: BTreeMap<(u64, u8), (usize, &Wish)> = BTreeMap::new();
+        let mut groups: BTreeMap<(u64, [Byte; 4]), (usize, &Wish)> = BTreeMap::new();
         for other in remaining.iter().filter(|other| other.is_choosy()) {
             groups.entry(other.group()).or_insert((0, other)).0 += 1;
         }
         let sample: Vec<_> = groups.values().step_by(groups.len() / MAX_SAMPLE + 1).collect();
         let score = |start: Address| -> usize {
-            sample.iter().filter(|(_, other)| serves(other, start)).map(|(count, _)| count).sum()
+            sample.iter().filter(|(_, other)| other.is_served_by(start)).map(|(count, _)| count).sum()
         };
         self.regions(wish).into_iter().find_map(|region| {
             let first = region.start.0.checked_next_multiple_of(AREA_LEN)?;
@@ -360,35 +439,23 @@ impl<'a> Search<'a> {
     }
 
     fn is_unused(&self, start: Address) -> bool {
-        self.areas.iter().all(|open| start.0.abs_diff(open.start.0) >= AREA_LEN)
+        let near = Address(start.0.saturating_sub(AREA_LEN - 1))..Address(start.0.saturating_add(AREA_LEN));
+        self.by_start.range(near).next().is_none()
     }
 
     /// Free stretches of at most [`WINDOW`] bytes, in the order in which they should be tried.
     fn regions(&self, wish: &Wish) -> Vec<Range<Address>> {
-        let usable = self.free.iter().filter_map(|free| {
-            let inner = free.start.0.saturating_add(GUARD)..free.end.0.saturating_sub(GUARD);
-            let range = Address(inner.start).max(wish.reach.start)..Address(inner.end).min(wish.reach.end);
-            (range.start < range.end).then_some(range)
-        });
-        if wish.interior.contains(&4) {
+        let usable = self.free.iter().filter_map(|free| usable(free, &wish.reach));
+        let tops = wish.jump.tops();
+        if !tops.is_empty() {
             let usable: Vec<_> = usable.collect();
-            let windows = jump::TOPS
-                .iter()
-                .map(|top| wish.from.offset(jump::LEN as i64 + (i64::from(*top) << 24)).span(WINDOW));
+            let windows = tops.iter().map(|top| wish.jump.window(*top).span(WINDOW));
             return windows.flat_map(|window| within(&usable, &window)).collect();
         }
         let mut nearest: Vec<_> = usable.map(|range| toward(&range, wish.from)).collect();
         nearest.sort_by_key(|range| (distance(range, wish.from), range.start));
         nearest
     }
-}
-
-/// Whether the bytes of `wish` that choose among areas allow the one at `start`.
-fn serves(wish: &Wish, start: Address) -> bool {
-    let high = wish.interior.iter().position(|offset| *offset >= 3).unwrap_or(wish.interior.len());
-    let area = start.span(AREA_LEN);
-    jump::landing(wish.from, &wish.interior[high..], area.start.max(wish.reach.start))
-        .is_some_and(|at| at < area.end.min(wish.reach.end))
 }
 
 /// The parts of `ranges` in `window`.

@@ -15,6 +15,8 @@ use crate::address::Address;
 pub enum Mechanism {
     /// A jump to the stub over one or several whole instructions.
     Jump,
+    /// A jump that is longer than the instructions it displaces: its last bytes are those of the next ones, which stay.
+    Pun,
     /// A breakpoint; the tracer moves the thread to the stub.
     Trap,
 }
@@ -65,7 +67,7 @@ pub struct Patch {
     /// What is written there.
     pub mechanism: Mechanism,
     /// The original bytes that are overwritten: 1 for `int3`, 5 for an x86 jump, or up to 16 where it begins that
-    /// much before a site.
+    /// much before a site. Of a pun those behind the displaced instructions keep their value.
     pub overwritten: Vec<u8>,
     /// The displaced instructions, in order, without gaps. A jump may also cover inter-function padding behind the last
     /// (then `overwritten` is longer than these together).
@@ -83,6 +85,13 @@ impl Patch {
             .filter(|insn| insn.address < end)
             .map(|insn| u8::try_from(insn.address - self.start).unwrap_or(u8::MAX))
             .collect()
+    }
+
+    /// How many of the overwritten bytes change their value, or may: all but a pun's tail.
+    #[must_use]
+    pub fn written(&self) -> usize {
+        let displaced = usize::try_from(self.resume() - self.start).unwrap_or(usize::MAX);
+        if self.mechanism == Mechanism::Pun { displaced.min(self.overwritten.len()) } else { self.overwritten.len() }
     }
 
     /// The address behind the last displaced instruction: where the stub jumps back to.
@@ -172,6 +181,12 @@ pub enum Reason {
     /// No place for the stub under the constraints.
     #[error("no free address for the stub within reach")]
     NoRoom,
+    /// The bytes that a pun leaves as they are allow no free address, or it would have to leave what is to be probed.
+    #[error("no jump that ends in the bytes behind it leads to a free address")]
+    NoPun,
+    /// Stubs at constrained addresses take a mapping each, and the process may not have more.
+    #[error("its stub needs a further mapping, and half of those that vm.max_map_count leaves are used (mappings)")]
+    Mappings,
     /// Another site's patch is in the way and cannot be merged with it: its mechanism is forced, or the two lie in
     /// functions that overlap and decode differently.
     #[error("the patch of another site is in the way")]
@@ -193,9 +208,13 @@ impl Reason {
             Self::NotStraight { .. } => "a jump would cover what the instruction before it does not go on to",
             Self::FunctionUndecodable { .. } => "the function does not decode completely",
             Self::RestartableSequence { .. } => "it belongs to a restartable sequence",
-            Self::OutsideCode | Self::Undecodable | Self::UnknownFunction | Self::NoRoom | Self::Overlap => {
-                return Cow::Owned(self.to_string());
-            }
+            Self::OutsideCode
+            | Self::Undecodable
+            | Self::UnknownFunction
+            | Self::NoRoom
+            | Self::NoPun
+            | Self::Mappings
+            | Self::Overlap => return Cow::Owned(self.to_string()),
         };
         Cow::Borrowed(fixed)
     }

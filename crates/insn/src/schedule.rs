@@ -12,11 +12,11 @@ use crate::plan::Mechanism;
 use crate::set::Wanted;
 use crate::span::Span;
 
-/// What is good about a set of jumps, by weight: sites that take nothing but a jump, sites, few patches, few bytes
-/// between a patch's start and its first site, few bytes displaced. Sums of bests are best, so the order may be followed
+/// What is good about a set of jumps, by weight: sites that take nothing but a jump, sites, few puns (a page each), few
+/// patches, few bytes between a patch's start and its first site, few bytes displaced. Sums of bests are best, so the order may be followed
 /// piece by piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-struct Score([i64; 5]);
+struct Score([i64; 6]);
 
 impl Add for Score {
     type Output = Self;
@@ -56,6 +56,7 @@ fn score(span: &Span, wanted: &BTreeMap<Address, Wanted>) -> Score {
     Score([
         number(forced.count() as u64),
         number(sites.len() as u64),
+        -i64::from(span.is_pun()),
         -1,
         -number(lead),
         -number(span.end() - span.start),

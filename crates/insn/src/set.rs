@@ -9,7 +9,7 @@ use crate::decode::{self, Insn};
 use crate::isa::Isa;
 use crate::plan::{Mechanism, Patch, Plan, Reason, Refusal, Rejected};
 use crate::schedule;
-use crate::span::Span;
+use crate::span::{Free, Span};
 use crate::sweep::{self, Function, Reached};
 
 /// Everything about a module's code that planning asks for; made once per module, used for every plan.
@@ -61,15 +61,23 @@ impl<'a> Analysis<'a> {
         Self { isa, code, functions, furthest, reached, refused: outline.refused.clone(), shadow_stack }
     }
 
-    /// Plans `sites` (any order, duplicates allowed) together. `force` pins the mechanism of some sites.
+    /// Plans `sites` (any order, duplicates allowed) together. `force` pins the mechanism of some sites. Jumps are chosen
+    /// only where a stub for each alone has a place in `free` (sorted).
     ///
     /// Of all jumps that are allowed, at the sites and before them, those are chosen that together serve the most sites
     /// ([`schedule`]), so no choice is regretted: a site that has a jump alone has one among others too, as long as the
-    /// one that two overlapping jumps must become is not too long. What they leave becomes a breakpoint.
+    /// one that two overlapping jumps must become is not too long. What no other jump serves may have a pun, as long as the
+    /// bytes that it leaves belong to no site. The rest becomes a breakpoint.
     #[must_use]
-    pub fn plan(&self, sites: &[Address], force: &HashMap<Address, Mechanism>) -> Plan {
+    pub fn plan(
+        &self,
+        sites: &[Address],
+        force: &HashMap<Address, Mechanism>,
+        free: &[Range<Address>],
+    ) -> Plan {
         let mut planner = Planner {
             analysis: self,
+            free,
             walked: HashMap::new(),
             wanted: BTreeMap::new(),
             plan: Plan::default(),
@@ -145,6 +153,7 @@ pub(crate) struct Wanted {
 /// A plan in the making.
 struct Planner<'p, 'a> {
     analysis: &'p Analysis<'a>,
+    free: Free<'p>,
     /// The last boundaries of each function (by its start and end) as far as it has been decoded: sites come in order.
     walked: HashMap<(Address, Address), Vec<Address>>,
     wanted: BTreeMap<Address, Wanted>,
@@ -219,7 +228,10 @@ impl Planner<'_, '_> {
             let behind = chosen.partition_point(|patch| patch.start <= at);
             let before = behind.checked_sub(1).map(|index| &chosen[index]);
             match before.filter(|patch| at < patch.end()) {
-                Some(patch) if patch.displaced.iter().any(|insn| insn.address == at) => {}
+                Some(patch) if patch.displaced.iter().any(|insn| insn.address == at) => {
+                    let no_jump = rejected.remove(&at).filter(|_| patch.mechanism == Mechanism::Pun);
+                    self.reject(want, no_jump.map(|reason| (Mechanism::Jump, reason)));
+                }
                 // Two overlapping functions disagree about where instructions begin, or it is padding.
                 Some(_) => want.sites.iter().for_each(|site| self.refuse(*site, Reason::Overlap)),
                 None => {
@@ -240,16 +252,34 @@ impl Planner<'_, '_> {
         let mut rejected = HashMap::new();
         let mut jumps = Vec::new();
         let must_trap = |at: &Address| wanted.get(at).is_some_and(|want| want.force == Some(Mechanism::Trap));
-        let is_free = |span: &Span| !span.insns.iter().any(|(at, _)| must_trap(at));
+        let is_allowed = |span: &Span| !span.insns.iter().any(|(at, _)| must_trap(at));
+        let has_place = |span: &Span| self.analysis.has_place(span, self.free);
+        let fits = |span: &Span| is_allowed(span) && has_place(span);
         for (&at, want) in wanted.iter().filter(|(at, _)| !must_trap(at)) {
-            match self.analysis.jump(self.analysis, at, at) {
-                Ok(span) if is_free(&span) => jumps.push(span),
-                Ok(_) => drop(rejected.insert(at, Reason::Overlap)),
-                Err(reason) => drop(rejected.insert(at, reason)),
+            let no_jump = match self.analysis.jump(self.analysis, at, at) {
+                Ok(span) if !is_allowed(&span) => Some(Reason::Overlap),
+                Ok(span) if !has_place(&span) => Some(Reason::NoRoom),
+                Ok(span) => {
+                    jumps.push(span);
+                    None
+                }
+                Err(reason) => Some(reason),
+            };
+            let known = jumps.len();
+            jumps.extend(self.analysis.earlier_jumps(self.analysis, at, &want.before).filter(fits));
+            let Some(no_jump) = no_jump else { continue };
+            rejected.insert(at, no_jump);
+            if jumps.len() == known && want.force != Some(Mechanism::Jump) {
+                jumps.extend(self.pun(at, want, wanted).filter(is_allowed));
             }
-            jumps.extend(self.analysis.earlier_jumps(self.analysis, at, &want.before).filter(is_free));
         }
         (jumps, rejected)
+    }
+
+    /// The pun that serves the instruction at `at` and leaves none as it is that is wanted.
+    fn pun(&self, at: Address, want: &Wanted, wanted: &BTreeMap<Address, Wanted>) -> Option<Span> {
+        let is_free = |tail: Range<Address>| wanted.range(tail).next().is_none();
+        self.analysis.pun(self.analysis, at, &want.before, self.free, is_free)
     }
 
     /// What becomes of an instruction that no jump serves. The next patch behind it starts at `end`.
@@ -270,12 +300,19 @@ impl Planner<'_, '_> {
         };
         match trap {
             Ok(span) if want.force.is_none() => {
-                let rejected = Rejected { mechanism: Mechanism::Jump, reason: no_jump.clone() };
-                self.plan.rejected.extend(want.sites.iter().map(|site| (*site, rejected.clone())));
+                self.reject(want, [(Mechanism::Jump, no_jump.clone()), (Mechanism::Pun, Reason::NoPun)]);
                 self.push(&span, wanted);
             }
             Ok(span) => self.push(&span, wanted),
             Err(reason) => want.sites.iter().for_each(|site| self.refuse(*site, reason.clone())),
+        }
+    }
+
+    /// Notes mechanisms that come first but do not fit.
+    fn reject(&mut self, want: &Wanted, mechanisms: impl IntoIterator<Item = (Mechanism, Reason)>) {
+        for (mechanism, reason) in mechanisms {
+            let rejected = Rejected { mechanism, reason };
+            self.plan.rejected.extend(want.sites.iter().map(|site| (*site, rejected.clone())));
         }
     }
 

@@ -4,14 +4,22 @@
 //! between runs those behind it too, so a site without room for a jump of its own (`ret` at the end of a function, the
 //! last instruction before a branch target) is served by one that begins earlier in its run. All bytes from there to the
 //! site are overwritten: each old boundary among them traps, as in any other span.
+//!
+//! Where that does not do, a jump may be longer than what it displaces (a *pun*; Chamith et al., "Instruction punning",
+//! PLDI 2017): its last bytes are those of the instructions behind, which stay as they are and may be reached from
+//! anywhere. They say where the stub has to lie. Prefixes without a meaning make other bytes say so (E9Patch's "padded
+//! jump"; Duck, Gao, Roychoudhury, PLDI 2020).
 
+use std::iter;
 use std::ops::Range;
 
 use crate::address::Address;
 use crate::decode::{self, Flow, Insn};
+use crate::place;
 use crate::plan::{Displaced, MAX_OVERWRITTEN, Mechanism, Patch, Reason};
 use crate::set::Analysis;
 use crate::sweep::Function;
+use crate::x86_64::jump::Jump;
 
 /// A patch that is allowed: what it displaces and overwrites.
 #[derive(Clone, Debug)]
@@ -22,8 +30,12 @@ pub(crate) struct Span {
     pub(crate) insns: Vec<(Address, usize)>,
     /// Bytes of them together.
     len: usize,
+    /// Bytes of the breakpoint, or of the jump and what it leaves before its site. Those of a pun go on behind `len`.
     overwritten: usize,
 }
+
+/// Room for stubs: free address ranges, sorted.
+pub(crate) type Free<'a> = &'a [Range<Address>];
 
 impl Span {
     /// The first address that is neither overwritten nor displaced.
@@ -34,6 +46,20 @@ impl Span {
     /// Offsets of the instructions behind the first.
     pub(crate) fn interior(&self) -> impl Iterator<Item = u64> + '_ {
         self.insns.iter().skip(1).map(|(at, _)| *at - self.start)
+    }
+
+    /// Bytes that change their value.
+    fn written(&self) -> usize {
+        if self.mechanism == Mechanism::Pun { self.len } else { self.overwritten }
+    }
+
+    /// The bytes of a pun that stay as they are.
+    pub(crate) fn tail(&self) -> Range<Address> {
+        self.start + self.written() as u64..self.start + self.overwritten as u64
+    }
+
+    pub(crate) fn is_pun(&self) -> bool {
+        self.mechanism == Mechanism::Pun
     }
 
     /// Whether an instruction that is displaced begins at `at`.
@@ -66,13 +92,66 @@ impl Insns for Analysis<'_> {
 impl Analysis<'_> {
     /// The breakpoint at `at`.
     pub(crate) fn trap(&self, insns: &impl Insns, at: Address) -> Result<Span, Reason> {
-        self.span(insns, at, Mechanism::Trap, decode::patch_len(self.isa, Mechanism::Trap))
+        let len = decode::patch_len(self.isa, Mechanism::Trap);
+        self.span(insns, at, Mechanism::Trap, (len, len))
     }
 
     /// The jump at `start` that serves the instruction at `site`, there or behind it.
     pub(crate) fn jump(&self, insns: &impl Insns, start: Address, site: Address) -> Result<Span, Reason> {
-        let through = usize::try_from(site - start).unwrap_or(usize::MAX).saturating_add(1);
-        self.span(insns, start, Mechanism::Jump, decode::patch_len(self.isa, Mechanism::Jump).max(through))
+        let len = decode::patch_len(self.isa, Mechanism::Jump).max(through(start, site));
+        self.span(insns, start, Mechanism::Jump, (len, len))
+    }
+
+    /// The best pun for the instruction at `site` whose stub has a place in `free` and whose tail `is_free` to stay: it
+    /// begins there, or at an instruction of those `before` it.
+    pub(crate) fn pun(
+        &self,
+        insns: &impl Insns,
+        site: Address,
+        before: &[Address],
+        free: Free<'_>,
+        is_free: impl Fn(Range<Address>) -> bool,
+    ) -> Option<Span> {
+        let earlier = self.starts_before(insns, site, before);
+        let len = decode::patch_len(self.isa, Mechanism::Jump);
+        let near = earlier.take_while(|start| site - *start < len as u64);
+        let mut all: Vec<Span> =
+            iter::once(site).chain(near).flat_map(|start| self.puns(insns, start, site)).collect();
+        // The fewer bytes are fixed, the more stubs share a page.
+        all.sort_by_key(|span| (span.overwritten - span.len, site - span.start, span.overwritten));
+        all.into_iter().find(|span| is_free(span.tail()) && self.has_place(span, free))
+    }
+
+    /// The puns at `start` that displace the instruction at `site`.
+    fn puns(&self, insns: &impl Insns, start: Address, site: Address) -> Vec<Span> {
+        let jump = decode::patch_len(self.isa, Mechanism::Jump);
+        let mut all: Vec<Span> = Vec::new();
+        for covered in through(start, site)..jump {
+            let Ok(span) = self.span(insns, start, Mechanism::Pun, (covered, jump)) else { break };
+            if span.len < covered || span.len >= jump {
+                break;
+            }
+            if all.last().is_none_or(|last| last.len < span.len) && span.displaces(site) {
+                // Behind its opcode, where an old boundary may be.
+                let most = span.interior().next().unwrap_or(span.len as u64) - 1;
+                let prefixes = 0..=usize::try_from(most).unwrap_or(0);
+                all.extend(prefixes.map(|more| Span { overwritten: jump + more, ..span.clone() }));
+            }
+        }
+        all
+    }
+
+    /// Whether the stub of `span` has a place in `free` for which the jump's bytes may be what they must be.
+    pub(crate) fn has_place(&self, span: &Span, free: Free<'_>) -> bool {
+        if span.mechanism == Mechanism::Trap {
+            return place::is_near(span.start, free);
+        }
+        let bytes = self.bytes_from(span.start).and_then(|bytes| bytes.get(..span.overwritten));
+        let tail = bytes.and_then(|bytes| bytes.get(span.written()..));
+        tail.is_some_and(|tail| {
+            let jump = Jump::new(span.start, span.overwritten, span.interior(), (span.written(), tail));
+            place::has_place(span.start, &jump, free)
+        })
     }
 
     /// The jumps for the instruction at `site` that begin at one of those `before` it (in order), the nearest first.
@@ -82,14 +161,23 @@ impl Analysis<'_> {
         site: Address,
         before: &'s [Address],
     ) -> impl Iterator<Item = Span> + 's {
+        self.starts_before(insns, site, before)
+            .filter_map(move |start| self.jump(insns, start, site).ok())
+            .filter(move |span| span.displaces(site))
+    }
+
+    /// Those of the instructions `before` the one at `site` from which a jump may serve it, the nearest first.
+    fn starts_before<'s>(
+        &'s self,
+        insns: &'s impl Insns,
+        site: Address,
+        before: &'s [Address],
+    ) -> impl Iterator<Item = Address> + 's {
         let before = if self.is_reached(site) { &[] } else { before };
-        let near = before.iter().rev().take_while(move |start| site - **start < MAX_OVERWRITTEN);
+        let near = before.iter().rev().copied().take_while(move |start| site - *start < MAX_OVERWRITTEN);
         // A landing pad stays where it is, and padding may be what nobody comes through.
         let is_run = |insn: Insn| !insn.is_landing_pad && !insn.is_padding;
-        let may_begin = move |start: &&Address| insns.displaceable(**start).is_ok_and(is_run);
-        near.filter(may_begin)
-            .filter_map(move |start| self.jump(insns, *start, site).ok())
-            .filter(move |span| span.displaces(site))
+        near.filter(move |start| insns.displaceable(*start).is_ok_and(is_run))
     }
 
     /// Whether the program arrives at `at` from elsewhere than the instruction before.
@@ -97,29 +185,36 @@ impl Analysis<'_> {
         self.reached.targets.contains(at) || self.reached.returns.contains(at)
     }
 
-    /// What `overwritten` bytes from `start`, the start of an instruction, displace, if they may be overwritten.
+    /// What the `covered` bytes from `start`, the start of an instruction, displace, if they may be overwritten by a
+    /// patch of `overwritten` bytes.
     fn span(
         &self,
         insns: &impl Insns,
         start: Address,
         mechanism: Mechanism,
-        overwritten: usize,
+        (covered, overwritten): (usize, usize),
     ) -> Result<Span, Reason> {
         let mut span = Span { start, mechanism, insns: Vec::with_capacity(4), len: 0, overwritten };
-        self.cover(insns, &mut span, self.function_at(start))?;
-        self.check_interior(start, overwritten)?;
-        self.check_refused(start..span.end())?;
+        self.cover(insns, &mut span, covered, self.function_at(start))?;
+        self.check_interior(start, span.written())?;
+        self.check_refused(start..start + span.len.max(span.written()) as u64)?;
         Ok(span)
     }
 
-    /// Whole instructions until the overwritten bytes are covered, or fewer where padding follows.
-    fn cover(&self, insns: &impl Insns, span: &mut Span, function: Option<&Function>) -> Result<(), Reason> {
+    /// Whole instructions until so many bytes are `covered`, or fewer where padding follows.
+    fn cover(
+        &self,
+        insns: &impl Insns,
+        span: &mut Span,
+        covered: usize,
+        function: Option<&Function>,
+    ) -> Result<(), Reason> {
         let end = function.map(|function| function.range.end);
         let mut has_left = false;
-        while span.len < span.overwritten {
+        while span.len < covered {
             let here = span.start + span.len as u64;
             if has_left && end.is_none_or(|end| here >= end) {
-                return self.check_padding(here, span.start + span.overwritten as u64, function);
+                return self.check_padding(here, span.start + covered as u64, function);
             }
             if !span.insns.is_empty() {
                 may_go_on(here, function)?;
@@ -133,7 +228,7 @@ impl Analysis<'_> {
             span.len += insn.len;
             match insn.flow {
                 Flow::Next | Flow::Conditional => {}
-                Flow::Call | Flow::Syscall if span.len < span.overwritten => {
+                Flow::Call | Flow::Syscall if span.len < covered => {
                     return Err(Reason::ReturnAddressInside { target: here + insn.len as u64 });
                 }
                 Flow::Call | Flow::Syscall => {}
@@ -197,6 +292,11 @@ impl Analysis<'_> {
         let overwritten = bytes.get(..span.overwritten).ok_or(Reason::EndOfFunction { end: start })?.to_vec();
         Ok(Patch { start, mechanism, overwritten, displaced })
     }
+}
+
+/// How many bytes from `start` on a patch overwrites at least that serves `site`: up to its first.
+fn through(start: Address, site: Address) -> usize {
+    usize::try_from(site - start).unwrap_or(usize::MAX).saturating_add(1)
 }
 
 /// Whether a span may take in a further instruction at `at`.

@@ -11,10 +11,9 @@ use std::ops::Range;
 use crate::address::Address;
 use crate::decode::{Flow, Insn};
 use crate::pieces;
-use crate::place::has_place;
 use crate::plan::Reason;
 use crate::set::Analysis;
-use crate::span::{Insns, Span};
+use crate::span::Insns;
 
 /// How many instructions are probed in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +22,8 @@ pub struct Tally {
     pub jump: u64,
     /// Of those: by a jump that begins at an earlier instruction.
     pub earlier: u64,
+    /// By a jump whose last bytes are those of the next instructions.
+    pub pun: u64,
     /// By a breakpoint.
     pub trap: u64,
     /// Not at all.
@@ -33,7 +34,7 @@ impl Tally {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.jump + self.trap + self.refused
+        self.jump + self.pun + self.trap + self.refused
     }
 
     fn note(&mut self, found: &Found) {
@@ -43,6 +44,7 @@ impl Tally {
                 self.jump += 1;
                 self.earlier += 1;
             }
+            Found::Pun => self.pun += 1,
             Found::Trap(_) => self.trap += 1,
             Found::Refused(_) => self.refused += 1,
         }
@@ -51,6 +53,7 @@ impl Tally {
     fn add(&mut self, other: Self) {
         self.jump += other.jump;
         self.earlier += other.earlier;
+        self.pun += other.pun;
         self.trap += other.trap;
         self.refused += other.refused;
     }
@@ -86,7 +89,7 @@ impl Survey {
             self.returns.note(found);
         }
         match found {
-            Found::Jump | Found::Earlier => {}
+            Found::Jump | Found::Earlier | Found::Pun => {}
             Found::Trap(reason) => count(&mut self.no_jump, reason.kind(), 1),
             Found::Refused(reason) => count(&mut self.refused, reason.kind(), 1),
         }
@@ -113,6 +116,7 @@ fn count(reasons: &mut Reasons, reason: Cow<'_, str>, times: u64) {
 enum Found {
     Jump,
     Earlier,
+    Pun,
     /// And why it is no jump.
     Trap(Reason),
     Refused(Reason),
@@ -216,19 +220,20 @@ impl Analysis<'_> {
         };
         let behind = if insn.is_landing_pad { self.behind_landing_pad(at) } else { None };
         let (at, before) = behind.map_or((at, before), |behind| (behind, &[]));
-        let placed = |span: &Span, found| match has_place(span.start, span.interior(), free) {
-            true => found,
-            false => Found::Refused(Reason::NoRoom),
-        };
         let no_jump = match self.jump(insns, at, at) {
-            Ok(span) => return placed(&span, Found::Jump),
+            Ok(span) if self.has_place(&span, free) => return Found::Jump,
+            Ok(_) => Reason::NoRoom,
             Err(reason) => reason,
         };
-        if let Some(span) = self.earlier_jumps(insns, at, before).next() {
-            return placed(&span, Found::Earlier);
+        if self.earlier_jumps(insns, at, before).any(|span| self.has_place(&span, free)) {
+            return Found::Earlier;
+        }
+        if self.pun(insns, at, before, free, |_| true).is_some() {
+            return Found::Pun;
         }
         match self.trap(insns, at) {
-            Ok(span) => placed(&span, Found::Trap(no_jump)),
+            Ok(span) if self.has_place(&span, free) => Found::Trap(no_jump),
+            Ok(_) => Found::Refused(Reason::NoRoom),
             Err(reason) => Found::Refused(reason),
         }
     }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use insn::Address;
 use insn::place::AREA_LEN;
-use insn::plan::{MAX_OVERWRITTEN, Mechanism};
+use insn::plan::MAX_OVERWRITTEN;
 use serde::{Deserialize, Serialize};
 use symbols::maps::Mapping;
 
@@ -46,12 +46,6 @@ pub struct Entry {
 impl Entry {
     /// Most bytes of one: two words of the description hold them.
     pub(crate) const MAX_LEN: u64 = MAX_OVERWRITTEN;
-
-    /// The mechanism, told by the length of the change.
-    #[must_use]
-    pub fn mechanism(&self) -> Mechanism {
-        if self.patched.len() == 1 { Mechanism::Trap } else { Mechanism::Jump }
-    }
 }
 
 /// Who made the area, and what it changed.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use coherence::{Architecture, KernelVersion, Requirement, Situation, Writer};
 use insn::code::{Code, Outline};
 use insn::place::{Demand, Room, patch_bytes};
-use insn::plan::{Mechanism, Patch, Plan};
+use insn::plan::{Mechanism, Patch, Plan, Reason};
 use insn::set::Analysis;
 use insn::survey::Survey;
 use insn::{Address, Isa, disassemble};
@@ -246,7 +246,7 @@ impl<'a> Module<'a> {
         };
         let status = system.status();
         let analysis = Analysis::new(isa, &code, &outline, status.shadow_stack, &mut |_| {});
-        let room = Room { free: free_room(system, image, bias), areas: Vec::new() };
+        let room = Room { free: free_room(system, image, bias), areas: Vec::new(), mappings: usize::MAX };
         Self {
             isa,
             bias,
@@ -263,7 +263,7 @@ impl<'a> Module<'a> {
         let chosen = live.filter(|_| place.kind == Kind::Ifunc);
         let chosen = chosen.and_then(|view| implementation(view, &binary.path, place));
         let address = chosen.unwrap_or(resolver);
-        let plan = self.analysis.plan(&[address], &HashMap::new());
+        let plan = self.analysis.plan(&[address], &HashMap::new(), &self.room.free);
         let mut explanation = Explanation {
             probe: binary.probe(place),
             file_address: place.file_address,
@@ -326,7 +326,7 @@ impl<'a> Module<'a> {
         let size = u32::try_from(draft.bytes.len()).map_err(|_| "it is too large".to_string())?;
         let mut room = self.room.clone();
         let places = room.place(self.isa, &[Demand { patch, size }]);
-        let at = places.first().copied().flatten().ok_or("no free address for the stub within reach")?;
+        let at = places.into_iter().next().unwrap_or(Err(Reason::NoRoom)).map_err(|why| why.to_string())?;
         let stub = self.stub(patch, at).map_err(|reason| reason.to_string())?;
         let written = patch_bytes(self.isa, patch, at).ok_or("it is out of reach")?;
         let interior = patch.interior().into_iter().filter_map(|offset| {

@@ -42,6 +42,14 @@ fn occupied(mapping: &Mapping) -> Option<Range<u64>> {
     }
 }
 
+/// How many more mappings may be made: half of what vm.max_map_count leaves beside these.
+pub(crate) fn mappings_left(mappings: &[Mapping]) -> usize {
+    /// include/linux/mm.h, `DEFAULT_MAX_MAP_COUNT`.
+    const DEFAULT: usize = 65530;
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
+    text.trim().parse().unwrap_or(DEFAULT).saturating_sub(mappings.len()) / 2
+}
+
 fn push_gap(free: &mut Vec<Range<Address>>, start: u64, end: u64) {
     if start < end.min(HIGHEST) {
         free.push(Address(start)..Address(end.min(HIGHEST)));

@@ -1,11 +1,12 @@
 //! Placement of stubs.
 
 use insn::place::{AREA_LEN, Demand, Room, patch_bytes};
-use insn::plan::{Dead, Displaced, Mechanism, Patch};
+use insn::plan::{Dead, Displaced, Mechanism, Patch, Reason};
 use insn::{Address, Isa};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const NO_ROOM: Result<Address, Reason> = Err(Reason::NoRoom);
 
 /// A jump over nops of the given lengths.
 fn patch(start: u64, lens: &[usize]) -> Patch {
@@ -47,12 +48,12 @@ fn pages(room: &Room) -> usize {
     pages.len()
 }
 
-fn check(room: &Room, patches: &[Patch], places: &[Option<Address>], size: u64) {
+fn check(room: &Room, patches: &[Patch], places: &[Result<Address, Reason>], size: u64) {
     let mut taken: Vec<_> = places.iter().flatten().copied().collect();
     taken.sort_unstable();
     assert!(taken.windows(2).all(|pair| pair[1] - pair[0] >= size), "stubs overlap");
     for (patch, place) in patches.iter().zip(places) {
-        let Some(at) = place else { continue };
+        let Ok(at) = place else { continue };
         assert!(patch_bytes(Isa::X86_64, patch, *at).is_some(), "{patch:?} at {at}");
         let inside = room.areas.iter().any(|area| area.start <= *at && *at + size <= area.start + AREA_LEN);
         assert!(inside, "{at} is in no area");
@@ -71,9 +72,9 @@ fn a_thousand_sites_of_a_library_take_few_pages() {
     let patches = many(base, 1000);
     let free =
         vec![Address(base - 2 * GIB)..Address(base - MIB), Address(base + MIB)..Address(base + 4 * GIB)];
-    let mut room = Room { free, areas: Vec::new() };
+    let mut room = Room { free, areas: Vec::new(), mappings: usize::MAX };
     let places = room.place(Isa::X86_64, &demands(&patches, 64));
-    assert!(places.iter().all(Option::is_some));
+    assert!(places.iter().all(Result::is_ok));
     check(&room, &patches, &places, 64);
     assert!(pages(&room) <= 25, "{} pages", pages(&room));
     assert!(room.areas.iter().all(|area| area.is_new));
@@ -85,9 +86,10 @@ fn a_low_executable_is_served_above_its_heap() {
     let mut room = Room {
         free: vec![Address(0x40_0000 + GIB + 64 * MIB)..Address(0x7000_0000_0000)],
         areas: Vec::new(),
+        mappings: usize::MAX,
     };
     let places = room.place(Isa::X86_64, &demands(&patches, 64));
-    assert!(places.iter().all(Option::is_some));
+    assert!(places.iter().all(Result::is_ok));
     check(&room, &patches, &places, 64);
     assert!(pages(&room) <= 25, "{} pages", pages(&room));
 }
@@ -96,13 +98,13 @@ fn a_low_executable_is_served_above_its_heap() {
 fn open_areas_are_filled_first_and_room_comes_back() {
     let base = 0x7f00_0000_0000;
     let patches = many(base, 20);
-    let mut room = Room { free: vec![Address(base + MIB)..Address(base + 4 * GIB)], areas: Vec::new() };
+    let mut room = Room { free: vec![Address(base + MIB)..Address(base + 4 * GIB)], areas: Vec::new(), mappings: usize::MAX };
     let first = room.place(Isa::X86_64, &demands(&patches, 64));
     let areas = room.areas.len();
     let more = many(base + 20 * 137, 20);
     let second = room.place(Isa::X86_64, &demands(&more, 64));
     assert_eq!(room.areas.len(), areas);
-    assert!(second.iter().all(|place| place.is_some() && !first.contains(place)));
+    assert!(second.iter().all(|place| place.is_ok() && !first.contains(place)));
     for at in first.iter().chain(&second).flatten() {
         room.release(at.span(64));
     }
@@ -113,13 +115,13 @@ fn open_areas_are_filled_first_and_room_comes_back() {
 #[test]
 fn nothing_free_gives_none() {
     let patches = many(0x40_0000, 3);
-    let mut nowhere = Room { free: Vec::new(), areas: Vec::new() };
-    assert_eq!(nowhere.place(Isa::X86_64, &demands(&patches, 64)), [None; 3]);
+    let mut nowhere = Room { free: Vec::new(), areas: Vec::new(), mappings: usize::MAX };
+    assert_eq!(nowhere.place(Isa::X86_64, &demands(&patches, 64)), [NO_ROOM; 3]);
     let mut far =
-        Room { free: vec![Address(0x1000_0000_0000)..Address(0x1001_0000_0000)], areas: Vec::new() };
-    assert_eq!(far.place(Isa::X86_64, &demands(&patches, 64)), [None; 3]);
-    let mut small = Room { free: vec![Address(0x50_0000)..Address(0x52_0000)], areas: Vec::new() };
-    assert_eq!(small.place(Isa::X86_64, &demands(&patches, 64)), [None; 3]);
+        Room { free: vec![Address(0x1000_0000_0000)..Address(0x1001_0000_0000)], areas: Vec::new(), mappings: usize::MAX };
+    assert_eq!(far.place(Isa::X86_64, &demands(&patches, 64)), [NO_ROOM; 3]);
+    let mut small = Room { free: vec![Address(0x50_0000)..Address(0x52_0000)], areas: Vec::new(), mappings: usize::MAX };
+    assert_eq!(small.place(Isa::X86_64, &demands(&patches, 64)), [NO_ROOM; 3]);
     assert_eq!(nowhere.place(Isa::X86_64, &[]), []);
 }
 
@@ -130,8 +132,8 @@ fn an_unconstrained_stub_lies_near_and_aligned() {
         Address(0x7eff_0000_0000)..Address(0x7eff_fff0_0000),
         Address(0x7f00_4000_0000)..Address(0x7f01_0000_0000),
     ];
-    let mut room = Room { free, areas: Vec::new() };
-    let place = room.place(Isa::X86_64, &demands(&patches, 100))[0].unwrap();
+    let mut room = Room { free, areas: Vec::new(), mappings: usize::MAX };
+    let place = room.place(Isa::X86_64, &demands(&patches, 100)).remove(0).unwrap();
     assert!(Address(0x7f00_0000_0000) - place < 4 * MIB);
     assert!(place.0.is_multiple_of(16));
 }
@@ -142,10 +144,10 @@ fn stubs_reach_what_their_instructions_refer_to() {
     let mut far = patch(0x7f00_0000_0000, &[5]);
     far.displaced[0].bytes = vec![0x48, 0x8d, 0x05, 0, 0, 0, 0x70];
     let below = vec![Address(0x7eff_8000_0000)..Address(0x7eff_c000_0000)];
-    let mut room = Room { free: below.clone(), areas: Vec::new() };
-    assert_eq!(room.place(Isa::X86_64, &demands(&[far], 64)), [None]);
-    let mut room = Room { free: below, areas: Vec::new() };
-    assert!(room.place(Isa::X86_64, &demands(&[patch(0x7f00_0000_0000, &[5])], 64))[0].is_some());
+    let mut room = Room { free: below.clone(), areas: Vec::new(), mappings: usize::MAX };
+    assert_eq!(room.place(Isa::X86_64, &demands(&[far], 64)), [NO_ROOM]);
+    let mut room = Room { free: below, areas: Vec::new(), mappings: usize::MAX };
+    assert!(room.place(Isa::X86_64, &demands(&[patch(0x7f00_0000_0000, &[5])], 64))[0].is_ok());
 }
 
 #[test]

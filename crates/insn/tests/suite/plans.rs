@@ -27,9 +27,14 @@ fn analyze<'a>(code: &'a [u8], outline: &Outline<'_>) -> Analysis<'a> {
     Analysis::new(Isa::X86_64, &[Code { start: at(0), bytes: code }], outline, false, &mut |_| {})
 }
 
+/// Free memory for every jump whose boundaries must trap, and for few puns.
+fn window() -> [Range<Address>; 1] {
+    [at(0x6000_0000)..at(0x6200_0000)]
+}
+
 fn plan(code: &[u8], outline: &Outline<'_>, sites: &[u64]) -> Plan {
     let sites: Vec<_> = sites.iter().map(|offset| at(*offset)).collect();
-    analyze(code, outline).plan(&sites, &HashMap::new())
+    analyze(code, outline).plan(&sites, &HashMap::new(), &window())
 }
 
 fn lens(patch: &Patch) -> Vec<usize> {
@@ -208,7 +213,7 @@ fn with_a_shadow_stack_calls_stay() {
     let code = [0x50, 0xe8, 0xfa, 0xff, 0xff, 0xff, 0xc3];
     let code = [Code { start: at(0), bytes: &code }];
     let analysis = Analysis::new(Isa::X86_64, &code, &outline(&[0..7]), true, &mut |_| {});
-    let plan = analysis.plan(&[at(0), at(1)], &HashMap::new());
+    let plan = analysis.plan(&[at(0), at(1)], &HashMap::new(), &window());
     assert_eq!(plan.patches.len(), 1);
     assert_eq!(plan.patches[0].mechanism, Mechanism::Trap);
     assert_eq!(plan.refused[0].address, at(1));
@@ -301,21 +306,21 @@ fn position_independent_jump_tables_are_targets() {
 fn forced_mechanisms_are_kept_or_the_site_is_refused() {
     let outline = outline(&[0..10]);
     let analysis = analyze(&PROLOGUE, &outline);
-    let trap = analysis.plan(&[at(0)], &HashMap::from([(at(0), Mechanism::Trap)]));
+    let trap = analysis.plan(&[at(0)], &HashMap::from([(at(0), Mechanism::Trap)]), &window());
     assert_eq!(trap.patches[0].mechanism, Mechanism::Trap);
     assert!(trap.rejected.is_empty());
-    let jump = |site| analysis.plan(&[at(site)], &HashMap::from([(at(site), Mechanism::Jump)]));
+    let jump = |site| analysis.plan(&[at(site)], &HashMap::from([(at(site), Mechanism::Jump)]), &window());
     assert_eq!(jump(9).patches[0].start, at(4));
     let code = [0x5d, 0xc3];
     let short = self::outline(&[0..2]);
-    let jump = analyze(&code, &short).plan(&[at(0)], &HashMap::from([(at(0), Mechanism::Jump)]));
+    let jump = analyze(&code, &short).plan(&[at(0)], &HashMap::from([(at(0), Mechanism::Jump)]), &window());
     assert!(jump.patches.is_empty());
     assert_eq!(jump.refused[0].reason, Reason::EndOfFunction { end: at(2) });
     // Nor does an earlier jump for the last site swallow one that must trap.
-    let ret = analysis.plan(&[at(8), at(9)], &HashMap::from([(at(8), Mechanism::Trap)]));
+    let ret = analysis.plan(&[at(8), at(9)], &HashMap::from([(at(8), Mechanism::Trap)]), &window());
     assert_eq!(ret.patches.iter().map(|patch| patch.mechanism).collect::<Vec<_>>(), [Mechanism::Trap; 2]);
     // A jump at 0 would swallow the trap at 1.
-    let both = analysis.plan(&[at(0), at(1)], &HashMap::from([(at(1), Mechanism::Trap)]));
+    let both = analysis.plan(&[at(0), at(1)], &HashMap::from([(at(1), Mechanism::Trap)]), &window());
     assert_eq!(both.patches.iter().map(|patch| patch.mechanism).collect::<Vec<_>>(), [Mechanism::Trap; 2]);
     assert_eq!(both.rejected[0].1.reason, Reason::Overlap);
 }

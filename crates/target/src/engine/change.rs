@@ -30,6 +30,8 @@ pub struct Patched {
     pub entry: Entry,
     /// Offsets of old instruction boundaries inside the patch.
     pub interior: Vec<u8>,
+    /// How many bytes at its end stay as they are, because the jump ends in instructions that it does not displace.
+    pub tail: usize,
     /// What must still be mapped there for the bytes to be ours to restore.
     pub backing: Backing,
     /// Whether the front wants to know of every hit: the thread waits for it.
@@ -39,7 +41,8 @@ pub struct Patched {
 impl Patched {
     /// Whether `at` lies among the bytes changed (or right at their start).
     fn covers(&self, at: Address) -> bool {
-        at >= self.entry.start && at - self.entry.start < self.entry.patched.len() as u64
+        let changed = self.entry.patched.len().saturating_sub(self.tail) as u64;
+        at >= self.entry.start && at - self.entry.start < changed
     }
 }
 
@@ -108,9 +111,7 @@ impl<T: Target> Engine<T> {
         if !self.membarrier && change.state.is_some() {
             self.register_membarrier()?;
         }
-        if change.state.is_some() || change.description.is_some() || !change.map.is_empty() {
-            self.in_stopped_world(|engine| engine.map(&change))?;
-        }
+        self.map(&change)?;
         if change.state.is_some() {
             self.allocate_state()?;
             self.populate_rings()?;
@@ -369,19 +370,51 @@ impl<T: Target> Engine<T> {
         Ok(())
     }
 
-    /// Makes the mappings, by system calls of one stopped thread, all at once: with all threads stopped nobody else can
-    /// take the descriptor's number.
+    /// Makes the mappings: many stubs at addresses that are not theirs to choose take many, so that they are made in
+    /// several stops. All or nothing: the front plans anew around an address that was taken (which may be one of ours).
     fn map(&mut self, change: &Change) -> Result<(), TargetError> {
         let code: Vec<(Address, u64)> = change.description.iter().chain(&change.map).copied().collect();
-        if code.is_empty() && change.state.is_none() {
-            return Ok(());
+        if change.state.is_some() || !code.is_empty() {
+            let (first, rest) = code.split_at(code.len().min(MAPPINGS_IN_A_STOP));
+            self.in_stopped_world(|engine| engine.map_first(change, first))?;
+            for (index, part) in rest.chunks(MAPPINGS_IN_A_STOP).enumerate() {
+                let mapped = self.in_stopped_world(|engine| engine.map_code(part));
+                if let Err(error) = mapped {
+                    let made = first.len() + index * MAPPINGS_IN_A_STOP;
+                    self.in_stopped_world(|engine| engine.unmap(&code[..made]))?;
+                    return Err(error);
+                }
+            }
         }
+        Ok(())
+    }
+
+    fn unmap(&mut self, places: &[(Address, u64)]) -> Result<(), TargetError> {
+        let caller = self.memory_caller().ok_or_else(|| self.nobody_stands())?;
+        // The description stays: it says what there is.
+        let places = places.iter().filter(|place| Some(**place) != self.description_at);
+        let gone: Vec<Address> = places.map(|(at, _)| *at).collect();
+        let calls: Vec<Call> = gone.iter().filter_map(|at| self.unmap_call(*at)).collect();
+        self.target.call(caller, &calls)?;
+        self.mapped.retain(|at, _| !gone.contains(at));
+        self.describe(&[])
+    }
+
+    fn map_code(&mut self, code: &[(Address, u64)]) -> Result<(), TargetError> {
+        let caller = self.memory_caller().ok_or_else(|| self.nobody_stands())?;
+        self.map_file(caller, code, false)?;
+        self.describe(&[])
+    }
+
+    /// The state, the description, and the first of the mappings for code, by system calls of one stopped thread: with
+    /// all threads stopped nobody else can take the descriptor's number.
+    fn map_first(&mut self, change: &Change, code: &[(Address, u64)]) -> Result<(), TargetError> {
         let caller = self.memory_caller().ok_or_else(|| self.nobody_stands())?;
         if let Some((layout, at)) = change.state {
             self.map_state(caller, layout, at)?;
         }
         if !code.is_empty() {
-            self.map_file(caller, &code, false)?;
+            self.map_file(caller, code, false)?;
         }
         let former = change.description.and_then(|description| self.description_at.replace(description));
         // At once: an area that has no name is found by its description alone.
@@ -918,6 +951,8 @@ pub(super) fn answer(call: &'static str, got: Option<i64>) -> Result<u64, Target
 }
 
 pub(super) const PAGE: u64 = 4096;
+/// How many mappings are made while all threads stand still: some 30 us each.
+const MAPPINGS_IN_A_STOP: usize = 64;
 const MEMFD_CREATE: &str = "memfd_create";
 
 /// The last page read: sites come sorted, so most are on the same one.

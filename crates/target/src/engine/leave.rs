@@ -1,6 +1,7 @@
 //! Leaving: the text restored and verified, threads out of the area, the area unmapped, every thread let go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::time::Duration;
 
 use insn::Address;
@@ -408,19 +409,20 @@ impl<T: Target> Engine<T> {
         for entry in &entries {
             let Some(entry) = self.left_of(entry, &neighbours(&entries, entry)) else { continue };
             let Some(backing) = Backing::at(&mappings, entry.start) else { continue };
-            let len = u8::try_from(entry.patched.len()).unwrap_or(1);
-            // Which offsets are old boundaries is not recorded: any may be.
-            let interior = (1..len).collect();
-            self.adopt(Patched { entry, interior, backing, notify: false });
+            // Which offsets are old boundaries is not recorded: any may be at which another byte stands now.
+            let same = entry.patched.iter().zip(&entry.original).rev().take_while(|(ours, old)| ours == old);
+            let tail = same.count();
+            let changed = u8::try_from(entry.patched.len() - tail).unwrap_or(1);
+            self.adopt(Patched { entry, interior: (1..changed).collect(), tail, backing, notify: false });
         }
         Ok(self.patches.len())
     }
 
     fn adopt(&mut self, patched: Patched) {
         let start = patched.entry.start;
-        for offset in 0..patched.entry.patched.len() as u64 {
+        for offset in iter::once(0).chain(patched.interior.iter().copied()) {
             let boundary = Boundary { stub: patched.entry.stub, live: true, notify: false };
-            self.boundaries.entry(start + offset).or_default().push(boundary);
+            self.boundaries.entry(start + u64::from(offset)).or_default().push(boundary);
         }
         self.patches.insert(start, patched);
     }

@@ -1,12 +1,13 @@
 //! Arming: what is wanted against what is mapped, as one change of the target.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use insn::place::Demand;
-use insn::plan::{Mechanism, Patch, Plan};
+use insn::plan::{Mechanism, Patch, Plan, Reason};
 use insn::{Address, Isa};
 use program::layout::Layout;
 use program::stub::{Action as Body, Environment, Routines};
+use symbols::maps::Mapping;
 use target::TargetError;
 use target::area::Description;
 use target::engine::Change;
@@ -19,7 +20,7 @@ use super::start::{Common, strange};
 use super::traced::{Traced, sample};
 use super::types::{Action, Error, Progress};
 use crate::mapped::replaced_notice;
-use crate::room::free_ranges;
+use crate::room::{free_ranges, mappings_left};
 
 /// How often a change is planned anew because the program mapped something into the room meanwhile.
 const ATTEMPTS: usize = 5;
@@ -29,9 +30,14 @@ const REPLANS: usize = 4;
 /// Everything a change consists of, while it is put together.
 #[derive(Default)]
 struct Drafts {
-    drafts: Vec<(ModuleKey, Draft)>,
+    /// Those whose stub is written already, because they were in the text once.
+    known: Vec<Draft>,
+    /// Those whose stub is to be written, and where.
+    new: Vec<(ModuleKey, Draft, Result<Address, Reason>)>,
     /// Starts of installed patches that are to go.
     remove: Vec<Address>,
+    /// Shared routines of modules that have no stubs yet.
+    routines: Vec<Routines>,
 }
 
 impl Traced {
@@ -59,11 +65,16 @@ impl Traced {
             let view = View::of(self.pid)?;
             self.rows.refresh(&common.wanted, &view, &mut self.modules)?;
             self.note_replaced(progress);
-            let drafts = self.draft(common, &view, progress)?;
-            if progress.cancelled() {
-                return Err(Error::Cancelled);
+            let placed = (self.room.clone(), self.routines.clone());
+            let installed = match self.draft(common, &view, progress) {
+                Ok(_) if progress.cancelled() => Err(Error::Cancelled),
+                Ok(drafts) => self.install(common, &view, drafts, first),
+                Err(error) => Err(error),
+            };
+            if installed.is_err() {
+                (self.room, self.routines) = placed;
             }
-            match self.install(common, &view, drafts, first) {
+            match installed {
                 Ok(skipped) if skipped > 0 => (moved, refused) = (true, None),
                 Err(Error::Target(TargetError::Taken { .. })) => (moved, refused) = (false, None),
                 // Of a library that went while it was looked at nothing can be said: what is mapped now is what counts.
@@ -107,9 +118,47 @@ impl Traced {
         Ok(())
     }
 
-    /// Plans every module that has rows, and the loader's breakpoint.
+    /// Plans every module that has rows, and the loader's breakpoint, and places the stubs. Sites whose jump finds no
+    /// place for its stub are planned anew as breakpoints.
     fn draft(&mut self, common: &Common, view: &View, progress: &mut dyn Progress) -> Result<Drafts, Error> {
         self.prepare_environment(common.action, view)?;
+        let mut replans = 0;
+        loop {
+            let mut drafts = self.draft_modules(common, view, progress)?;
+            let placed = (self.room.clone(), self.routines.clone());
+            if self.place(&mut drafts) || replans == REPLANS {
+                return Ok(drafts);
+            }
+            (self.room, self.routines) = placed;
+            replans += 1;
+        }
+    }
+
+    /// Finds places for new stubs. Says whether every jump has one, and keeps in mind those that have none.
+    fn place(&mut self, drafts: &mut Drafts) -> bool {
+        let Some(environment) = self.environment.clone() else { return true };
+        self.place_routines(&environment, drafts);
+        let demands: Vec<Demand<'_>> = drafts.new.iter().map(|(_, draft, _)| draft.demand()).collect();
+        let places = self.room.place(Isa::X86_64, &demands);
+        let mut all = true;
+        for ((key, draft, at), place) in drafts.new.iter_mut().zip(places) {
+            if let Err(reason) = &place
+                && draft.patch.mechanism != Mechanism::Trap
+            {
+                self.unplaced.extend(draft.sites.iter().map(|site| ((*key, *site), reason.clone())));
+                all = false;
+            }
+            *at = place;
+        }
+        all
+    }
+
+    fn draft_modules(
+        &mut self,
+        common: &Common,
+        view: &View,
+        progress: &mut dyn Progress,
+    ) -> Result<Drafts, Error> {
         let loader = self.loader_site(view);
         let mut drafts = Drafts::default();
         let mut starts: Vec<Address> = Vec::new();
@@ -118,9 +167,13 @@ impl Traced {
             let notify = loader.filter(|(module, _)| *module == key).map(|(_, at)| at);
             for draft in self.draft_module(common, key, notify, view, progress)? {
                 starts.push(draft.patch.start);
-                let known = self.installed.get(&draft.patch.start);
-                if !known.is_some_and(|installed| draft.is(installed)) {
-                    drafts.drafts.push((key, draft));
+                let installed = self.installed.get(&draft.patch.start);
+                if installed.is_some_and(|installed| draft.is(installed)) {
+                    continue;
+                }
+                match self.former(&draft) {
+                    Some(_) => drafts.known.push(draft),
+                    None => drafts.new.push((key, draft, Err(Reason::NoRoom))),
                 }
             }
         }
@@ -146,13 +199,14 @@ impl Traced {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
+        let unplaced = self.unplaced.keys().filter(|(module, _)| *module == key).map(|(_, site)| *site);
         let mut force: HashMap<Address, Mechanism> =
-            notify.map(|at| (at, Mechanism::Trap)).into_iter().collect();
+            notify.into_iter().chain(unplaced).map(|site| (site, Mechanism::Trap)).collect();
         for _ in 0..REPLANS {
             let sites: Vec<Address> = wanted.keys().copied().collect();
             let shadow_stack = self.shadow_stack;
             let Some(module) = self.modules.iter_mut().find(|module| module.key == key) else { break };
-            let plan = module.analysis(shadow_stack, progress).plan(&sites, &force);
+            let plan = module.analysis(shadow_stack, progress).plan(&sites, &force, &self.around);
             self.note_refused(key, &plan);
             let before = force.len();
             let drafts = self.drafts_of(key, &plan, &wanted, notify, view, &mut force);
@@ -230,8 +284,10 @@ impl Traced {
             }
         }
         for row in self.rows.all.iter_mut().filter(|row| row.module == Some(key)) {
-            if let Some(mechanism) = row.address.and_then(|address| served.get(&address)) {
-                row.standing = Standing::Armed(*mechanism);
+            let Some(address) = row.address else { continue };
+            if let Some(mechanism) = served.get(&address) {
+                let why = self.unplaced.get(&(key, address)).map(Reason::to_string);
+                row.standing = Standing::Armed(*mechanism, why);
             }
         }
     }
@@ -264,6 +320,7 @@ impl Traced {
                 continue;
             }
             let mut draft = Draft {
+                sites: served_sites(plan, patch),
                 bodies: bodies_at(plan, patch, wanted),
                 notify: notify == Some(patch.start),
                 patch: patch.clone(),
@@ -289,8 +346,15 @@ impl Traced {
 
     /// The shared state's place and the kind of its code, at the first arming.
     fn prepare_environment(&mut self, action: Action, view: &View) -> Result<(), Error> {
-        self.room.free = free_ranges(&view.mappings, view.start_brk());
-        // Areas that are mapped by now split the free ranges; their unused parts stay ours by `room.areas`.
+        let start_brk = view.start_brk();
+        self.room.free = free_ranges(&view.mappings, start_brk);
+        self.room.mappings = mappings_left(&view.mappings);
+        // Areas that are mapped by now split the free ranges; their unused parts stay ours by `room.areas`. What is planned
+        // does not change because they were made.
+        let areas: HashSet<Address> = self.room.areas.iter().map(|area| area.start).collect();
+        let is_foreign = |mapping: &&Mapping| !areas.contains(&mapping.range.start);
+        let foreign: Vec<Mapping> = view.mappings.iter().filter(is_foreign).cloned().collect();
+        self.around = free_ranges(&foreign, start_brk);
         if self.shared.is_some() {
             return Ok(());
         }
@@ -351,11 +415,10 @@ impl Traced {
             self.refuse_exact(common)?;
         }
         let Some(environment) = self.environment.clone() else { return Ok(0) };
-        if drafts.drafts.is_empty() && drafts.remove.is_empty() {
+        if drafts.known.is_empty() && drafts.new.is_empty() && drafts.remove.is_empty() {
             return Ok(0);
         }
         let before = common.manner.follow.then(|| self.before_change());
-        let room = self.room.clone();
         let result = self.change_for(common, view, &environment, drafts).and_then(|(change, installed)| {
             if first {
                 self.refuse_exact(common)?; // a stub that finds no room
@@ -388,10 +451,7 @@ impl Traced {
                 Ok(report.skipped.len())
             }
             Ok(_) => Err(strange()),
-            Err(error) => {
-                self.room = room;
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
@@ -425,33 +485,31 @@ impl Traced {
         if self.shared.is_none() {
             change.state = Some((environment.layout, environment.state));
         }
-        let patches = self.installed.len() + drafts.drafts.len();
+        let patches = self.installed.len() + drafts.known.len() + drafts.new.len();
         if patches > self.describable || self.shared.is_none() {
             let len = Description::len_for(patches);
             change.description = Some((self.take_room(len)?, len));
         }
-        self.place_routines(environment, &drafts, &mut change);
+        change.routines = drafts.routines;
         let mut installed = Vec::new();
-        let is_known = |(_, draft): &&(ModuleKey, Draft)| self.former(draft).is_some();
-        let (known, new): (Vec<_>, Vec<_>) = drafts.drafts.iter().partition(is_known);
-        for (_, draft) in known {
+        for draft in &drafts.known {
             let Some(former) = self.former(draft) else { continue };
             if let Some(patched) = draft.patched(former.stub, view) {
                 change.apply.push(patched);
                 installed.push(former.clone());
             }
         }
-        let demands: Vec<Demand<'_>> = new.iter().map(|(_, draft)| draft.demand()).collect();
-        let places = self.room.place(Isa::X86_64, &demands);
-        for ((key, draft), place) in new.into_iter().zip(places) {
-            let done = place.and_then(|at| self.finish_draft(*key, draft, at, view, environment));
+        for (key, draft, place) in &drafts.new {
+            let done = place.clone().and_then(|at| {
+                self.finish_draft(*key, draft, at, view, environment).ok_or(Reason::NoRoom)
+            });
             match done {
-                Some((stub, one, patched)) => {
+                Ok((stub, one, patched)) => {
                     change.stubs.push(stub);
                     change.apply.push(patched);
                     installed.push(one);
                 }
-                None => self.refuse_draft(common, *key, draft),
+                Err(reason) => self.refuse_draft(common, *key, draft, &reason),
             }
         }
         change.map = self
@@ -464,14 +522,13 @@ impl Traced {
         Ok((change, installed))
     }
 
-    fn refuse_draft(&mut self, common: &mut Common, key: ModuleKey, draft: &Draft) {
+    fn refuse_draft(&mut self, common: &mut Common, key: ModuleKey, draft: &Draft, reason: &Reason) {
         const DEAF: &str = "no room near the loader: libraries that are loaded later are not probed";
         if draft.notify && !common.warnings.iter().any(|warning| warning == DEAF) {
             common.warnings.push(DEAF.to_owned());
         }
-        let reason = insn::plan::Reason::NoRoom;
-        for site in draft.patch.sites().collect::<Vec<_>>() {
-            self.refuse(key, site, &format!("{site}: {reason}"));
+        for site in &draft.sites {
+            self.refuse(key, *site, &format!("{site}: {reason}"));
         }
     }
 
@@ -497,8 +554,8 @@ impl Traced {
     }
 
     /// Each module has the shared routines near its stubs. Where there is no room for them there is none for stubs.
-    fn place_routines(&mut self, environment: &Environment, drafts: &Drafts, change: &mut Change) {
-        for (key, draft) in &drafts.drafts {
+    fn place_routines(&mut self, environment: &Environment, drafts: &mut Drafts) {
+        for (key, draft, _) in &drafts.new {
             if self.routines.contains_key(key) {
                 continue;
             }
@@ -512,9 +569,9 @@ impl Traced {
                 displaced: Vec::new(),
             };
             let at = self.room.place(Isa::X86_64, &[Demand { patch: &nothing, size: size.max(1) }]);
-            let Some(Some(at)) = at.first().copied() else { continue };
-            let routines = Routines::assemble(environment, at);
-            change.routines.push(routines.clone());
+            let Some(Ok(at)) = at.first() else { continue };
+            let routines = Routines::assemble(environment, *at);
+            drafts.routines.push(routines.clone());
             self.routines.insert(*key, routines);
         }
     }

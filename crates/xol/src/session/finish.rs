@@ -203,6 +203,7 @@ impl Session {
         warnings.extend(impossible_counts(sites));
         Summary {
             jump: count(Mechanism::Jump),
+            pun: count(Mechanism::Pun),
             trap: count(Mechanism::Trap),
             refused: count(Mechanism::Refused),
             waiting: count(Mechanism::Waiting),

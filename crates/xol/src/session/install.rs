@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 
 use insn::place::{Demand, patch_bytes};
-use insn::plan::{Mechanism, Patch, hex};
+use insn::plan::{Patch, hex};
 use insn::{Address, Isa};
 use program::layout::{Layout, Sizing};
 use program::stub::{Action as Body, Environment, Routines, ShardBy, Stub, ThreadBy};
@@ -32,6 +32,8 @@ pub(crate) struct Installed {
 #[derive(Clone, Debug)]
 pub(super) struct Draft {
     pub(super) patch: Patch,
+    /// The addresses it was made for.
+    pub(super) sites: Vec<Address>,
     pub(super) bodies: Vec<(Address, Vec<Body>)>,
     pub(super) notify: bool,
     pub(super) size: u32,
@@ -68,7 +70,8 @@ impl Draft {
         let bytes = patch_bytes(Isa::X86_64, &self.patch, stub)?;
         let entry = Entry { start, original: self.patch.overwritten.clone(), patched: bytes, stub };
         let backing = Backing::at(&view.mappings, start)?;
-        Some(Patched { entry, interior: self.patch.interior(), backing, notify: self.notify })
+        let tail = self.patch.overwritten.len() - self.patch.written();
+        Some(Patched { entry, interior: self.patch.interior(), tail, backing, notify: self.notify })
     }
 }
 
@@ -138,8 +141,7 @@ pub(crate) fn differs(
 /// What a row's standing is called in results, and why.
 pub(super) fn shown(standing: &Standing) -> (types::Mechanism, Option<String>) {
     match standing {
-        Standing::Armed(Mechanism::Jump) => (types::Mechanism::Jump, None),
-        Standing::Armed(_) => (types::Mechanism::Trap, None),
+        Standing::Armed(mechanism, why) => (types::Mechanism::of(*mechanism), why.clone()),
         Standing::Refused(reason) => (types::Mechanism::Refused, Some(reason.clone())),
         Standing::Waiting(reason) => (types::Mechanism::Waiting, Some(reason.clone())),
         Standing::Mapped => (types::Mechanism::Waiting, None),

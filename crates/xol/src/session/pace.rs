@@ -149,7 +149,7 @@ impl Traced {
             }
             let rate = meter.fresh(hits) as f64 / time.as_secs_f64();
             meter.begin(now, hits);
-            let Standing::Armed(mechanism) = row.standing else { continue };
+            let Standing::Armed(mechanism, _) = row.standing else { continue };
             let said = overload(row, mechanism, action, rate);
             meter.told = said.is_some();
             told.extend(said);
@@ -163,7 +163,7 @@ impl Traced {
         let mut turned = Vec::new();
         for (number, (row, meter)) in self.rows.all.iter_mut().zip(&mut self.meters).enumerate() {
             let hits = hits.get(number).copied().unwrap_or(0);
-            let is_armed = matches!(row.standing, Standing::Armed(_));
+            let is_armed = matches!(row.standing, Standing::Armed(..));
             if meter.is_due(now) || (is_armed && meter.is_too_fast(hits, limit, now)) {
                 row.paused = !row.paused;
                 turned.push((number, hits));
@@ -204,7 +204,7 @@ impl Traced {
             Some((_, until)) => until,
             None => now + now.saturating_duration_since(meter.began).clamp(SOONEST, LATEST),
         };
-        let is_counting = |row: &Row| matches!(row.standing, Standing::Armed(_));
+        let is_counting = |row: &Row| matches!(row.standing, Standing::Armed(..));
         let counting = self.rows.all.iter().zip(&self.meters).filter(|(row, _)| is_counting(row));
         counting.map(|(_, meter)| wake(meter)).min().unwrap_or(now + LATEST).max(now + SOONEST)
     }

@@ -45,7 +45,7 @@ pub(super) enum Standing {
     /// To be planned.
     Mapped,
     /// Armed by this mechanism.
-    Armed(insn::plan::Mechanism),
+    Armed(insn::plan::Mechanism, Option<String>),
     /// It cannot be probed.
     Refused(String),
 }
@@ -89,7 +89,7 @@ impl Rows {
     /// Nothing is armed, whatever is planned.
     pub(super) fn forget_plan(&mut self) {
         for row in &mut self.all {
-            if matches!(row.standing, Standing::Armed(_)) {
+            if matches!(row.standing, Standing::Armed(..)) {
                 row.standing = Standing::Mapped;
             }
         }

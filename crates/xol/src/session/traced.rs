@@ -1,10 +1,12 @@
 //! One address space: what is wanted in it, what is installed, and its shared state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::time::Instant;
 
 use insn::Address;
 use insn::place::Room;
+use insn::plan::Reason;
 use program::clock::Clock;
 use program::layout::Loss;
 use program::ring::{self, Reader};
@@ -49,6 +51,10 @@ pub(super) struct Traced {
     pub(super) describable: usize,
     pub(super) routines: BTreeMap<ModuleKey, Routines>,
     pub(super) room: Room,
+    /// Where stubs may be: what is free, and their own areas.
+    pub(super) around: Vec<Range<Address>>,
+    /// Sites whose jump found no place for its stub, and why: they are breakpoints.
+    pub(super) unplaced: HashMap<(ModuleKey, Address), Reason>,
     pub(super) environment: Option<Environment>,
     pub(super) shared: Option<State>,
     /// The counts as last read, of a state that is the target's alone: it may vanish.
@@ -88,7 +94,9 @@ impl Traced {
             retired: BTreeMap::new(),
             describable: 0,
             routines: BTreeMap::new(),
-            room: Room { free: Vec::new(), areas: Vec::new() },
+            room: Room::default(),
+            around: Vec::new(),
+            unplaced: HashMap::new(),
             environment: None,
             shared: None,
             seen: Vec::new(),
@@ -121,6 +129,7 @@ impl Traced {
             retired: self.retired.clone(),
             routines: self.routines.clone(),
             room: self.room.clone(),
+            unplaced: self.unplaced.clone(),
             describable: self.describable,
             environment: self.environment.clone().filter(|_| self.changes > 0),
             shadow_stack: self.shadow_stack,
@@ -224,7 +233,8 @@ impl Traced {
         self.modules = Vec::new();
         self.installed = BTreeMap::new();
         self.routines = BTreeMap::new();
-        self.room = Room { free: Vec::new(), areas: Vec::new() };
+        self.room = Room::default();
+        self.unplaced = HashMap::new();
         self.past = Vec::new();
         self.rows.forget_meanings();
         if let Some(hits) = &mut self.final_hits {

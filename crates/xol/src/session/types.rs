@@ -47,12 +47,24 @@ pub struct Options {
 pub enum Mechanism {
     /// A jump to the stub.
     Jump,
+    /// A jump that ends in the bytes of the next instructions, which stay.
+    Pun,
     /// A breakpoint.
     Trap,
     /// Not probed: see the reason.
     Refused,
     /// Its file is not mapped yet.
     Waiting,
+}
+
+impl Mechanism {
+    pub(super) fn of(mechanism: insn::plan::Mechanism) -> Self {
+        match mechanism {
+            insn::plan::Mechanism::Jump => Self::Jump,
+            insn::plan::Mechanism::Pun => Self::Pun,
+            _ => Self::Trap,
+        }
+    }
 }
 
 /// Lost hits by reason. A lost hit was not recorded; its count is never guessed.
@@ -123,6 +135,8 @@ pub struct Hit {
 pub struct Summary {
     /// Sites probed by a jump.
     pub jump: u64,
+    /// Sites probed by a jump that ends in the bytes of the next instructions.
+    pub pun: u64,
     /// Sites probed by a breakpoint.
     pub trap: u64,
     /// Sites refused.

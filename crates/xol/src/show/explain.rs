@@ -14,6 +14,7 @@ pub(crate) fn mechanism(explanation: &Explanation) -> &'static str {
 pub(crate) fn name(mechanism: insn::plan::Mechanism) -> &'static str {
     match mechanism {
         insn::plan::Mechanism::Jump => "jump",
+        insn::plan::Mechanism::Pun => "pun",
         insn::plan::Mechanism::Trap => "trap",
         // The list of mechanisms will grow.
         _ => "other",

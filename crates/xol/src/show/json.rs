@@ -141,6 +141,7 @@ pub(crate) struct Interval<'a> {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mechanism {
     Jump,
+    Pun,
     Trap,
     Refused,
     Waiting,
@@ -277,8 +278,8 @@ impl<'a> SurveyLine<'a> {
 
 impl From<&Tally> for Sites {
     fn from(tally: &Tally) -> Self {
-        let Tally { jump, trap, refused, .. } = *tally;
-        Self { jump, pun: 0, trap, refused, waiting: 0 }
+        let Tally { jump, pun, trap, refused, .. } = *tally;
+        Self { jump, pun, trap, refused, waiting: 0 }
     }
 }
 
@@ -311,6 +312,7 @@ impl From<session::Mechanism> for Mechanism {
     fn from(mechanism: session::Mechanism) -> Self {
         match mechanism {
             session::Mechanism::Jump => Self::Jump,
+            session::Mechanism::Pun => Self::Pun,
             session::Mechanism::Trap => Self::Trap,
             session::Mechanism::Refused => Self::Refused,
             session::Mechanism::Waiting => Self::Waiting,
@@ -332,7 +334,7 @@ impl<'a> From<&'a Summary> for Line<'a> {
         Self::Summary(SummaryLine {
             sites: Sites {
                 jump: summary.jump,
-                pun: 0,
+                pun: summary.pun,
                 trap: summary.trap,
                 refused: summary.refused,
                 waiting: summary.waiting,

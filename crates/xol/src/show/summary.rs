@@ -6,13 +6,13 @@ use super::number::{counted, microseconds, thousands};
 
 /// What was counted, what it cost the target, and whether it is as before.
 pub(crate) fn sentence(summary: &Summary) -> String {
-    let sites = [("jump", summary.jump), ("trap", summary.trap)];
+    let sites = [("jump", summary.jump), ("pun", summary.pun), ("trap", summary.trap)];
     let how: Vec<String> = sites
         .iter()
         .filter(|(_, count)| *count > 0)
         .map(|(name, count)| format!("{} {name}", thousands(*count)))
         .collect();
-    let armed = summary.jump + summary.trap;
+    let armed = summary.jump + summary.pun + summary.trap;
     let mut text = format!("{} at {}", counted(summary.hits, "hit"), counted(armed, "site"));
     if !how.is_empty() {
         text.push_str(&format!(" ({})", how.join(", ")));

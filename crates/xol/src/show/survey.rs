@@ -17,7 +17,7 @@ pub(crate) fn lines(file: &FileSurvey, took: Duration, colours: bool) -> Vec<Str
     lines.push(format!("  {} bytes of code, {} functions", file.code, survey.functions));
     lines.push(format!("  loaded at {:#x}{}", file.bias.0, assumption(file.is_assumed)));
     lines.push("  each instruction as if it alone were probed, with any number of mappings".to_owned());
-    lines.push(heading(&row(["", "number", "jump", "earlier", "trap", "refused"])));
+    lines.push(heading(&row(["", "number", "jump", "earlier", "pun", "trap", "refused"])));
     let rows =
         [("instructions", &survey.all), ("function entries", &survey.entries), ("returns", &survey.returns)];
     lines.extend(rows.map(|(name, tally)| shares(name, tally)));
@@ -35,7 +35,7 @@ fn assumption(is_assumed: bool) -> &'static str {
     }
 }
 
-fn row(cells: [&str; 6]) -> String {
+fn row(cells: [&str; 7]) -> String {
     let [name, cells @ ..] = cells;
     let cells: String = cells.iter().map(|cell| format!("{cell:>12}")).collect();
     format!("  {name:<16}{cells}")
@@ -43,10 +43,10 @@ fn row(cells: [&str; 6]) -> String {
 
 /// `earlier` is a part of `jump`: those that begin at an earlier instruction.
 fn shares(name: &str, tally: &Tally) -> String {
-    let Tally { jump, earlier, trap, refused } = *tally;
-    let [jump, earlier, trap, refused] =
-        [jump, earlier, trap, refused].map(|part| share(part, tally.total()));
-    row([name, &tally.total().to_string(), &jump, &earlier, &trap, &refused])
+    let Tally { jump, earlier, pun, trap, refused } = *tally;
+    let [jump, earlier, pun, trap, refused] =
+        [jump, earlier, pun, trap, refused].map(|part| share(part, tally.total()));
+    row([name, &tally.total().to_string(), &jump, &earlier, &pun, &trap, &refused])
 }
 
 fn share(part: u64, of: u64) -> String {

@@ -43,8 +43,14 @@ pub(super) const ACROSS: Address = Address(0x40_1ffd);
 pub(super) const ACROSS_RET: Address = Address(0x40_2004);
 /// The `ret` of [`ADD`], whose jump begins at its own `add`.
 pub(super) const ADD_RET: Address = Address(0x40_1029);
+/// `inc %rsi`, in front of what the program jumps to: its jump ends in `push %rbp; mov`, which stay.
+pub(super) const PUN: Address = Address(0x40_1080);
+/// `push %rbp; mov %rsp, %rbp; pop %rbp; ret`.
+pub(super) const BEHIND_PUN: Address = Address(0x40_1083);
+/// Jumps there, if anybody went that way.
+const TO_BEHIND_PUN: Address = Address(0x40_10a0);
 /// Every site, with its counter's number.
-pub(super) const SITES: [Address; 4] = [ADD, CALL, SHORT, ACROSS];
+pub(super) const SITES: [Address; 5] = [ADD, CALL, SHORT, ACROSS, PUN];
 
 const STATE: Address = Address(0x2000_0000_0000);
 const DESCRIPTION: Address = Address(0x2100_0000_0000);
@@ -60,18 +66,20 @@ fn text() -> Vec<u8> {
         text[offset..offset + bytes.len()].copy_from_slice(bytes);
     };
     let mut at = MAIN;
-    for function in [ADD, CALL, SHORT, ACROSS] {
+    for function in SITES {
         let distance = i32::try_from(function.offset_from(at + 5)).unwrap();
         put(at, &[&[0xe8][..], &distance.to_le_bytes()].concat());
         at += 5;
     }
-    put(at, &[0x48, 0xff, 0xc3, 0xeb, 0xe7]); // inc %rbx; jmp MAIN
+    put(at, &[0x48, 0xff, 0xc3, 0xeb, 0xe2]); // inc %rbx; jmp MAIN
     put(ADD, &[0x55, 0x48, 0x89, 0xe5, 0x49, 0x83, 0xc4, 0x07, 0x5d, 0xc3]);
     put(CALL, &[0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3]);
     // Functions that nobody calls, so that there is no padding behind those before them.
     put(ADD + 10, &[0xc3]);
     put(ACROSS + 8, &[0xc3]);
     put(SHORT, &[0x49, 0xff, 0xc5, 0xc3]);
+    put(PUN, &[0x48, 0xff, 0xc6, 0x55, 0x48, 0x89, 0xe5, 0x5d, 0xc3]);
+    put(TO_BEHIND_PUN, &[0xeb, 0xe1]);
     put(ACROSS, &[0x49, 0x83, 0xc6, 0x01, 0x49, 0xff, 0xc7, 0xc3]);
     text
 }
@@ -165,7 +173,7 @@ impl Front {
         let free = vec![Address(0x80_0000)..Address(0x7000_0000)];
         Self {
             environment,
-            room: Room { free, areas: Vec::new() },
+            room: Room { free, areas: Vec::new(), mappings: usize::MAX },
             routines: None,
             installed: BTreeMap::new(),
             is_first: true,
@@ -195,16 +203,18 @@ impl Front {
     fn plan(&mut self, wanted: &[Wanted], mappings: &[Mapping]) -> Change {
         let bytes = text();
         let functions: Vec<Range<Address>> =
-            [(MAIN, 25), (ADD, 10), (ADD + 10, 1), (CALL, 8), (SHORT, 4), (ACROSS, 8), (ACROSS + 8, 1)]
+            [(MAIN, 30), (ADD, 10), (ADD + 10, 1), (CALL, 8), (SHORT, 4), (ACROSS, 8), (ACROSS + 8, 1)]
+                .into_iter()
+                .chain([(PUN, 9), (TO_BEHIND_PUN, 2)])
                 .map(|(at, len)| at.span(len))
-                .into();
+                .collect();
         let code = [Code { start: TEXT.start, bytes: &bytes }];
         let outline = Outline { functions, ..Outline::default() };
         let analysis = Analysis::new(Isa::X86_64, &code, &outline, false, &mut |_| {});
         let force: HashMap<Address, Mechanism> =
             wanted.iter().filter_map(|(site, force)| Some((*site, (*force)?))).collect();
         let sites: Vec<Address> = wanted.iter().map(|(site, _)| *site).collect();
-        let plan = analysis.plan(&sites, &force);
+        let plan = analysis.plan(&sites, &force, &self.room.free);
         assert!(plan.refused.is_empty(), "{:?}", plan.refused);
         self.change_to(plan.patches, mappings)
     }
@@ -241,6 +251,7 @@ impl Front {
                     stub: at,
                 },
                 interior: patch.interior(),
+                tail: patch.overwritten.len() - patch.written(),
                 backing: Backing::at(mappings, patch.start).unwrap(),
                 notify: false,
             });
@@ -257,7 +268,7 @@ impl Front {
     }
 
     fn place(&mut self, patch: &Patch, size: u32) -> Address {
-        self.room.place(Isa::X86_64, &[Demand { patch, size }])[0].expect("room for a stub")
+        self.room.place(Isa::X86_64, &[Demand { patch, size }]).remove(0).expect("room for a stub")
     }
 
     fn assemble(&self, patch: &Patch, counts: &[(Address, u32)], at: Address) -> Stub {

@@ -3,7 +3,8 @@
 use insn::plan::Mechanism;
 
 use super::fixture::{
-    ACROSS, ACROSS_RET, ADD, ADD_RET, CALL, LEADER, MAIN, SECOND, SHORT, SITES, SYSCALL, TEXT, World,
+    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, LEADER, MAIN, PUN, SECOND, SHORT, SITES, SYSCALL,
+    TEXT, World,
     text_mapping,
 };
 use crate::TargetError;
@@ -22,7 +23,7 @@ fn jumps_count_and_go_without_a_trace() {
     }
     world.fake.machine().pace = 1;
     let left = world.leave();
-    assert_eq!((left.restored, left.left_mapped), (4, 0));
+    assert_eq!((left.restored, left.left_mapped), (SITES.len(), 0));
     let native = world.fake.machine().native.clone();
     for site in SITES {
         let counted = world.hits(site) + native.get(&site).copied().unwrap_or(0);
@@ -113,6 +114,34 @@ fn a_breakpoint_leads_to_the_same_stub() {
     }
     assert_eq!((world.hits(ADD), world.hits(SHORT)), (3, 3));
     assert_eq!(world.engine.statistics.traps, 6);
+    assert_eq!(world.leave().left_mapped, 0);
+}
+
+#[test]
+fn a_pun_leaves_what_its_jump_ends_in() {
+    let mut world = World::new(2);
+    // Somebody stands in the bytes that stay.
+    world.run_to(SECOND, BEHIND_PUN);
+    world.probe(&[PUN]).unwrap();
+    let live = world.live(PUN, 9);
+    assert_eq!((live[0], &live[3..]), (0xe9, &[0x55, 0x48, 0x89, 0xe5, 0x5d, 0xc3][..]));
+    assert_eq!(world.pc(SECOND), BEHIND_PUN);
+    for tid in [LEADER, SECOND] {
+        world.run_to(tid, MAIN);
+        world.run_to(tid, BEHIND_PUN);
+        world.run_to(tid, MAIN);
+    }
+    assert_eq!(world.hits(PUN), 2);
+    // Probed as well, what it ended in is a jump of its own, and nothing but a breakpoint is left before it.
+    world.probe(&[PUN, BEHIND_PUN]).unwrap();
+    let live = world.live(PUN, 9);
+    assert_eq!((live[0], &live[1..3], live[3]), (0xcc, &[0xff, 0xc6][..], 0xe9));
+    world.run_to(LEADER, BEHIND_PUN + 5);
+    world.run_to(LEADER, MAIN);
+    assert_eq!((world.hits(PUN), world.hits(BEHIND_PUN)), (3, 1));
+    world.probe(&[PUN]).unwrap();
+    assert_eq!(world.live(PUN, 4)[3], 0x55);
+    world.run_to(LEADER, BEHIND_PUN);
     assert_eq!(world.leave().left_mapped, 0);
 }
 

@@ -8,7 +8,8 @@ use insn::plan::Mechanism;
 use proptest::prelude::*;
 
 use super::fixture::{
-    ACROSS, ACROSS_RET, ADD, ADD_RET, CALL, EXITED, HANDLER, LEADER, MAIN, SHORT, SYSCALL, TEXT, Wanted,
+    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, EXITED, HANDLER, LEADER, MAIN, PUN, SHORT, SYSCALL,
+    TEXT, Wanted,
     World, prepare,
 };
 use crate::engine::tests::fixture::queued;
@@ -17,16 +18,17 @@ use crate::seam::{Target, Tid};
 
 /// Covered by a jump at ADD.
 const INNER: Address = Address(ADD.0 + 4);
-/// Sites that may be asked for together: each with a counter of its own. The last three have no room for a jump of their
-/// own.
-const CHOICES: [Address; 8] = [ADD, CALL, SHORT, ACROSS, INNER, SYSCALL, ADD_RET, ACROSS_RET];
+/// Sites that may be asked for together: each with a counter of its own. One has room for a pun only, and the last
+/// but one of those behind it none for a jump of their own.
+const CHOICES: [Address; 10] =
+    [ADD, CALL, SHORT, ACROSS, PUN, INNER, SYSCALL, ADD_RET, ACROSS_RET, BEHIND_PUN];
 
 #[derive(Clone, Debug)]
 enum Step {
     /// A task runs some instructions.
     Run(u8, u8),
     /// These sites are probed, those of the second set by breakpoints.
-    Change(u8, u8),
+    Change(u16, u16),
     /// A signal for a task.
     Signal(u8),
     /// A task makes another one.
@@ -42,7 +44,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (any::<u8>(), 1..60_u8).prop_map(|(task, count)| Step::Run(task, count)),
-        3 => any::<(u8, u8)>().prop_map(|(sites, traps)| Step::Change(sites, traps)),
+        3 => any::<(u16, u16)>().prop_map(|(sites, traps)| Step::Change(sites, traps)),
         2 => any::<u8>().prop_map(Step::Signal),
         1 => any::<u8>().prop_map(Step::Clone),
         1 => any::<u8>().prop_map(Step::Exit),
