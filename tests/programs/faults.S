@@ -2,6 +2,7 @@
  * Instructions that fault, each in three places: at the start of a jump's span (start_), in its middle (middle_), and where
  * only a breakpoint fits (trap_): right in front of a loop's head. All may use rdi, rsi, rax, rdx; rcx is 1.
  */
+#include "nopun.h"
     .text
     .macro place prefix name
     .balign 16
@@ -25,15 +26,16 @@
     jmp     0f
 0:
     \code
-1:  dec     %ecx
+1:  nopun
+    dec     %ecx
     jnz     1b
     ret
     .size trap_\name, . - trap_\name
     .endm
 
-    faulting read   mov (%rdi), %rax
-    faulting write  mov %rsi, (%rdi)
-    faulting divide div %rsi
+    faulting read   mov (%rdi), %eax
+    faulting write  mov %esi, (%rdi)
+    faulting divide div %esi
     faulting invalid ud2
 
 /*

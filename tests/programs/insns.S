@@ -2,10 +2,17 @@
  * Functions `long insn_NAME(long i)` with one instruction under test each, labelled `site_NAME`. Where the instruction
  * is short, the label behind it (2:) is the target of a branch elsewhere in the function, so that a jump does not fit.
  * The instruction itself is such a target too, so that none before it serves it, and only a breakpoint is left; with
- * EARLIER defined it is none, and most are served by a jump that begins earlier. Results say whether registers, flags, stack and addresses were those of an
- * undisturbed run: a difference of addresses is added, which is 0 when they are right.
+ * EARLIER defined it is none, and most are served by a jump that begins earlier; with PUN defined a jump may end in what is
+ * behind. Results say whether registers, flags, stack and addresses were those of an undisturbed run: a difference of
+ * addresses is added, which is 0 when they are right.
  */
+#include "nopun.h"
     .text
+    .macro behind
+#ifndef PUN
+    nopun
+#endif
+    .endm
     .macro insn name
     .balign 16
     .globl insn_\name
@@ -39,24 +46,24 @@ site_\name:
     mov %rdi, %rax
     site nop
     nop
-2:  tight nop
+2:  behind; tight nop
 
     insn push
     site push
     push %rdi
-2:  pop %rax
+2:  behind; pop %rax
     tight push
 
     insn pop
     push %rdi
     site pop
     pop %rax
-2:  tight pop
+2:  behind; tight pop
 
     insn push_rsp                   /* pushes the value before the push */
     site push_rsp
     push %rsp
-2:  pop %rax
+2:  behind; pop %rax
     sub %rsp, %rax
     add %rdi, %rax
     tight push_rsp
@@ -68,12 +75,12 @@ site_\name:
     mov %rdi, %rax
     site leave
     leave
-2:  tight leave
+2:  behind; tight leave
 
     insn enter
     site enter
     enter $16, $0
-2:  mov %rdi, -8(%rbp)
+2:  behind; mov %rdi, -8(%rbp)
     mov -8(%rbp), %rax
     leave
     tight enter
@@ -83,13 +90,13 @@ site_\name:
     xor %eax, %eax
     site xchg
     xchg %rdx, %rax
-2:  tight xchg
+2:  behind; tight xchg
 
     insn cmc
     bt $0, %rdi
     site cmc
     cmc
-2:  sbb %rax, %rax
+2:  behind; sbb %rax, %rax
     tight cmc
 
     insn adc
@@ -97,12 +104,12 @@ site_\name:
     bt $0, %rdi
     site adc
     adc $0, %rax
-2:  tight adc
+2:  behind; tight adc
 
     insn std
     site std
     std
-2:  pushf
+2:  behind; pushf
     pop %rax
     cld
     and $0x500, %eax
@@ -113,7 +120,7 @@ site_\name:
     bt $0, %rdi
     site lahf
     lahf
-2:  movzbl %ah, %eax
+2:  behind; movzbl %ah, %eax
     and $3, %eax
     tight lahf
 
@@ -123,7 +130,7 @@ site_\name:
     cmp $4, %edi
     site jcc
     jl 3f
-2:  add $1, %rax
+2:  behind; add $1, %rax
 3:  lea 2(%rax), %rax
     tight jcc
 
@@ -144,13 +151,13 @@ site_\name:
 1:  add $10, %rax
     site loop
     loop 1b
-2:  tight loop
+2:  behind; tight loop
 
     insn loop_self                  /* a branch to itself: a hit for each time round */
     mov $5, %ecx
     site loop_self
     loop .Lsite_loop_self
-2:  lea (%rdi, %rcx), %rax
+2:  behind; lea (%rdi, %rcx), %rax
     tight loop_self
 
     insn loope                      /* equal in the first round, not in the second */
@@ -160,7 +167,7 @@ site_\name:
     cmp $1, %eax
     site loope
     loope 1b
-2:  imul $100, %rcx, %rcx
+2:  behind; imul $100, %rcx, %rcx
     add %rcx, %rax
     tight loope
 
@@ -171,7 +178,7 @@ site_\name:
     cmp $2, %eax
     site loopne
     loopne 1b
-2:  imul $100, %rcx, %rcx
+2:  behind; imul $100, %rcx, %rcx
     add %rcx, %rax
     tight loopne
 
@@ -181,7 +188,7 @@ site_\name:
     and $1, %ecx
     site jrcxz
     jrcxz 3f
-2:  inc %eax
+2:  behind; inc %eax
 3:  tight jrcxz
 
     insn jecxz
@@ -190,14 +197,14 @@ site_\name:
     and $1, %ecx
     site jecxz
     jecxz 3f
-2:  inc %eax
+2:  behind; inc %eax
 3:  tight jecxz
 
     insn jmp_short
     mov %rdi, %rax
     site jmp_short
     jmp 3f
-2:  inc %rax
+2:  behind; inc %rax
 3:  tight jmp_short
 
     insn jmp_reg
@@ -205,7 +212,7 @@ site_\name:
     mov %rdi, %rax
     site jmp_reg
     jmp *%rdx
-2:  inc %rax
+2:  behind; inc %rax
 3:  tight jmp_reg
 
     insn jmp_stack
@@ -214,7 +221,7 @@ site_\name:
     push %rdx
     site jmp_stack
     jmp *(%rsp)
-2:  inc %rax
+2:  behind; inc %rax
 3:  pop %rdx
     tight jmp_stack
 
@@ -255,7 +262,7 @@ return_address:
     lea return_address(%rip), %rdx
     site call_reg
     call *%rdx
-2:  lea 2b(%rip), %rdx
+2:  behind; lea 2b(%rip), %rdx
     sub %rdx, %rax
     add %rdi, %rax
     tight call_reg
@@ -266,7 +273,7 @@ return_address:
     push $0
     site call_stack
     call *8(%rsp)
-2:  add $16, %rsp
+2:  behind; add $16, %rsp
     lea 2b(%rip), %rdx
     sub %rdx, %rax
     add %rdi, %rax
@@ -285,7 +292,7 @@ return_address:
     test %eax, %eax
     site ret
     ret
-2:  inc %rax
+2:  behind; inc %rax
     tight ret
 
     .balign 16
@@ -295,7 +302,7 @@ takes_two:
     sub 8(%rsp), %rax
     site ret_imm
     ret $16
-2:  inc %rax
+2:  behind; inc %rax
     ret
     jmp 2b
     .size takes_two, . - takes_two
@@ -317,7 +324,7 @@ takes_two:
     mov $8, %ecx
     site rep_movs
     rep movsb
-2:  mov -24(%rsp), %rax
+2:  behind; mov -24(%rsp), %rax
     add %rcx, %rax
     tight rep_movs
 
@@ -327,7 +334,7 @@ takes_two:
     mov $8, %ecx
     site rep_stos
     rep stosb
-2:  mov -24(%rsp), %rax
+2:  behind; mov -24(%rsp), %rax
     add %rcx, %rax
     tight rep_stos
 
@@ -337,7 +344,7 @@ takes_two:
     mov $8, %ecx
     site repe_cmps
     repe cmpsb
-2:  mov %rcx, %rax
+2:  behind; mov %rcx, %rax
     je 3f
     ret
 3:  mov $-1, %rax
@@ -350,7 +357,7 @@ takes_two:
 1:  bt $0, %rdi
     site pushf
     pushf
-2:  pop %rax
+2:  behind; pop %rax
     cld
     and $0x501, %eax
     tight pushf
@@ -362,7 +369,7 @@ takes_two:
     push %rax
     site popf
     popf
-2:  pushf
+2:  behind; pushf
     pop %rax
     cld
     and $0xdd5, %eax
@@ -372,7 +379,7 @@ takes_two:
     mov $39, %eax
     site syscall
     syscall
-2:  lea 2b(%rip), %rdx
+2:  behind; lea 2b(%rip), %rdx
     sub %rcx, %rdx
     add %rdx, %rax
     tight syscall
@@ -383,14 +390,14 @@ takes_two:
     xor %ecx, %ecx
     site cpuid
     cpuid
-2:  mov %ebx, %eax
+2:  behind; mov %ebx, %eax
     pop %rbx
     tight cpuid
 
     insn rdtsc
     site rdtsc
     rdtsc
-2:  mov %rdi, %rax
+2:  behind; mov %rdi, %rax
     tight rdtsc
 
     insn fs
@@ -446,7 +453,7 @@ takes_two:
     movq $0, -64(%rsp)
     site red_zone
     nop
-2:  mov -8(%rsp), %rax
+2:  behind; mov -8(%rsp), %rax
     add -64(%rsp), %rax
     xor %rdi, %rax
     xor -128(%rsp), %rax
@@ -465,7 +472,7 @@ takes_two:
     pxor %xmm4, %xmm4
     site sse
     movaps %xmm3, %xmm4
-2:  movq %xmm4, %rax
+2:  behind; movq %xmm4, %rax
     tight sse
 
     .data

@@ -9,6 +9,7 @@
     .set RED, 136                   /* 128 bytes below the stack pointer at the probed code */
     .set VECTOR, 264                /* 16 times 32 bytes */
 
+#include "nopun.h"
     .text
     .macro load_vectors wide
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
@@ -138,10 +139,21 @@ site_\name:
     /* A branch target right behind a short instruction: a breakpoint. */
     enter_state trap\suffix, \wide, 0
     site trap\suffix
-    mov %r8, %r8
-2:  leave_state trap\suffix, \wide, 0
+    xchg %ax, %ax
+2:  nopun
+    leave_state trap\suffix, \wide, 0
     jmp 2b
     .size state_trap\suffix, . - state_trap\suffix
+
+    /* The same, but a jump may end in the instruction behind, which leads to 1.5 GiB above. */
+    enter_state pun\suffix, \wide, 0
+    site pun\suffix
+    mov %r8, %r8
+2:  .byte 0xeb, 0x60            /* jmp .+0x62 */
+    .skip 0x60, 0x90
+    leave_state pun\suffix, \wide, 0
+    jmp 2b
+    .size state_pun\suffix, . - state_pun\suffix
 
     /* A relative call and its callee, both probed; the callee's red zone is eight bytes lower. */
     enter_state call\suffix, \wide, -8

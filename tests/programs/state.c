@@ -16,7 +16,7 @@ struct state {
 };
 _Static_assert(offsetof(struct state, flags) == 120 && offsetof(struct state, vector) == 264, "state.S has offsets");
 
-#define VARIANTS(LIST) LIST(nop5) LIST(span) LIST(trap) LIST(call) LIST(dead)
+#define VARIANTS(LIST) LIST(nop5) LIST(span) LIST(trap) LIST(pun) LIST(call) LIST(dead)
 #define DECLARE(name)                                                                                   \
     void state_##name(const struct state *, struct state *);                                            \
     void state_##name##_wide(const struct state *, struct state *);                                     \

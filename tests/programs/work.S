@@ -2,6 +2,7 @@
  * The functions that the programs have probed, in assembly so that every instruction boundary is known.
  * `work` begins with the commonest prologue: a jump over it covers two boundaries, at 1 and 4.
  */
+#include "nopun.h"
     .text
     .macro function name, align=16, behind=0
     .balign \align
@@ -50,13 +51,20 @@
 
 /*
  * long trapped(long a) = a + 2 * (number of times round): its second instruction is two bytes long and right in front
- * of a loop's head, which is a known branch target, and is one itself, so that only a breakpoint fits there. Called with a = 1..: two rounds.
+ * of a loop's head, which is a known branch target, and is one itself, so that only a breakpoint fits there. Called with a = 1..: two rounds. With PUN a jump
+ * may end in the instruction at the loop's head: it leads to 1.5 GiB above.
  */
     function trapped
     mov $2, %ecx
 trapped_site:
     mov %edi, %eax
-1:  add $2, %rax
+1:
+#ifdef PUN
+    test $0x6000, %eax
+#else
+    nopun
+#endif
+    add $2, %rax
     dec %ecx
     jnz 1b
     ret

@@ -13,6 +13,7 @@ pub mod set;
 pub mod survey;
 
 mod decode;
+mod island;
 mod marks;
 mod pieces;
 mod schedule;

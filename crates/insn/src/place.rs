@@ -70,6 +70,10 @@ const WINDOW: u64 = 1 << 24;
 #[must_use]
 pub fn patch_bytes(isa: Isa, patch: &Patch, stub: Address) -> Option<Vec<u8>> {
     match (isa, patch.mechanism) {
+        (Isa::X86_64, Mechanism::Pun) if patch.island.is_some() => {
+            let at = patch.island.as_ref().map(|island| island.at)?;
+            jump::encode_short(patch.start, at).map(|bytes| bytes.to_vec())
+        }
         (Isa::X86_64, Mechanism::Jump | Mechanism::Pun) => {
             let mut bytes = jump_of(patch).encode(stub)?;
             // Behind the jump itself every byte is free, and each old boundary there traps.
@@ -80,8 +84,19 @@ pub fn patch_bytes(isa: Isa, patch: &Patch, stub: Address) -> Option<Vec<u8>> {
     }
 }
 
+/// What is written over the island of `patch`, if it has one; `None` also if the stub is out of its reach.
+#[must_use]
+pub fn island_bytes(isa: Isa, patch: &Patch, stub: Address) -> Option<Vec<u8>> {
+    match isa {
+        Isa::X86_64 => patch.island.as_ref().and_then(|_| jump_of(patch).encode(stub)),
+    }
+}
+
 /// The jump of a patch, and where it may lead.
 fn jump_of(patch: &Patch) -> Jump {
+    if let Some(island) = &patch.island {
+        return Jump::new(island.at, jump::LEN, iter::empty(), (jump::LEN, &[]));
+    }
     let written = patch.written();
     let interior = patch.interior().into_iter().map(u64::from);
     let tail = patch.overwritten.get(written..).unwrap_or_default();

@@ -15,7 +15,8 @@ use crate::address::Address;
 pub enum Mechanism {
     /// A jump to the stub over one or several whole instructions.
     Jump,
-    /// A jump that is longer than the instructions it displaces: its last bytes are those of the next ones, which stay.
+    /// A jump that is longer than the instructions it displaces: its last bytes are those of the next ones, which stay. Or
+    /// a short one, to an island.
     Pun,
     /// A breakpoint; the tracer moves the thread to the stub.
     Trap,
@@ -72,6 +73,17 @@ pub struct Patch {
     /// The displaced instructions, in order, without gaps. A jump may also cover inter-function padding behind the last
     /// (then `overwritten` is longer than these together).
     pub displaced: Vec<Displaced>,
+    /// Where a short jump leads on from.
+    pub island: Option<Island>,
+}
+
+/// Padding near a site that holds the jump to its stub: the site itself has room for a short one only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Island {
+    /// Where it is: in the site's page.
+    pub at: Address,
+    /// The original bytes, as many as a jump has.
+    pub overwritten: Vec<u8>,
 }
 
 impl Patch {
@@ -182,7 +194,7 @@ pub enum Reason {
     #[error("no free address for the stub within reach")]
     NoRoom,
     /// The bytes that a pun leaves as they are allow no free address, or it would have to leave what is to be probed.
-    #[error("no jump that ends in the bytes behind it leads to a free address")]
+    #[error("no jump that ends in the bytes behind it leads to a free address, nor a short one to padding")]
     NoPun,
     /// Stubs at constrained addresses take a mapping each, and the process may not have more.
     #[error("its stub needs a further mapping, and half of those that vm.max_map_count leaves are used (mappings)")]

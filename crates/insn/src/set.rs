@@ -20,7 +20,7 @@ pub struct Analysis<'a> {
     /// Sorted by start.
     pub(crate) functions: Vec<Function>,
     /// For each function the highest end of those up to it: bounds the search backwards for one that contains an address.
-    furthest: Vec<Address>,
+    pub(crate) furthest: Vec<Address>,
     pub(crate) reached: Reached,
     pub(crate) refused: Vec<Range<Address>>,
     pub(crate) shadow_stack: bool,
@@ -28,6 +28,9 @@ pub struct Analysis<'a> {
 
 /// How many functions that begin before an address are asked whether they contain it: nesting is shallow.
 const MAX_NESTING: usize = 64;
+
+/// How many of the patches before a site may be as near to it as its island: a patch has a byte at least.
+const MAX_BEHIND: usize = 512;
 
 /// How many bytes before a site its predecessors are looked for: more than a jump overwrites, and no less than the longest
 /// instruction.
@@ -236,8 +239,7 @@ impl Planner<'_, '_> {
                 Some(_) => want.sites.iter().for_each(|site| self.refuse(*site, Reason::Overlap)),
                 None => {
                     let no_jump = rejected.remove(&at).unwrap_or(Reason::Overlap);
-                    let end = chosen.get(behind).map_or(Address(u64::MAX), |next| next.start);
-                    self.fall_back(at, want, &no_jump, end, &wanted);
+                    self.fall_back(at, want, &no_jump, &chosen, &wanted);
                 }
             }
         }
@@ -282,23 +284,46 @@ impl Planner<'_, '_> {
         self.analysis.pun(self.analysis, at, &want.before, self.free, is_free)
     }
 
-    /// What becomes of an instruction that no jump serves. The next patch behind it starts at `end`.
+    /// Whether padding is free for an island, with these patches `chosen` and those that were made since.
+    fn is_idle(&self, island: &Range<Address>, chosen: &[Patch], wanted: &BTreeMap<Address, Wanted>) -> bool {
+        let is_apart = |patch: &Patch| patch.end() <= island.start || island.end <= patch.start;
+        let near = chosen.partition_point(|patch| patch.end() <= island.start);
+        let later = self.plan.patches.iter().rev().take(MAX_BEHIND);
+        let islands = later.clone().filter_map(|patch| patch.island.as_ref());
+        wanted.range(island.clone()).next().is_none()
+            && chosen.get(near).is_none_or(|patch| patch.start >= island.end)
+            && later.clone().all(is_apart)
+            && islands.into_iter().all(|other| other.at.0.abs_diff(island.start.0) >= island.end - island.start)
+    }
+
+    /// What becomes of an instruction that no jump of [`schedule`]'s serves.
     fn fall_back(
         &mut self,
         at: Address,
         want: &Wanted,
         no_jump: &Reason,
-        end: Address,
+        chosen: &[Patch],
         wanted: &BTreeMap<Address, Wanted>,
     ) {
         let start = self.plan.patches.last().map_or(Address(0), Patch::end);
+        let behind = chosen.partition_point(|patch| patch.start <= at);
+        let end = chosen.get(behind).map_or(Address(u64::MAX), |next| next.start);
         let fits =
             |span: Span| if start <= at && span.end() <= end { Ok(span) } else { Err(Reason::Overlap) };
-        let trap = match want.force {
-            Some(Mechanism::Jump) => Err(no_jump.clone()),
-            _ => self.analysis.trap(self.analysis, at).and_then(fits),
+        let by_island = || {
+            let span = self.analysis.by_island(self.analysis, at, |island| self.is_idle(&island, chosen, wanted))?;
+            (start <= at && span.end() <= end && self.analysis.has_place(&span, self.free)).then_some(span)
         };
-        match trap {
+        let fallen = match want.force {
+            Some(Mechanism::Jump) => Err(no_jump.clone()),
+            Some(Mechanism::Trap) => self.analysis.trap(self.analysis, at).and_then(fits),
+            _ => by_island().map_or_else(|| self.analysis.trap(self.analysis, at).and_then(fits), Ok),
+        };
+        match fallen {
+            Ok(span) if span.is_pun() => {
+                self.reject(want, [(Mechanism::Jump, no_jump.clone())]);
+                self.push(&span, wanted);
+            }
             Ok(span) if want.force.is_none() => {
                 self.reject(want, [(Mechanism::Jump, no_jump.clone()), (Mechanism::Pun, Reason::NoPun)]);
                 self.push(&span, wanted);

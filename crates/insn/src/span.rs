@@ -16,7 +16,7 @@ use std::ops::Range;
 use crate::address::Address;
 use crate::decode::{self, Flow, Insn};
 use crate::place;
-use crate::plan::{Displaced, MAX_OVERWRITTEN, Mechanism, Patch, Reason};
+use crate::plan::{Displaced, Island, MAX_OVERWRITTEN, Mechanism, Patch, Reason};
 use crate::set::Analysis;
 use crate::sweep::Function;
 use crate::x86_64::jump::Jump;
@@ -25,13 +25,15 @@ use crate::x86_64::jump::Jump;
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     pub(crate) start: Address,
-    mechanism: Mechanism,
+    pub(crate) mechanism: Mechanism,
     /// Start and length of each instruction.
     pub(crate) insns: Vec<(Address, usize)>,
     /// Bytes of them together.
-    len: usize,
+    pub(crate) len: usize,
     /// Bytes of the breakpoint, or of the jump and what it leaves before its site. Those of a pun go on behind `len`.
-    overwritten: usize,
+    pub(crate) overwritten: usize,
+    /// Where a short jump leads on from.
+    pub(crate) island: Option<Address>,
 }
 
 /// Room for stubs: free address ranges, sorted.
@@ -50,7 +52,7 @@ impl Span {
 
     /// Bytes that change their value.
     fn written(&self) -> usize {
-        if self.mechanism == Mechanism::Pun { self.len } else { self.overwritten }
+        if self.mechanism == Mechanism::Pun { self.len.min(self.overwritten) } else { self.overwritten }
     }
 
     /// The bytes of a pun that stay as they are.
@@ -143,7 +145,7 @@ impl Analysis<'_> {
 
     /// Whether the stub of `span` has a place in `free` for which the jump's bytes may be what they must be.
     pub(crate) fn has_place(&self, span: &Span, free: Free<'_>) -> bool {
-        if span.mechanism == Mechanism::Trap {
+        if span.mechanism == Mechanism::Trap || span.island.is_some() {
             return place::is_near(span.start, free);
         }
         let bytes = self.bytes_from(span.start).and_then(|bytes| bytes.get(..span.overwritten));
@@ -194,7 +196,7 @@ impl Analysis<'_> {
         mechanism: Mechanism,
         (covered, overwritten): (usize, usize),
     ) -> Result<Span, Reason> {
-        let mut span = Span { start, mechanism, insns: Vec::with_capacity(4), len: 0, overwritten };
+        let mut span = Span { start, mechanism, insns: Vec::with_capacity(4), len: 0, overwritten, island: None };
         self.cover(insns, &mut span, covered, self.function_at(start))?;
         self.check_interior(start, span.written())?;
         self.check_refused(start..start + span.len.max(span.written()) as u64)?;
@@ -213,7 +215,7 @@ impl Analysis<'_> {
         let mut has_left = false;
         while span.len < covered {
             let here = span.start + span.len as u64;
-            if has_left && end.is_none_or(|end| here >= end) {
+            if has_left && (end.is_none_or(|end| here >= end) || self.is_filler(here)) {
                 return self.check_padding(here, span.start + covered as u64, function);
             }
             if !span.insns.is_empty() {
@@ -238,28 +240,35 @@ impl Analysis<'_> {
         Ok(())
     }
 
-    /// Behind an instruction that never goes on, only padding between functions may be overwritten.
+    /// Behind an instruction that never goes on, what is overwritten without being displaced must be padding: between
+    /// functions, or breakpoints at the end of one.
     fn check_padding(&self, from: Address, to: Address, function: Option<&Function>) -> Result<(), Reason> {
-        let end = function.map(|function| function.range.end).ok_or(Reason::UnknownFunction)?;
-        if from != end {
-            return Err(Reason::NotStraight { at: from });
-        }
-        if let Some(at) = function.and_then(|function| function.first_bad) {
+        let function = function.ok_or(Reason::UnknownFunction)?;
+        let end = function.range.end;
+        if let Some(at) = function.first_bad {
             return Err(Reason::FunctionUndecodable { at });
         }
         let mut at = from;
         while at < to {
-            let padding = self
-                .bytes_from(at)
-                .and_then(|bytes| decode::inspect(self.isa, at, bytes))
-                .filter(|insn| insn.is_padding && self.function_at(at).is_none());
+            let is_own = at < end && self.is_filler(at);
+            if at < end && !is_own {
+                return Err(Reason::NotStraight { at });
+            }
+            let padding = self.inspect(at).filter(|insn| insn.is_padding);
+            let padding = padding.filter(|_| is_own || self.function_at(at).is_none());
             at += padding.ok_or(Reason::EndOfFunction { end })?.len as u64;
         }
         Ok(())
     }
 
+    /// Whether a breakpoint is at `at`: padding that cannot be displaced, and nobody stands there.
+    fn is_filler(&self, at: Address) -> bool {
+        let is_displaceable = || self.displaceable(at).is_ok();
+        self.inspect(at).is_some_and(|insn| insn.is_padding) && !is_displaceable()
+    }
+
     /// Nobody may arrive strictly inside the bytes that are overwritten.
-    fn check_interior(&self, start: Address, overwritten: usize) -> Result<(), Reason> {
+    pub(crate) fn check_interior(&self, start: Address, overwritten: usize) -> Result<(), Reason> {
         let interior = start + 1..start + overwritten as u64;
         if let Some(target) = self.reached.targets.first_in(interior.clone()) {
             return Err(Reason::TargetInside { target });
@@ -290,7 +299,12 @@ impl Analysis<'_> {
         });
         let displaced = displaced.collect();
         let overwritten = bytes.get(..span.overwritten).ok_or(Reason::EndOfFunction { end: start })?.to_vec();
-        Ok(Patch { start, mechanism, overwritten, displaced })
+        let island = span.island.map(|at| {
+            let len = decode::patch_len(self.isa, Mechanism::Jump);
+            let bytes = self.bytes_from(at).and_then(|bytes| bytes.get(..len));
+            bytes.map(|bytes| Island { at, overwritten: bytes.to_vec() }).ok_or(Reason::OutsideCode)
+        });
+        Ok(Patch { start, mechanism, overwritten, displaced, island: island.transpose()? })
     }
 }
 

@@ -228,7 +228,8 @@ impl Analysis<'_> {
         if self.earlier_jumps(insns, at, before).any(|span| self.has_place(&span, free)) {
             return Found::Earlier;
         }
-        if self.pun(insns, at, before, free, |_| true).is_some() {
+        let by_island = || self.by_island(insns, at, |_| true).filter(|span| self.has_place(span, free));
+        if self.pun(insns, at, before, free, |_| true).or_else(by_island).is_some() {
             return Found::Pun;
         }
         match self.trap(insns, at) {

@@ -40,6 +40,7 @@ fn patch(dead: Dead, with_ret: bool) -> Patch {
         mechanism: Mechanism::Jump,
         overwritten: vec![0x48, 0x8d, 0x04, 0x7f, 0x48],
         displaced,
+        island: None,
     }
 }
 

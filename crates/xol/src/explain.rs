@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use coherence::{Architecture, KernelVersion, Requirement, Situation, Writer};
 use insn::code::{Code, Outline};
-use insn::place::{Demand, Room, patch_bytes};
+use insn::place::{Demand, Room, island_bytes, patch_bytes};
 use insn::plan::{Mechanism, Patch, Plan, Reason};
 use insn::set::Analysis;
 use insn::survey::Survey;
@@ -25,9 +25,10 @@ use crate::files::System;
 use crate::room::free_ranges;
 use crate::session::{View, check_kind, differs, implementation, unfit_mapping};
 
-/// Where the loader usually puts a position-independent program and libraries, without randomisation.
+/// Where the loader puts a position-independent program without randomisation.
 const PROGRAM_BASE: u64 = 0x5555_5555_4000;
-const LIBRARY_BASE: u64 = 0x7fff_f7c0_0000;
+/// The like of where it puts libraries, with it: between 1 TiB below the stack and the stack.
+const LIBRARY_BASE: u64 = 0x7f55_5555_4000;
 
 /// Bytes shown of a site that is refused.
 const SHOWN: u64 = 16;
@@ -59,6 +60,8 @@ pub struct Placed {
     pub stub: Vec<Instruction>,
     /// What is written over the program's text.
     pub written: Vec<u8>,
+    /// What is written over padding near it, and where.
+    pub island: Option<(Address, Vec<u8>)>,
     /// Old instruction boundaries inside what is written.
     pub interior: Vec<Interior>,
 }
@@ -333,7 +336,9 @@ impl<'a> Module<'a> {
             let byte = *written.get(usize::from(offset))?;
             Some(Interior { address: patch.start + u64::from(offset), byte })
         });
-        Ok(Placed { interior: interior.collect(), stub: instructions(self.isa, at, &stub.bytes), written })
+        let island = patch.island.as_ref().map(|island| island.at).zip(island_bytes(self.isa, patch, at));
+        let stub = instructions(self.isa, at, &stub.bytes);
+        Ok(Placed { interior: interior.collect(), stub, written, island })
     }
 
     /// The stub that counts. Where its counters are is made up: only the operands depend on it.

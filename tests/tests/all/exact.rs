@@ -68,19 +68,42 @@ fn four_threads_static() {
 /// The same for breakpoints, each hit of which goes through the tracer.
 #[test]
 fn breakpoints() {
-    let program = need!(Program::work().build());
+    at_trapped(&[], "trap", rounds(2_500, 25_000));
+}
+
+/// And for jumps that end in the instruction behind, which the program jumps to all the time.
+#[test]
+fn puns() {
+    at_trapped(&["-DPUN"], "pun", 1_000_000);
+}
+
+#[test]
+fn puns_fixed_position() {
+    at_trapped(&["-DPUN", "-no-pie"], "pun", 1_000_000);
+}
+
+#[test]
+fn puns_static() {
+    at_trapped(&["-DPUN", "-static"], "pun", 1_000_000);
+}
+
+fn at_trapped(flags: &[&str], mechanism: &str, calls: u64) {
+    let mut program = Program::work();
+    for flag in flags {
+        program = program.flag(*flag);
+    }
+    let program = need!(program.build());
     let mut target = Process::start(&program, &["4"]);
     let before = Snapshot::of(target.pid());
     let watch = Watch::on(&target, &["trapped_site"]);
     let probes = [probe(&program, "trapped+5")];
     let mut session = Session::stat(&borrowed(&probes), target.pid());
     session.wait_armed(&watch);
-    let calls = rounds(2_500, 25_000);
     let answer = target.ask(&format!("traps {calls}"));
     let report = session.end();
     assert_eq!(answer.number("bad"), 0);
     assert_all_counted(&report, &probes, 4 * calls);
-    assert_eq!(report.mechanism(&probes[0]), "trap", "the test is about breakpoints");
+    assert_eq!(report.mechanism(&probes[0]), mechanism, "the test is about that");
     before.assert_unchanged(target.pid());
     target.finish();
 }

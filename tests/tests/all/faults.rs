@@ -141,7 +141,8 @@ fn core_files_show_the_original() {
                 .iter()
                 .filter(|area| area.permissions == "r-xp")
                 .map(|area| {
-                    (area.range.start, read_memory(target.pid(), area.range.start, 4096).expect("code"))
+                    let len = usize::try_from(area.range.end - area.range.start).unwrap();
+                    (area.range.start, read_memory(target.pid(), area.range.start, len).expect("code"))
                 })
                 .collect();
             assert!(!code.is_empty(), "the area is named: {areas:x?}");

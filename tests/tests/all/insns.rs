@@ -1,5 +1,5 @@
-//! Each kind of instruction, displaced: short ones right before a branch target, where only a breakpoint fits or a jump
-//! that begins earlier, and longer ones by a jump. The program compares results, registers, flags and addresses itself.
+//! Each kind of instruction, displaced: short ones right before a branch target, where only a breakpoint fits, a jump
+//! that begins earlier or one that ends in what is behind, and longer ones by a jump. The program compares results, registers, flags and addresses itself.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -49,13 +49,16 @@ fn check_all(verb: &str, flags: &[&str], spell: impl Fn(&Process, &Path, &str) -
     target.finish();
     match verb {
         "stat" if flags.contains(&EARLIER) => assert_earlier(&report, &names, &probes),
-        "stat" => assert_mechanisms(&report, &names, &probes),
+        "stat" => assert_mechanisms(&report, &names, &probes, flags.contains(&PUN)),
         _ => {}
     }
 }
 
 /// Leaves out of the program what keeps a jump from beginning before a short instruction.
 const EARLIER: &str = "-DEARLIER";
+
+/// Leaves out of the program what keeps a jump from ending in the instructions behind a short one.
+const PUN: &str = "-DPUN";
 
 /// The canonical names of probes, which trace uses.
 fn canonical(probes: &[String], pid: &str) -> Vec<String> {
@@ -96,13 +99,17 @@ fn assert_earlier(report: &Report, names: &[String], probes: &[String]) {
     }
 }
 
-/// The point of the program is that both mechanisms are used: breakpoints where a branch target is right behind.
-fn assert_mechanisms(report: &Report, names: &[String], probes: &[String]) {
+/// The point of the program is that the mechanisms are used: breakpoints, or puns, where a branch target is right behind.
+fn assert_mechanisms(report: &Report, names: &[String], probes: &[String], punned: bool) {
     let by = |wanted: &str| -> BTreeSet<_> {
         let used = names.iter().zip(probes).filter(|(_, probe)| report.mechanism(probe) == wanted);
         used.map(|(name, _)| name.as_str()).collect()
     };
-    let traps = by("trap");
+    let (mut traps, mut puns) = (by("trap"), by("pun"));
+    if punned {
+        assert!(puns.len() > 10, "{puns:?}");
+        traps.append(&mut puns);
+    }
     for name in
         ["loop", "jrcxz", "rep_movs", "pushf", "popf", "syscall", "ret", "call_reg", "jcc", "push_rsp"]
     {
@@ -112,7 +119,7 @@ fn assert_mechanisms(report: &Report, names: &[String], probes: &[String]) {
     for name in ["call_rel", "call_rip", "jmp_rip", "jcc_near", "rip_load", "rip_add", "fs", "lock"] {
         assert!(jumps.contains(name), "{name} was to be a jump: {jumps:?}");
     }
-    assert_eq!(traps.len() + jumps.len(), names.len(), "{report:?}");
+    assert_eq!(traps.len() + puns.len() + jumps.len(), names.len(), "{report:?}");
 }
 
 fn by_symbol(target: &Process, program: &Path, name: &str) -> String {
@@ -138,6 +145,23 @@ fn counted_at_a_fixed_position() {
     check_all("stat", &["-no-pie"], |target, program, name| {
         probe(program, &format!("{:#x}", address(target, name)))
     });
+}
+
+#[test]
+fn counted_by_puns() {
+    check_all("stat", &[PUN], |target, program, name| probe_at(target, program, address(target, name)));
+}
+
+#[test]
+fn counted_by_puns_at_a_fixed_position() {
+    check_all("stat", &[PUN, "-no-pie"], |target, program, name| {
+        probe(program, &format!("{:#x}", address(target, name)))
+    });
+}
+
+#[test]
+fn traced_by_puns() {
+    check_all("trace", &[PUN], by_symbol);
 }
 
 #[test]

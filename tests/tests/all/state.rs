@@ -32,7 +32,10 @@ fn unchanged(verb: &str, calls: u64) {
     if verb == "stat" {
         for ((place, _), probe) in places.iter().zip(&probes) {
             assert_eq!((report.hits(probe), report.lost(probe)), (calls, 0), "{place}: {report:?}");
-            let mechanism = if place.starts_with("site_trap") { "trap" } else { "jump" };
+            let mechanism = match place.strip_prefix("site_").and_then(|name| name.split('_').next()) {
+                Some(own @ ("trap" | "pun")) => own,
+                _ => "jump",
+            };
             assert_eq!(report.mechanism(probe), mechanism, "{place}: {report:?}");
         }
     } else {
@@ -88,12 +91,12 @@ fn of_counts_at_entries() {
     let report = session.end();
     report.assert_clean();
     assert_eq!(answer.number("bad"), 0, "{answer:?}");
-    let variants = if target.ready.number("wide") != 0 { 10 } else { 5 };
+    let variants = if target.ready.number("wide") != 0 { 12 } else { 6 };
     let hits = |spec: &String| -> u64 {
         let lines = report.of_type("stat").filter(|line| line["spec"] == spec.as_str());
         lines.filter_map(|line| line["hits"].as_u64()).sum()
     };
     assert_eq!(hits(&probes[0]), variants * calls, "{report:?}");
-    assert_eq!(hits(&probes[1]), variants / 5 * calls, "{report:?}");
+    assert_eq!(hits(&probes[1]), variants / 6 * calls, "{report:?}");
     target.finish();
 }

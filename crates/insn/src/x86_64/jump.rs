@@ -6,6 +6,9 @@ use crate::address::Address;
 /// `jmp rel32`.
 pub(crate) const LEN: usize = 5;
 const OPCODE: u8 = 0xe9;
+/// `jmp rel8`.
+pub(crate) const SHORT_LEN: usize = 2;
+const SHORT_OPCODE: u8 = 0xeb;
 
 /// Opcodes that raise SIGILL at their own address in 64-bit mode, on every processor of today: invalid since AMD64, and
 /// without a use by a later extension (0x62, 0xc4, 0xc5, 0xd5 have become prefixes and are left out).
@@ -38,6 +41,12 @@ const GAP: [u8; 256] = {
     }
     gap
 };
+
+/// The short jump at `from` to `to`, or `None` if that is too far.
+pub(crate) fn encode_short(from: Address, to: Address) -> Option<[u8; SHORT_LEN]> {
+    let displacement = i8::try_from(to.offset_from(from + SHORT_LEN as u64)).ok()?;
+    Some([SHORT_OPCODE, displacement.cast_unsigned()])
+}
 
 /// A prefix that means nothing to a near jump in 64-bit mode, and nothing to one anywhere that stays in its segment: the
 /// override of CS (Intel SDM vol. 2, 2.1.1). Prefixes move the displacement to bytes further behind.

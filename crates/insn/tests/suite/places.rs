@@ -22,7 +22,7 @@ fn patch(start: u64, lens: &[usize]) -> Patch {
             insn
         })
         .collect();
-    Patch { start: Address(start), mechanism: Mechanism::Jump, overwritten: vec![0x90; 5], displaced }
+    Patch { start: Address(start), mechanism: Mechanism::Jump, overwritten: vec![0x90; 5], displaced, island: None }
 }
 
 fn demands(patches: &[Patch], size: u32) -> Vec<Demand<'_>> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use insn::code::{Code, Outline};
+use insn::place::{island_bytes, patch_bytes};
 use insn::plan::{Dead, Mechanism, Patch, Plan, Reason};
 use insn::set::Analysis;
 use insn::{Address, Isa};
@@ -170,14 +171,109 @@ fn padding_within_a_function_is_displaced_with_what_is_before_it() {
     // 0: ret; 1: nop; 2: xor %eax,%eax; 4: ret: code that somebody must reach.
     let code = [0xc3, 0x90, 0x31, 0xc0, 0xc3];
     assert_eq!(plan(&code, &outline(&[0..5]), &[0]).rejected[0].1.reason, Reason::NotStraight { at: at(2) });
-    // A breakpoint may be somebody's, and a target is one also in padding.
+    // Breakpoints cannot be displaced, and nobody goes on from there: they are overwritten like padding between functions.
     let code = [0xc3, 0xcc, 0xcc, 0xcc, 0xcc, 0xc3];
-    assert_eq!(patch(&code, &outline(&[0..6]), 0).mechanism, Mechanism::Trap);
+    let served = patch(&code, &outline(&[0..6]), 0);
+    assert_eq!((served.mechanism, lens(&served)), (Mechanism::Jump, vec![1]));
+    let code = [0xc3, 0xcc, 0xcc, 0x90, 0x31, 0xc0, 0xc3];
+    assert_eq!(plan(&code, &outline(&[0..7]), &[0]).rejected[0].1.reason, Reason::NotStraight { at: at(3) });
+    // A target is one also in padding.
     let code = [0xc3, 0x90, 0x90, 0x90, 0x90, 0xeb, 0xfa];
     assert_eq!(
         plan(&code, &outline(&[0..7]), &[0]).rejected[0].1.reason,
         Reason::TargetInside { target: at(1) }
     );
+}
+
+/// Free memory above, as far as a jump reaches.
+fn around() -> [Range<Address>; 1] {
+    [at(0x10_0000)..at(0x7fff_0000)]
+}
+
+/// The mechanism, and the lengths of what is displaced, overwritten and written.
+fn shape(patch: &Patch) -> (Mechanism, usize, usize, usize) {
+    (patch.mechanism, patch.displaced.len(), patch.overwritten.len(), patch.written())
+}
+
+fn plan_around(code: &[u8], outline: &Outline<'_>, sites: &[u64]) -> Plan {
+    let sites: Vec<_> = sites.iter().map(|offset| at(*offset)).collect();
+    analyze(code, outline).plan(&sites, &HashMap::new(), &around())
+}
+
+#[test]
+fn a_jump_may_end_in_what_is_reached() {
+    // 0: inc %esi; 2: mov $0x55xx,%eax; 7: jmp 2: the head of a loop behind two bytes.
+    let code = [0xff, 0xc6, 0xb8, 0x34, 0x12, 0, 0, 0xeb, 0xf9];
+    let whole = outline(&[0..9]);
+    let pun = plan_around(&code, &whole, &[0]);
+    assert_eq!(shape(&pun.patches[0]), (Mechanism::Pun, 1, 5, 2));
+    assert_eq!(pun.patches[0].interior(), Vec::<u8>::new());
+    assert_eq!(pun.rejected[0].1.reason, Reason::TargetInside { target: at(2) });
+    // What it ends in is a site as well: a breakpoint is left for the first.
+    let both = plan_around(&code, &whole, &[0, 2]);
+    let shapes: Vec<_> = both.patches.iter().map(shape).collect();
+    assert_eq!(shapes, [(Mechanism::Trap, 1, 1, 1), (Mechanism::Jump, 1, 5, 5)]);
+    // With no place where those bytes lead, prefixes make others count.
+    let mut far = code;
+    far[4] = 0x7f; // 0x7f1234b8, and with a prefix 0x7f1234: in the program's own reach
+    far[5] = 0x30; // 0x307f1234 with a prefix
+    let near = [at(0x3000_0000)..at(0x3100_0000)];
+    let prefixed = analyze(&far, &whole).plan(&[at(0)], &HashMap::new(), &near);
+    assert_eq!(shape(&prefixed.patches[0]), (Mechanism::Pun, 1, 6, 2));
+    let nowhere = analyze(&far, &whole).plan(&[at(0)], &HashMap::new(), &[at(0x5000_0000)..at(0x5100_0000)]);
+    assert_eq!(nowhere.patches[0].mechanism, Mechanism::Trap);
+    let reasons: Vec<_> = nowhere.rejected.iter().map(|(_, rejected)| rejected.mechanism).collect();
+    assert_eq!(reasons, [Mechanism::Jump, Mechanism::Pun]);
+}
+
+#[test]
+fn a_pun_over_several_instructions_traps_at_their_boundaries() {
+    // 0: cmc; 1: inc %esi; 3: push %rbp, to which 8: jmp 3 goes; 4: mov %rsp,%rbp; 7: ret.
+    let code = [0xf5, 0xff, 0xc6, 0x55, 0x48, 0x89, 0xe5, 0xc3, 0xeb, 0xf9];
+    let whole = outline(&[0..10]);
+    let plan = plan_around(&code, &whole, &[0]);
+    let patch = &plan.patches[0];
+    assert_eq!((shape(patch), patch.interior()), ((Mechanism::Pun, 2, 5, 3), vec![1]));
+    // Probed at its second instruction alone, it begins at the first.
+    let plan = plan_around(&code, &whole, &[1]);
+    assert_eq!((plan.patches[0].start, shape(&plan.patches[0]).2), (at(0), 5));
+    // But not where somebody arrives at that.
+    let reached = Outline { pointed_at: vec![at(1)], ..whole };
+    let plan = plan_around(&code, &reached, &[1]);
+    assert_eq!(plan.patches[0].start, at(1));
+}
+
+/// 0: inc %esi; 2: nop, where 4: jmp 2 goes; 6..: padding behind the end of the function; 22: another function.
+fn with_padding() -> ([u8; 23], Outline<'static>) {
+    let mut code = [0xcc; 23];
+    code[..6].copy_from_slice(&[0xff, 0xc6, 0x90, 0x90, 0xeb, 0xfc]);
+    code[22] = 0xc3;
+    (code, outline(&[0..6, 22..23]))
+}
+
+#[test]
+fn a_short_jump_leads_over_padding() {
+    let (code, functions) = with_padding();
+    let free = [at(0x1000_0000)..at(0x1100_0000)];
+    let plan = analyze(&code, &functions).plan(&[at(0)], &HashMap::new(), &free);
+    let patch = &plan.patches[0];
+    assert_eq!(shape(patch), (Mechanism::Pun, 1, 2, 2));
+    let island = patch.island.as_ref().unwrap();
+    assert_eq!((island.at, island.overwritten.as_slice()), (at(6), &[0xcc; 5][..]));
+    assert_eq!(patch_bytes(Isa::X86_64, patch, at(0x1080_0000)).unwrap(), [0xeb, 4]);
+    let bytes = island_bytes(Isa::X86_64, patch, at(0x1080_0000)).unwrap();
+    assert_eq!(bytes, [0xe9, 0xf5, 0xff, 0x7f, 0x10]);
+    // Somebody arrives there, what is before goes on into it, or a jump covers it.
+    let into = Outline { pointed_at: vec![at(8)], ..functions.clone() };
+    let elsewhere = analyze(&code, &into).plan(&[at(0)], &HashMap::new(), &free);
+    assert_eq!(elsewhere.patches[0].mechanism, Mechanism::Trap);
+    let mut open = code;
+    open[4..6].copy_from_slice(&[0x74, 0xfc]); // je 2
+    let open = analyze(&open, &functions).plan(&[at(0)], &HashMap::new(), &free);
+    assert_eq!(open.patches[0].mechanism, Mechanism::Trap);
+    let both = analyze(&code, &functions).plan(&[at(0), at(4)], &HashMap::new(), &[at(0x6000_0000)..at(0x6200_0000)]);
+    assert_eq!((both.patches[1].mechanism, both.patches[1].overwritten.len()), (Mechanism::Jump, 5));
+    assert_eq!(both.patches[0].island.as_ref().map(|island| island.at), Some(at(9)));
 }
 
 #[test]

@@ -82,6 +82,8 @@ pub struct Change {
     pub routines: Vec<Routines>,
     /// New stubs.
     pub stubs: Vec<Stub>,
+    /// Islands, each with the site that leads there: they are patches too.
+    pub islands: Vec<(Address, Address)>,
     /// Patches to take out of the text, by start.
     pub remove: Vec<Address>,
     /// Patches to put in, sorted by start when carried out. One that replaces a live patch at the same start need not be in `remove`.
@@ -221,6 +223,11 @@ impl<T: Target> Engine<T> {
             if let Some(patched) = self.patches.remove(&start) {
                 self.retire(&patched);
             }
+            self.islands.remove(&start);
+        }
+        for (at, site) in change.islands {
+            let is_there = change.apply.iter().any(|patched| patched.entry.start == at);
+            is_there.then(|| self.islands.insert(at, site));
         }
         for patched in change.apply {
             self.enter(&patched);
@@ -760,7 +767,7 @@ impl<T: Target> Engine<T> {
                 continue;
             }
             if let Some(to) = self.moved(registers.pc(), change)? {
-                if self.in_area(registers.pc()) {
+                if self.is_ours(registers.pc()) {
                     self.open_moved();
                 }
                 registers.set_pc(to);
@@ -783,7 +790,7 @@ impl<T: Target> Engine<T> {
 
     /// Where a PC goes that will not lead on after the change; `None` for one that will.
     pub(super) fn moved(&self, pc: Address, change: &Change) -> Result<Option<Address>, TargetError> {
-        let original = self.in_area(pc).then(|| self.original_at_entry(pc, change)).flatten();
+        let original = self.is_ours(pc).then(|| self.original_at_entry(pc, change)).flatten();
         let at = original.unwrap_or(pc);
         let behind = change.apply.partition_point(|patched| patched.entry.start < at);
         let before = behind.checked_sub(1).and_then(|index| change.apply.get(index));
@@ -795,8 +802,12 @@ impl<T: Target> Engine<T> {
         })
     }
 
-    /// The original address that `pc` stands for, if that is an entry of a stub to which nothing leads after the change.
+    /// The original address that `pc` stands for, if that is an entry of a stub to which nothing leads after the change, or
+    /// an island.
     fn original_at_entry(&self, pc: Address, change: &Change) -> Option<Address> {
+        if let Some(site) = self.islands.get(&pc) {
+            return Some(*site);
+        }
         let (stub, _) = self.stub_at(pc)?;
         stub.entry_at(pc).filter(|_| !self.stays(stub.at, change))
     }

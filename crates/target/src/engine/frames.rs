@@ -53,7 +53,7 @@ impl<T: Target> Engine<T> {
             if let Ok(Some(to)) = self.moved(Address(word), change)
                 && self.is_saved_pc(&stack, at)
             {
-                if self.in_area(Address(word)) {
+                if self.is_ours(Address(word)) {
                     self.open_moved();
                 }
                 self.target.write(at, &to.0.to_le_bytes())?;

@@ -262,7 +262,7 @@ impl<T: Target> Engine<T> {
                 return self.target.blocked_at(tid).is_none_or(|pc| self.in_area(pc))
                     && self.target.state(tid) != 'Z';
             }
-            let inside = self.target.registers(tid).is_ok_and(|registers| self.in_area(registers.pc()));
+            let inside = self.target.registers(tid).is_ok_and(|registers| self.is_ours(registers.pc()));
             inside || self.draining.contains_key(&tid) || self.has_trap_pending(tid)
         })
     }
@@ -415,6 +415,7 @@ impl<T: Target> Engine<T> {
             let changed = u8::try_from(entry.patched.len() - tail).unwrap_or(1);
             self.adopt(Patched { entry, interior: (1..changed).collect(), tail, backing, notify: false });
         }
+        self.islands = islands_of(self.patches.values());
         Ok(self.patches.len())
     }
 
@@ -438,6 +439,20 @@ impl<T: Target> Engine<T> {
     pub fn warn(&mut self, text: String) {
         self.notices.push_back(Notice::Warning(text));
     }
+}
+
+/// The islands among patches: of two that lead to one stub the shorter leads there over the other.
+fn islands_of<'p>(patches: impl Iterator<Item = &'p Patched>) -> BTreeMap<Address, Address> {
+    let mut by_stub: BTreeMap<Address, &Entry> = BTreeMap::new();
+    let mut islands = BTreeMap::new();
+    for entry in patches.map(|patched| &patched.entry) {
+        if let Some(other) = by_stub.insert(entry.stub, entry) {
+            let (site, island) =
+                if other.patched.len() < entry.patched.len() { (other, entry) } else { (entry, other) };
+            islands.insert(island.start, site.start);
+        }
+    }
+    islands
 }
 
 /// Those of `entries`, sorted by start, that may cover a byte of `entry`.

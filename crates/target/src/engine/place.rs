@@ -35,8 +35,11 @@ impl Place {
 }
 
 impl<T: Target> Engine<T> {
-    /// The place of the program that `pc` stands for, if it is one in a stub that stands for any.
+    /// The place of the program that `pc` stands for, if it is one in a stub that stands for any, or an island.
     pub(super) fn original_of(&self, pc: Address) -> Option<Place> {
+        if let Some(site) = self.islands.get(&pc) {
+            return Some(Place { original: *site, sp_shift: 0, is_entry: true, behind_syscall: false });
+        }
         let (stub, _) = self.stub_at(pc)?;
         if let Some(original) = stub.entry_at(pc) {
             return Some(Place { original, sp_shift: 0, is_entry: true, behind_syscall: false });

@@ -93,6 +93,8 @@ pub struct Engine<T: Target> {
     pub(super) stubs: BTreeMap<Address, Stub>,
     /// Patches in the text, by start.
     pub(super) patches: BTreeMap<Address, Patched>,
+    /// Islands in the text, and the site that leads to each.
+    pub(super) islands: BTreeMap<Address, Address>,
     /// Addresses that trap, or did: never forgotten, the newest last. A fault may be reported after the bytes were restored.
     pub(super) boundaries: HashMap<Address, Vec<Boundary>>,
     /// Threads put back to a retired address since the text last changed: what traps there again is the program's own.
@@ -172,6 +174,7 @@ impl<T: Target> Engine<T> {
             routines: Vec::new(),
             stubs: BTreeMap::new(),
             patches: BTreeMap::new(),
+            islands: BTreeMap::new(),
             boundaries: HashMap::new(),
             put_back: BTreeSet::new(),
             dispositions: Dispositions::default(),
@@ -223,6 +226,11 @@ impl<T: Target> Engine<T> {
         self.mapped.range(..=pc).next_back().is_some_and(|(start, len)| pc - *start < *len)
     }
 
+    /// Whether `pc` is in code of ours: in a mapping, or an island.
+    pub(super) fn is_ours(&self, pc: Address) -> bool {
+        self.in_area(pc) || self.islands.contains_key(&pc)
+    }
+
     /// The newest meaning of an address that trapped.
     pub(super) fn boundary(&self, address: Address) -> Option<Boundary> {
         let newest = self.boundaries.get(&address).and_then(|all| all.last()).copied()?;
@@ -250,6 +258,7 @@ impl<T: Target> Engine<T> {
             routines: self.routines.clone(),
             stubs: self.stubs.clone(),
             patches: self.patches.clone(),
+            islands: self.islands.clone(),
             boundaries: self.boundaries.clone(),
             dispositions: self.dispositions.clone(),
             owed: self.owed.clone(),

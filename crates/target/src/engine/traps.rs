@@ -35,7 +35,7 @@ impl<T: Target> Engine<T> {
                 let done = engine.on_trap(tid, registers, &info, &ours);
                 engine.go_on_all_the_same(tid, done, 0)
             }),
-            None if self.in_area(registers.pc()) => self.in_window(|engine| {
+            None if self.is_ours(registers.pc()) => self.in_window(|engine| {
                 let done = engine.on_signal_in_area(tid, registers, info);
                 engine.go_on_all_the_same(tid, done, info.signal())
             }),

@@ -485,7 +485,10 @@ impl Traced {
         if self.shared.is_none() {
             change.state = Some((environment.layout, environment.state));
         }
-        let patches = self.installed.len() + drafts.known.len() + drafts.new.len();
+        let entries = |patch: &Patch| 1 + usize::from(patch.island.is_some());
+        let installed = self.installed.values().map(|installed| &installed.patch);
+        let new = drafts.new.iter().map(|(_, draft, _)| draft).chain(&drafts.known).map(|draft| &draft.patch);
+        let patches: usize = installed.chain(new).map(entries).sum();
         if patches > self.describable || self.shared.is_none() {
             let len = Description::len_for(patches);
             change.description = Some((self.take_room(len)?, len));
@@ -495,7 +498,7 @@ impl Traced {
         for draft in &drafts.known {
             let Some(former) = self.former(draft) else { continue };
             if let Some(patched) = draft.patched(former.stub, view) {
-                change.apply.push(patched);
+                change.apply.extend(patched);
                 installed.push(former.clone());
             }
         }
@@ -506,12 +509,13 @@ impl Traced {
             match done {
                 Ok((stub, one, patched)) => {
                     change.stubs.push(stub);
-                    change.apply.push(patched);
+                    change.apply.extend(patched);
                     installed.push(one);
                 }
                 Err(reason) => self.refuse_draft(common, *key, draft, &reason),
             }
         }
+        self.note_islands(&installed, &mut change);
         change.map = self
             .room
             .areas
@@ -520,6 +524,17 @@ impl Traced {
             .map(|area| (area.start, insn::place::AREA_LEN))
             .collect();
         Ok((change, installed))
+    }
+
+    /// The islands of new patches, and those of old ones, which go with them.
+    fn note_islands(&self, installed: &[Installed], change: &mut Change) {
+        let with_island = |one: &Installed| Some((one.patch.island.as_ref()?.at, one.patch.start));
+        change.islands = installed.iter().filter_map(with_island).collect();
+        let new: HashSet<Address> = change.islands.iter().map(|(at, _)| *at).collect();
+        let replaced = installed.iter().map(|one| one.patch.start);
+        let gone: Vec<Address> = change.remove.iter().copied().chain(replaced).collect();
+        let old = gone.iter().filter_map(|start| with_island(self.installed.get(start)?));
+        change.remove.extend(old.map(|(at, _)| at).filter(|at| !new.contains(at)));
     }
 
     fn refuse_draft(&mut self, common: &mut Common, key: ModuleKey, draft: &Draft, reason: &Reason) {
@@ -539,14 +554,14 @@ impl Traced {
         at: Address,
         view: &View,
         environment: &Environment,
-    ) -> Option<(program::stub::Stub, Installed, target::engine::Patched)> {
+    ) -> Option<(program::stub::Stub, Installed, Vec<target::engine::Patched>)> {
         let stub = draft.assemble(environment, self.routines.get(&key)?, at).ok()?;
         let patched = draft.patched(at, view)?;
         let installed = Installed {
             patch: draft.patch.clone(),
             bodies: draft.bodies.clone(),
             notify: draft.notify,
-            patched: patched.entry.patched.clone(),
+            entries: patched.iter().map(|patched| patched.entry.clone()).collect(),
             stub: at,
             stub_len: stub.bytes.len() as u64,
         };
@@ -567,6 +582,7 @@ impl Traced {
                 mechanism: Mechanism::Trap,
                 overwritten: Vec::new(),
                 displaced: Vec::new(),
+                island: None,
             };
             let at = self.room.place(Isa::X86_64, &[Demand { patch: &nothing, size: size.max(1) }]);
             let Some(Ok(at)) = at.first() else { continue };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 
-use insn::place::{Demand, patch_bytes};
+use insn::place::{Demand, island_bytes, patch_bytes};
 use insn::plan::{Patch, hex};
 use insn::{Address, Isa};
 use program::layout::{Layout, Sizing};
@@ -22,8 +22,8 @@ pub(crate) struct Installed {
     /// The bodies of each served address, in order.
     pub(super) bodies: Vec<(Address, Vec<Body>)>,
     pub(super) notify: bool,
-    /// The bytes in the text now.
-    pub(super) patched: Vec<u8>,
+    /// What was changed in the text: at the site, and its island.
+    pub(super) entries: Vec<Entry>,
     pub(super) stub: Address,
     pub(super) stub_len: u64,
 }
@@ -64,14 +64,22 @@ impl Draft {
         Demand { patch: &self.patch, size: self.size }
     }
 
-    /// The change of the text that leads to `stub`; `None` if it cannot be reached from here.
-    pub(super) fn patched(&self, stub: Address, view: &View) -> Option<Patched> {
-        let start = self.patch.start;
-        let bytes = patch_bytes(Isa::X86_64, &self.patch, stub)?;
-        let entry = Entry { start, original: self.patch.overwritten.clone(), patched: bytes, stub };
-        let backing = Backing::at(&view.mappings, start)?;
-        let tail = self.patch.overwritten.len() - self.patch.written();
-        Some(Patched { entry, interior: self.patch.interior(), tail, backing, notify: self.notify })
+    /// The changes of the text that lead to `stub`: at the site, and its island. `None` if it cannot be reached from here.
+    pub(super) fn patched(&self, stub: Address, view: &View) -> Option<Vec<Patched>> {
+        let patch = &self.patch;
+        let patched = |start, original: &[u8], bytes, interior, tail| {
+            let entry = Entry { start, original: original.to_vec(), patched: bytes, stub };
+            let backing = Backing::at(&view.mappings, start)?;
+            Some(Patched { entry, interior, tail, backing, notify: self.notify })
+        };
+        let bytes = patch_bytes(Isa::X86_64, patch, stub)?;
+        let tail = patch.overwritten.len() - patch.written();
+        let mut all = vec![patched(patch.start, &patch.overwritten, bytes, patch.interior(), tail)?];
+        if let Some(island) = &patch.island {
+            let bytes = island_bytes(Isa::X86_64, patch, stub)?;
+            all.push(patched(island.at, &island.overwritten, bytes, Vec::new(), 0)?);
+        }
+        Some(all)
     }
 }
 
@@ -113,27 +121,38 @@ pub(crate) fn differs(
         let tail = (expected.len() - offset).min(insn.bytes.len());
         expected.extend(insn.bytes.get(tail..).unwrap_or_default());
     }
+    let island = patch.island.iter().map(|island| (island.at, island.overwritten.clone()));
+    [(patch.start, expected)].into_iter().chain(island).find_map(|(at, expected)| {
+        differ(view, at, &expected, installed)
+    })
+}
+
+/// The same of the bytes at an address.
+fn differ(
+    view: &View,
+    at: Address,
+    expected: &[u8],
+    installed: &BTreeMap<Address, Installed>,
+) -> Option<String> {
+    /// How far a patch's bytes lie from its start, and an island from its site.
+    const NEAR: u64 = 160;
     let mut live = vec![0; expected.len()];
-    if !view.read(patch.start, &mut live) {
-        return Some(format!("{}: the memory cannot be read", patch.start));
+    if !view.read(at, &mut live) {
+        return Some(format!("{at}: the memory cannot be read"));
     }
-    let from = Address(patch.start.0.saturating_sub(16));
-    for (start, ours) in installed.range(from..end) {
-        for (index, byte) in ours.patched.iter().enumerate() {
-            let address = *start + index as u64;
-            let Some(offset) = address.0.checked_sub(patch.start.0) else { continue };
-            let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-            if let Some(slot) = live.get_mut(offset).filter(|live| **live == *byte) {
-                *slot = ours.patch.overwritten.get(index).copied().unwrap_or(*slot);
-            }
+    let near = Address(at.0.saturating_sub(NEAR))..at + NEAR;
+    for ours in installed.range(near).flat_map(|(_, installed)| &installed.entries) {
+        for (index, (byte, original)) in ours.patched.iter().zip(&ours.original).enumerate() {
+            let offset = (ours.start + index as u64).0.checked_sub(at.0);
+            let slot = offset.and_then(|offset| live.get_mut(usize::try_from(offset).ok()?));
+            slot.filter(|live| **live == *byte).into_iter().for_each(|live| *live = *original);
         }
     }
     (live != expected).then(|| {
         format!(
-            "{}: live bytes differ from the file: {} instead of {} (another tracer, or the program patched itself)",
-            patch.start,
+            "{at}: live bytes differ from the file: {} instead of {} (another tracer, or the program patched itself)",
             hex(&live),
-            hex(&expected)
+            hex(expected)
         )
     })
 }

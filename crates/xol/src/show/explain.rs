@@ -51,6 +51,9 @@ pub(crate) fn lines(explanation: &Explanation, colours: bool) -> Vec<String> {
             heading("written over it:"),
             vec![format!("  {}", insn::plan::hex(&placed.written))],
         );
+        let island = placed.island.iter();
+        let island = island.map(|(at, bytes)| format!("  {at}  {}", insn::plan::hex(bytes)));
+        section(&mut lines, heading("island:"), island.collect());
         let interior = placed.interior.iter();
         let interior = interior
             .map(|byte| format!("  {}  {:02x}  traps whoever arrives there", byte.address, byte.byte));
@@ -116,6 +119,7 @@ mod tests {
             placed: Some(Placed {
                 stub: vec![stub],
                 written: vec![0xe9, 1, 6, 0, 0],
+                island: None,
                 interior: vec![Interior { address: Address(0x5012), byte: 6 }],
             }),
             coherence: vec![

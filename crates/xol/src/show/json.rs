@@ -188,6 +188,9 @@ pub(crate) struct Explain<'a> {
     pub(crate) reason: Option<&'a str>,
     pub(crate) displaced: Vec<Instruction<'a>>,
     pub(crate) written: HexBytes<'a>,
+    /// The padding that holds the jump where the site has room for a short one only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) island: Option<Island<'a>>,
     pub(crate) stub: Vec<Instruction<'a>>,
     pub(crate) interior: Vec<Interior>,
     pub(crate) coherence: Vec<String>,
@@ -200,6 +203,12 @@ pub(crate) struct Instruction<'a> {
     pub(crate) address: Hex,
     pub(crate) bytes: HexBytes<'a>,
     pub(crate) text: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Island<'a> {
+    pub(crate) address: Hex,
+    pub(crate) written: HexBytes<'a>,
 }
 
 #[derive(Debug, Serialize)]

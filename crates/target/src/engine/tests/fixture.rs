@@ -7,7 +7,7 @@ use std::ops::Range;
 use coherence::Architecture;
 use iced_x86::Register;
 use insn::code::{Code, Outline};
-use insn::place::{AREA_LEN, Demand, Room, patch_bytes};
+use insn::place::{AREA_LEN, Demand, Room, island_bytes, patch_bytes};
 use insn::plan::{Mechanism, Patch};
 use insn::set::Analysis;
 use insn::{Address, Isa};
@@ -28,7 +28,7 @@ use crate::sys::ptrace::SigInfo;
 
 pub(super) const TEXT: Range<Address> = Address(0x40_1000)..Address(0x40_3000);
 /// Calls the others for ever.
-pub(super) const MAIN: Address = Address(0x40_1000);
+pub(super) const MAIN: Address = Address(0x40_1140);
 /// `push %rbp; mov %rsp, %rbp; add $7, %r12; pop %rbp; ret`: a jump covers three instructions.
 pub(super) const ADD: Address = Address(0x40_1020);
 /// `mov $39, %eax; syscall; ret`.
@@ -49,8 +49,13 @@ pub(super) const PUN: Address = Address(0x40_1080);
 pub(super) const BEHIND_PUN: Address = Address(0x40_1083);
 /// Jumps there, if anybody went that way.
 const TO_BEHIND_PUN: Address = Address(0x40_10a0);
+/// `push %r12; pop %r12; ret`: the second instruction is jumped to, and no jump can end in it.
+pub(super) const ISLE: Address = Address(0x40_10c0);
+/// Padding within its reach.
+pub(super) const ISLAND: Address = Address(0x40_1048);
+const TO_BEHIND_ISLE: Address = Address(0x40_10d0);
 /// Every site, with its counter's number.
-pub(super) const SITES: [Address; 5] = [ADD, CALL, SHORT, ACROSS, PUN];
+pub(super) const SITES: [Address; 6] = [ADD, CALL, SHORT, ACROSS, PUN, ISLE];
 
 const STATE: Address = Address(0x2000_0000_0000);
 const DESCRIPTION: Address = Address(0x2100_0000_0000);
@@ -71,7 +76,7 @@ fn text() -> Vec<u8> {
         put(at, &[&[0xe8][..], &distance.to_le_bytes()].concat());
         at += 5;
     }
-    put(at, &[0x48, 0xff, 0xc3, 0xeb, 0xe2]); // inc %rbx; jmp MAIN
+    put(at, &[0x48, 0xff, 0xc3, 0xeb, 0xd8]); // inc %rbx; jmp MAIN
     put(ADD, &[0x55, 0x48, 0x89, 0xe5, 0x49, 0x83, 0xc4, 0x07, 0x5d, 0xc3]);
     put(CALL, &[0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3]);
     // Functions that nobody calls, so that there is no padding behind those before them.
@@ -80,6 +85,8 @@ fn text() -> Vec<u8> {
     put(SHORT, &[0x49, 0xff, 0xc5, 0xc3]);
     put(PUN, &[0x48, 0xff, 0xc6, 0x55, 0x48, 0x89, 0xe5, 0x5d, 0xc3]);
     put(TO_BEHIND_PUN, &[0xeb, 0xe1]);
+    put(ISLE, &[0x41, 0x54, 0x41, 0x5c, 0xc3]);
+    put(TO_BEHIND_ISLE, &[0xeb, 0xf0]);
     put(ACROSS, &[0x49, 0x83, 0xc6, 0x01, 0x49, 0xff, 0xc7, 0xc3]);
     text
 }
@@ -203,9 +210,9 @@ impl Front {
     fn plan(&mut self, wanted: &[Wanted], mappings: &[Mapping]) -> Change {
         let bytes = text();
         let functions: Vec<Range<Address>> =
-            [(MAIN, 30), (ADD, 10), (ADD + 10, 1), (CALL, 8), (SHORT, 4), (ACROSS, 8), (ACROSS + 8, 1)]
+            [(MAIN, 35 + 5), (ADD, 10), (ADD + 10, 1), (CALL, 8), (SHORT, 4), (ACROSS, 8), (ACROSS + 8, 1)]
                 .into_iter()
-                .chain([(PUN, 9), (TO_BEHIND_PUN, 2)])
+                .chain([(PUN, 9), (TO_BEHIND_PUN, 2), (ISLE, 5), (TO_BEHIND_ISLE, 2)])
                 .map(|(at, len)| at.span(len))
                 .collect();
         let code = [Code { start: TEXT.start, bytes: &bytes }];
@@ -225,14 +232,17 @@ impl Front {
             change.state = Some((self.environment.layout, STATE));
             change.description = Some((DESCRIPTION, AREA_LEN));
             let nothing =
-                Patch { start: ADD, mechanism: Mechanism::Trap, overwritten: vec![], displaced: vec![] };
+                Patch { start: ADD, mechanism: Mechanism::Trap, overwritten: vec![], displaced: vec![], island: None };
             let at = self.place(&nothing, 512);
             let routines = Routines::assemble(&self.environment, at);
             change.routines.push(routines.clone());
             self.routines = Some(routines);
         }
         let starts: Vec<Address> = patches.iter().map(|patch| patch.start).collect();
-        change.remove = self.installed.keys().filter(|start| !starts.contains(start)).copied().collect();
+        let gone = self.installed.iter().filter(|(start, _)| !starts.contains(start));
+        change.remove = gone
+            .flat_map(|(start, (patch, _))| [*start].into_iter().chain(patch.island.iter().map(|island| island.at)))
+            .collect();
         self.installed.retain(|start, _| starts.contains(start));
         for patch in patches {
             let counts: Vec<(Address, u32)> = patch.sites().map(|site| (site, counter(site))).collect();
@@ -243,18 +253,21 @@ impl Front {
             let size = self.assemble(&patch, &counts, patch.start + AREA_LEN).bytes.len();
             let at = self.place(&patch, u32::try_from(size).unwrap());
             let stub = self.assemble(&patch, &counts, at);
-            change.apply.push(Patched {
-                entry: Entry {
-                    start: patch.start,
-                    original: patch.overwritten.clone(),
-                    patched: patch_bytes(Isa::X86_64, &patch, at).unwrap(),
-                    stub: at,
-                },
-                interior: patch.interior(),
-                tail: patch.overwritten.len() - patch.written(),
-                backing: Backing::at(mappings, patch.start).unwrap(),
+            let patched = |start, original: &[u8], bytes, interior, tail| Patched {
+                entry: Entry { start, original: original.to_vec(), patched: bytes, stub: at },
+                interior,
+                tail,
+                backing: Backing::at(mappings, start).unwrap(),
                 notify: false,
-            });
+            };
+            let bytes = patch_bytes(Isa::X86_64, &patch, at).unwrap();
+            let tail = patch.overwritten.len() - patch.written();
+            change.apply.push(patched(patch.start, &patch.overwritten, bytes, patch.interior(), tail));
+            if let Some(island) = &patch.island {
+                let bytes = island_bytes(Isa::X86_64, &patch, at).unwrap();
+                change.apply.push(patched(island.at, &island.overwritten, bytes, Vec::new(), 0));
+                change.islands.push((island.at, patch.start));
+            }
             change.stubs.push(stub);
             self.installed.insert(patch.start, entry);
         }

@@ -3,8 +3,8 @@
 use insn::plan::Mechanism;
 
 use super::fixture::{
-    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, LEADER, MAIN, PUN, SECOND, SHORT, SITES, SYSCALL,
-    TEXT, World,
+    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, HANDLER, ISLAND, ISLE, LEADER, MAIN, PUN, SECOND, SHORT, SITES, SYSCALL,
+    TEXT, World, queued,
     text_mapping,
 };
 use crate::TargetError;
@@ -23,7 +23,7 @@ fn jumps_count_and_go_without_a_trace() {
     }
     world.fake.machine().pace = 1;
     let left = world.leave();
-    assert_eq!((left.restored, left.left_mapped), (SITES.len(), 0));
+    assert_eq!((left.restored, left.left_mapped), (SITES.len() + 1, 0), "sites and an island");
     let native = world.fake.machine().native.clone();
     for site in SITES {
         let counted = world.hits(site) + native.get(&site).copied().unwrap_or(0);
@@ -132,10 +132,10 @@ fn a_pun_leaves_what_its_jump_ends_in() {
         world.run_to(tid, MAIN);
     }
     assert_eq!(world.hits(PUN), 2);
-    // Probed as well, what it ended in is a jump of its own, and nothing but a breakpoint is left before it.
+    // Probed as well, what it ended in is a jump of its own, and nothing but a short jump fits before it.
     world.probe(&[PUN, BEHIND_PUN]).unwrap();
     let live = world.live(PUN, 9);
-    assert_eq!((live[0], &live[1..3], live[3]), (0xcc, &[0xff, 0xc6][..], 0xe9));
+    assert_eq!((live[0], live[2], live[3]), (0xeb, 0xc6, 0xe9));
     world.run_to(LEADER, BEHIND_PUN + 5);
     world.run_to(LEADER, MAIN);
     assert_eq!((world.hits(PUN), world.hits(BEHIND_PUN)), (3, 1));
@@ -143,6 +143,34 @@ fn a_pun_leaves_what_its_jump_ends_in() {
     assert_eq!(world.live(PUN, 4)[3], 0x55);
     world.run_to(LEADER, BEHIND_PUN);
     assert_eq!(world.leave().left_mapped, 0);
+}
+
+#[test]
+fn an_island_leads_on_and_whoever_is_there_goes_back() {
+    for removes in [true, false] {
+        let mut world = World::new(2);
+        let padding = world.live(ISLAND, 8);
+        world.probe(&[ISLE]).unwrap();
+        assert_eq!(world.live(ISLE, 5), [0xeb, 0x86, 0x41, 0x5c, 0xc3]);
+        assert_eq!((world.live(ISLAND, 8)[0], &world.live(ISLAND, 8)[5..]), (0xe9, &padding[5..]));
+        world.run_to(SECOND, ISLAND);
+        // A handler that begins there is told of the site.
+        world.fake.machine().actions.insert(libc::SIGUSR1, [HANDLER, 0, 0, 0]);
+        world.fake.machine().send(SECOND, queued(libc::SIGUSR1, 7));
+        world.react();
+        assert_eq!(world.fake.machine().deliveries.last().map(|delivery| delivery.pc), Some(ISLE));
+        world.run_to(SECOND, ISLAND);
+        if removes {
+            world.probe(&[ADD]).unwrap();
+            assert_eq!((world.live(ISLAND, 8), world.pc(SECOND)), (padding, ISLE));
+            world.run_to(SECOND, MAIN);
+        } else {
+            // It goes on to the end of its round.
+            assert_eq!(world.leave().left_mapped, 0);
+        }
+        let native = world.fake.machine().native.clone();
+        assert_eq!((world.hits(ISLE), native.get(&ISLE)), (0, Some(&1)), "removes: {removes}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use insn::plan::Mechanism;
 use proptest::prelude::*;
 
 use super::fixture::{
-    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, EXITED, HANDLER, LEADER, MAIN, PUN, SHORT, SYSCALL,
+    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, EXITED, HANDLER, ISLE, LEADER, MAIN, PUN, SHORT, SYSCALL,
     TEXT, Wanted,
     World, prepare,
 };
@@ -18,10 +18,10 @@ use crate::seam::{Target, Tid};
 
 /// Covered by a jump at ADD.
 const INNER: Address = Address(ADD.0 + 4);
-/// Sites that may be asked for together: each with a counter of its own. One has room for a pun only, and the last
+/// Sites that may be asked for together: each with a counter of its own. One has room for a pun only, one for a short jump to an island, and the last
 /// but one of those behind it none for a jump of their own.
-const CHOICES: [Address; 10] =
-    [ADD, CALL, SHORT, ACROSS, PUN, INNER, SYSCALL, ADD_RET, ACROSS_RET, BEHIND_PUN];
+const CHOICES: [Address; 11] =
+    [ADD, CALL, SHORT, ACROSS, PUN, ISLE, INNER, SYSCALL, ADD_RET, ACROSS_RET, BEHIND_PUN];
 
 #[derive(Clone, Debug)]
 enum Step {
