@@ -1,8 +1,7 @@
 /*
  * Instructions that fault, each in three places: at the start of a jump's span (start_), in its middle (middle_), and where
- * only a breakpoint fits (trap_): right in front of a loop's head. All may use rdi, rsi, rax, rdx; rcx is 1.
+ * only a breakpoint fits (trap_): right in front of a loop's head, where somebody seems to jump into its middle. All may use rdi, rsi, rax, rdx; rcx is 1.
  */
-#include "nopun.h"
     .text
     .macro place prefix name
     .balign 16
@@ -26,10 +25,10 @@
     jmp     0f
 0:
     \code
-1:  nopun
-    dec     %ecx
+1:  dec     %ecx
     jnz     1b
     ret
+    jmp     0b + 1
     .size trap_\name, . - trap_\name
     .endm
 

@@ -9,7 +9,6 @@
     .set RED, 136                   /* 128 bytes below the stack pointer at the probed code */
     .set VECTOR, 264                /* 16 times 32 bytes */
 
-#include "nopun.h"
     .text
     .macro load_vectors wide
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
@@ -136,13 +135,13 @@ site_\name:
     leave_state span\suffix, \wide, 0
     .size state_span\suffix, . - state_span\suffix
 
-    /* A branch target right behind a short instruction: a breakpoint. */
+    /* A branch target right behind a short instruction, and one inside it: a breakpoint. */
     enter_state trap\suffix, \wide, 0
     site trap\suffix
     xchg %ax, %ax
-2:  nopun
-    leave_state trap\suffix, \wide, 0
+2:  leave_state trap\suffix, \wide, 0
     jmp 2b
+    jmp site_trap\suffix + 1
     .size state_trap\suffix, . - state_trap\suffix
 
     /* The same, but a jump may end in the instruction behind, which leads to 1.5 GiB above. */

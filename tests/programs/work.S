@@ -2,7 +2,6 @@
  * The functions that the programs have probed, in assembly so that every instruction boundary is known.
  * `work` begins with the commonest prologue: a jump over it covers two boundaries, at 1 and 4.
  */
-#include "nopun.h"
     .text
     .macro function name, align=16, behind=0
     .balign \align
@@ -51,7 +50,7 @@
 
 /*
  * long trapped(long a) = a + 2 * (number of times round): its second instruction is two bytes long and right in front
- * of a loop's head, which is a known branch target, and is one itself, so that only a breakpoint fits there. Called with a = 1..: two rounds. With PUN a jump
+ * of a loop's head, which is a known branch target, and is one itself, like its second byte, so that only a breakpoint fits there. Called with a = 1..: two rounds. With PUN a jump
  * may end in the instruction at the loop's head: it leads to 1.5 GiB above.
  */
     function trapped
@@ -61,14 +60,15 @@ trapped_site:
 1:
 #ifdef PUN
     test $0x6000, %eax
-#else
-    nopun
 #endif
     add $2, %rax
     dec %ecx
     jnz 1b
     ret
     jmp trapped_site
+#ifndef PUN
+    jmp trapped_site + 1
+#endif
     end trapped
     .globl trapped_site
     .type trapped_site, @notype
