@@ -54,7 +54,7 @@ pub const AREA_LEN: u64 = 0x1_0000;
 /// What is kept free between a new area and a mapping of the program: neither should run into the other.
 const GUARD: u64 = AREA_LEN;
 /// The unit in which memory is touched.
-const PAGE: u64 = 0x1000;
+pub const PAGE: u64 = 0x1000;
 /// How far from its patch, and from what its instructions refer to, a stub may lie: the reach of a 32-bit displacement
 /// but for more than any stub's length.
 const REACH: u64 = (2 << 30) - (1 << 20);
@@ -130,6 +130,14 @@ impl Room {
         }
         self.areas.iter_mut().for_each(|area| merge(&mut area.used));
         places
+    }
+
+    /// How many pages its stubs have touched.
+    #[must_use]
+    pub fn pages(&self) -> usize {
+        let used = self.areas.iter().flat_map(|area| &area.used);
+        let pages = used.flat_map(|used| used.start.0 / PAGE..used.end.0.div_ceil(PAGE));
+        pages.collect::<HashSet<_>>().len()
     }
 
     fn take(&mut self, range: Range<Address>) {
@@ -251,9 +259,9 @@ impl Wish {
 /// Whether a stub for `jump` at `from` fits anywhere in `free`.
 pub(crate) fn has_place(from: Address, jump: &Jump, free: &[Range<Address>]) -> bool {
     let reach = around(from);
-    free.iter().filter_map(|range| usable(range, &reach)).any(|range| {
-        jump.landing(range.start).is_some_and(|at| at < range.end)
-    })
+    free.iter()
+        .filter_map(|range| usable(range, &reach))
+        .any(|range| jump.landing(range.start).is_some_and(|at| at < range.end))
 }
 
 /// Whether a stub fits anywhere within reach of `from`.
@@ -418,7 +426,9 @@ impl<'a> Search<'a> {
             let aligned = Address(at.0 / AREA_LEN * AREA_LEN);
             // A stub over the end of one area gets one that begins with its page.
             let candidates = [aligned, Address(at.0 / PAGE * PAGE)];
-            candidates.into_iter().find(|start| self.may_begin(*start) && wish.fit(&start.span(AREA_LEN)).is_some())
+            candidates
+                .into_iter()
+                .find(|start| self.may_begin(*start) && wish.fit(&start.span(AREA_LEN)).is_some())
         })
     }
 
@@ -426,7 +436,8 @@ impl<'a> Search<'a> {
     fn may_begin(&self, start: Address) -> bool {
         let area = start.span(AREA_LEN);
         let is_inside = |free: &Range<Address>| {
-            free.start.0.saturating_add(GUARD) <= area.start.0 && area.end.0 <= free.end.0.saturating_sub(GUARD)
+            free.start.0.saturating_add(GUARD) <= area.start.0
+                && area.end.0 <= free.end.0.saturating_sub(GUARD)
         };
         self.is_unused(start) && self.free.iter().any(is_inside)
     }

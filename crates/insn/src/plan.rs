@@ -103,7 +103,11 @@ impl Patch {
     #[must_use]
     pub fn written(&self) -> usize {
         let displaced = usize::try_from(self.resume() - self.start).unwrap_or(usize::MAX);
-        if self.mechanism == Mechanism::Pun { displaced.min(self.overwritten.len()) } else { self.overwritten.len() }
+        if self.mechanism == Mechanism::Pun {
+            displaced.min(self.overwritten.len())
+        } else {
+            self.overwritten.len()
+        }
     }
 
     /// The address behind the last displaced instruction: where the stub jumps back to.
@@ -197,7 +201,9 @@ pub enum Reason {
     #[error("no jump that ends in the bytes behind it leads to a free address, nor a short one to padding")]
     NoPun,
     /// Stubs at constrained addresses take a mapping each, and the process may not have more.
-    #[error("its stub needs a further mapping, and half of those that vm.max_map_count leaves are used (mappings)")]
+    #[error(
+        "its stub needs a further mapping, and half of those that vm.max_map_count leaves are used (mappings)"
+    )]
     Mappings,
     /// Another site's patch is in the way and cannot be merged with it: its mechanism is forced, or the two lie in
     /// functions that overlap and decode differently.

@@ -293,7 +293,9 @@ impl Planner<'_, '_> {
         wanted.range(island.clone()).next().is_none()
             && chosen.get(near).is_none_or(|patch| patch.start >= island.end)
             && later.clone().all(is_apart)
-            && islands.into_iter().all(|other| other.at.0.abs_diff(island.start.0) >= island.end - island.start)
+            && islands
+                .into_iter()
+                .all(|other| other.at.0.abs_diff(island.start.0) >= island.end - island.start)
     }
 
     /// What becomes of an instruction that no jump of [`schedule`]'s serves.
@@ -311,7 +313,8 @@ impl Planner<'_, '_> {
         let fits =
             |span: Span| if start <= at && span.end() <= end { Ok(span) } else { Err(Reason::Overlap) };
         let by_island = || {
-            let span = self.analysis.by_island(self.analysis, at, |island| self.is_idle(&island, chosen, wanted))?;
+            let span =
+                self.analysis.by_island(self.analysis, at, |island| self.is_idle(&island, chosen, wanted))?;
             (start <= at && span.end() <= end && self.analysis.has_place(&span, self.free)).then_some(span)
         };
         let fallen = match want.force {

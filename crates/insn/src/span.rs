@@ -196,7 +196,8 @@ impl Analysis<'_> {
         mechanism: Mechanism,
         (covered, overwritten): (usize, usize),
     ) -> Result<Span, Reason> {
-        let mut span = Span { start, mechanism, insns: Vec::with_capacity(4), len: 0, overwritten, island: None };
+        let mut span =
+            Span { start, mechanism, insns: Vec::with_capacity(4), len: 0, overwritten, island: None };
         self.cover(insns, &mut span, covered, self.function_at(start))?;
         self.check_interior(start, span.written())?;
         self.check_refused(start..start + span.len.max(span.written()) as u64)?;

@@ -40,7 +40,13 @@ fn patch(dead: Dead) -> Patch {
             insn
         })
         .collect();
-    Patch { start: Address(SITE), mechanism: Mechanism::Jump, overwritten: vec![0; 5], displaced, island: None }
+    Patch {
+        start: Address(SITE),
+        mechanism: Mechanism::Jump,
+        overwritten: vec![0; 5],
+        displaced,
+        island: None,
+    }
 }
 
 fn decode(at: Address, bytes: &[u8]) -> Vec<Instruction> {

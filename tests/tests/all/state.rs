@@ -32,10 +32,8 @@ fn unchanged(verb: &str, calls: u64) {
     if verb == "stat" {
         for ((place, _), probe) in places.iter().zip(&probes) {
             assert_eq!((report.hits(probe), report.lost(probe)), (calls, 0), "{place}: {report:?}");
-            let mechanism = match place.strip_prefix("site_").and_then(|name| name.split('_').next()) {
-                Some(own @ ("trap" | "pun")) => own,
-                _ => "jump",
-            };
+            let own = ["trap", "pun"].into_iter().find(|own| place.starts_with(&format!("site_{own}")));
+            let mechanism = own.unwrap_or("jump");
             assert_eq!(report.mechanism(probe), mechanism, "{place}: {report:?}");
         }
     } else {

@@ -22,7 +22,13 @@ fn patch(start: u64, lens: &[usize]) -> Patch {
             insn
         })
         .collect();
-    Patch { start: Address(start), mechanism: Mechanism::Jump, overwritten: vec![0x90; 5], displaced, island: None }
+    Patch {
+        start: Address(start),
+        mechanism: Mechanism::Jump,
+        overwritten: vec![0x90; 5],
+        displaced,
+        island: None,
+    }
 }
 
 fn demands(patches: &[Patch], size: u32) -> Vec<Demand<'_>> {
@@ -98,7 +104,11 @@ fn a_low_executable_is_served_above_its_heap() {
 fn open_areas_are_filled_first_and_room_comes_back() {
     let base = 0x7f00_0000_0000;
     let patches = many(base, 20);
-    let mut room = Room { free: vec![Address(base + MIB)..Address(base + 4 * GIB)], areas: Vec::new(), mappings: usize::MAX };
+    let mut room = Room {
+        free: vec![Address(base + MIB)..Address(base + 4 * GIB)],
+        areas: Vec::new(),
+        mappings: usize::MAX,
+    };
     let first = room.place(Isa::X86_64, &demands(&patches, 64));
     let areas = room.areas.len();
     let more = many(base + 20 * 137, 20);
@@ -117,10 +127,14 @@ fn nothing_free_gives_none() {
     let patches = many(0x40_0000, 3);
     let mut nowhere = Room { free: Vec::new(), areas: Vec::new(), mappings: usize::MAX };
     assert_eq!(nowhere.place(Isa::X86_64, &demands(&patches, 64)), [NO_ROOM; 3]);
-    let mut far =
-        Room { free: vec![Address(0x1000_0000_0000)..Address(0x1001_0000_0000)], areas: Vec::new(), mappings: usize::MAX };
+    let mut far = Room {
+        free: vec![Address(0x1000_0000_0000)..Address(0x1001_0000_0000)],
+        areas: Vec::new(),
+        mappings: usize::MAX,
+    };
     assert_eq!(far.place(Isa::X86_64, &demands(&patches, 64)), [NO_ROOM; 3]);
-    let mut small = Room { free: vec![Address(0x50_0000)..Address(0x52_0000)], areas: Vec::new(), mappings: usize::MAX };
+    let mut small =
+        Room { free: vec![Address(0x50_0000)..Address(0x52_0000)], areas: Vec::new(), mappings: usize::MAX };
     assert_eq!(small.place(Isa::X86_64, &demands(&patches, 64)), [NO_ROOM; 3]);
     assert_eq!(nowhere.place(Isa::X86_64, &[]), []);
 }

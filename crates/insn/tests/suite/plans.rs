@@ -271,7 +271,11 @@ fn a_short_jump_leads_over_padding() {
     open[4..6].copy_from_slice(&[0x74, 0xfc]); // je 2
     let open = analyze(&open, &functions).plan(&[at(0)], &HashMap::new(), &free);
     assert_eq!(open.patches[0].mechanism, Mechanism::Trap);
-    let both = analyze(&code, &functions).plan(&[at(0), at(4)], &HashMap::new(), &[at(0x6000_0000)..at(0x6200_0000)]);
+    let both = analyze(&code, &functions).plan(
+        &[at(0), at(4)],
+        &HashMap::new(),
+        &[at(0x6000_0000)..at(0x6200_0000)],
+    );
     assert_eq!((both.patches[1].mechanism, both.patches[1].overwritten.len()), (Mechanism::Jump, 5));
     assert_eq!(both.patches[0].island.as_ref().map(|island| island.at), Some(at(9)));
 }

@@ -76,10 +76,9 @@ fn to_json(explanation: &Explanation) -> json::Explain<'_> {
         reason: explanation.refused.as_deref(),
         displaced: listing(&explanation.displaced),
         written: HexBytes(placed.map(|placed| placed.written.as_slice()).unwrap_or_default()),
-        island: placed.and_then(|placed| placed.island.as_ref()).map(|(at, bytes)| json::Island {
-            address: Hex(at.0),
-            written: HexBytes(bytes),
-        }),
+        island: placed
+            .and_then(|placed| placed.island.as_ref())
+            .map(|(at, bytes)| json::Island { address: Hex(at.0), written: HexBytes(bytes) }),
         stub: listing(placed.map(|placed| placed.stub.as_slice()).unwrap_or_default()),
         interior: interior
             .iter()

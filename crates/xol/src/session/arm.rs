@@ -17,13 +17,15 @@ use super::install::{self, Draft, Installed, differs, unfit_mapping};
 use super::modules::{ModuleKey, View};
 use super::rows::{Standing, Wanted};
 use super::start::{Common, strange};
-use super::traced::{Traced, sample};
+use super::traced::{Footprint, Traced, sample};
 use super::types::{Action, Error, Progress};
 use crate::mapped::replaced_notice;
 use crate::room::{free_ranges, mappings_left};
 
 /// How often a change is planned anew because the program mapped something into the room meanwhile.
 const ATTEMPTS: usize = 5;
+/// The mappings that hold no stubs.
+const STATE_AND_DESCRIPTION: u64 = 2;
 /// How often sites are planned anew because a stub found no place: each time some become traps.
 const REPLANS: usize = 4;
 
@@ -442,6 +444,11 @@ impl Traced {
                     self.describable = Description::capacity(len);
                 }
                 self.note_installed(&change.remove, installed);
+                self.footprint = Footprint {
+                    mappings: self.room.areas.len() as u64 + STATE_AND_DESCRIPTION,
+                    pages: self.room.pages() as u64,
+                    resident: self.room.pages() as u64 * insn::place::PAGE + environment.layout.len as u64,
+                };
                 for start in &report.skipped {
                     self.installed.remove(start);
                 }
@@ -503,9 +510,9 @@ impl Traced {
             }
         }
         for (key, draft, place) in &drafts.new {
-            let done = place.clone().and_then(|at| {
-                self.finish_draft(*key, draft, at, view, environment).ok_or(Reason::NoRoom)
-            });
+            let done = place
+                .clone()
+                .and_then(|at| self.finish_draft(*key, draft, at, view, environment).ok_or(Reason::NoRoom));
             match done {
                 Ok((stub, one, patched)) => {
                     change.stubs.push(stub);

@@ -215,6 +215,9 @@ impl Session {
             longest_stop_us: numbers().map(|numbers| micros(numbers.longest_stop)).max().unwrap_or(0),
             text_restored: self.traced.iter().all(Traced::is_restored),
             left_mapped: self.traced.iter().map(|traced| traced.left().left_mapped as u64).sum(),
+            mappings: self.traced.iter().map(|traced| traced.footprint.mappings).sum(),
+            pages: self.traced.iter().map(|traced| traced.footprint.pages).sum(),
+            resident: self.traced.iter().map(|traced| traced.footprint.resident).sum(),
             warnings,
         }
     }

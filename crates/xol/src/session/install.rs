@@ -122,9 +122,10 @@ pub(crate) fn differs(
         expected.extend(insn.bytes.get(tail..).unwrap_or_default());
     }
     let island = patch.island.iter().map(|island| (island.at, island.overwritten.clone()));
-    [(patch.start, expected)].into_iter().chain(island).find_map(|(at, expected)| {
-        differ(view, at, &expected, installed)
-    })
+    [(patch.start, expected)]
+        .into_iter()
+        .chain(island)
+        .find_map(|(at, expected)| differ(view, at, &expected, installed))
 }
 
 /// The same of the bytes at an address.

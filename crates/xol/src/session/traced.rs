@@ -23,6 +23,17 @@ use super::pace::Meter;
 use super::rows::{Row, Rows, Wanted};
 use super::types::{Action, LostBy, SiteStatus};
 
+/// What a session takes of a process's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Footprint {
+    /// Mappings, those of state and description included.
+    pub(super) mappings: u64,
+    /// Pages of stubs.
+    pub(super) pages: u64,
+    /// Bytes of stubs and state.
+    pub(super) resident: u64,
+}
+
 /// How an address space stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -56,6 +67,7 @@ pub(super) struct Traced {
     /// Sites whose jump found no place for its stub, and why: they are breakpoints.
     pub(super) unplaced: HashMap<(ModuleKey, Address), Reason>,
     pub(super) environment: Option<Environment>,
+    pub(super) footprint: Footprint,
     pub(super) shared: Option<State>,
     /// The counts as last read, of a state that is the target's alone: it may vanish.
     seen: Vec<u64>,
@@ -98,6 +110,7 @@ impl Traced {
             around: Vec::new(),
             unplaced: HashMap::new(),
             environment: None,
+            footprint: Footprint::default(),
             shared: None,
             seen: Vec::new(),
             reader: None,
@@ -132,6 +145,7 @@ impl Traced {
             unplaced: self.unplaced.clone(),
             describable: self.describable,
             environment: self.environment.clone().filter(|_| self.changes > 0),
+            footprint: self.footprint,
             shadow_stack: self.shadow_stack,
             changes: self.changes,
             meters: self.meters.iter().map(Meter::forked).collect(),

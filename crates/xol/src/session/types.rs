@@ -159,6 +159,12 @@ pub struct Summary {
     pub text_restored: bool,
     /// Mappings of ours that stay, because something may still reach them.
     pub left_mapped: u64,
+    /// Mappings made for stubs and state.
+    pub mappings: u64,
+    /// Pages of stubs.
+    pub pages: u64,
+    /// Bytes of memory that stubs and state took.
+    pub resident: u64,
     /// What the user should know.
     pub warnings: Vec<String>,
 }

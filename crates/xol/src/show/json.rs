@@ -234,6 +234,9 @@ pub(crate) struct SummaryLine<'a> {
     text_restored: bool,
     left_mapped: u64,
     sampled: u64,
+    mappings: u64,
+    pages: u64,
+    resident: u64,
     warnings: &'a [String],
 }
 
@@ -356,6 +359,9 @@ impl<'a> From<&'a Summary> for Line<'a> {
             text_restored: summary.text_restored,
             left_mapped: summary.left_mapped,
             sampled: summary.sampled,
+            mappings: summary.mappings,
+            pages: summary.pages,
+            resident: summary.resident,
             warnings: &summary.warnings,
         })
     }
@@ -452,6 +458,7 @@ mod tests {
             reason: None,
             displaced: vec![insn("push %r15")],
             written: HexBytes(&[0xcc]),
+            island: None,
             stub: Vec::new(),
             interior: vec![Interior { address: Hex(0x12), byte: Hex(6) }],
             coherence: vec!["write it".into()],
@@ -475,12 +482,15 @@ mod tests {
             longest_stop_us: 400,
             text_restored: true,
             left_mapped: 65_536,
+            mappings: 3,
+            pages: 2,
+            resident: 20_480,
             warnings: vec!["times between CPUs are not to be trusted".into()],
             ..Summary::default()
         };
         assert_eq!(
             text(&Line::from(&summary)),
-            r#"{"type":"summary","sites":{"jump":3,"pun":0,"trap":0,"refused":1,"waiting":0},"hits":10,"lost":0,"threads":2,"stopped_us":700,"longest_stop_us":400,"text_restored":true,"left_mapped":65536,"sampled":0,"warnings":["times between CPUs are not to be trusted"]}"#
+            r#"{"type":"summary","sites":{"jump":3,"pun":0,"trap":0,"refused":1,"waiting":0},"hits":10,"lost":0,"threads":2,"stopped_us":700,"longest_stop_us":400,"text_restored":true,"left_mapped":65536,"sampled":0,"mappings":3,"pages":2,"resident":20480,"warnings":["times between CPUs are not to be trusted"]}"#
         );
     }
 }

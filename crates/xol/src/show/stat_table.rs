@@ -180,7 +180,8 @@ pub(crate) fn silent(sites: &[SiteStatus]) -> Vec<String> {
         move |site: &&SiteStatus| site.hits == 0 && site.lost == 0 && mechanism.contains(&site.mechanism)
     };
     let waiting: Vec<_> = sites.iter().filter(is(&[Mechanism::Waiting])).collect();
-    let armed: Vec<_> = sites.iter().filter(is(&[Mechanism::Jump, Mechanism::Pun, Mechanism::Trap])).collect();
+    let armed: Vec<_> =
+        sites.iter().filter(is(&[Mechanism::Jump, Mechanism::Pun, Mechanism::Trap])).collect();
     let mut lines = Vec::new();
     let mut reasons: Vec<&str> = waiting.iter().map(|site| reason(site)).collect();
     reasons.sort_unstable();

@@ -231,8 +231,13 @@ impl Front {
         if self.is_first {
             change.state = Some((self.environment.layout, STATE));
             change.description = Some((DESCRIPTION, AREA_LEN));
-            let nothing =
-                Patch { start: ADD, mechanism: Mechanism::Trap, overwritten: vec![], displaced: vec![], island: None };
+            let nothing = Patch {
+                start: ADD,
+                mechanism: Mechanism::Trap,
+                overwritten: vec![],
+                displaced: vec![],
+                island: None,
+            };
             let at = self.place(&nothing, 512);
             let routines = Routines::assemble(&self.environment, at);
             change.routines.push(routines.clone());
@@ -241,7 +246,9 @@ impl Front {
         let starts: Vec<Address> = patches.iter().map(|patch| patch.start).collect();
         let gone = self.installed.iter().filter(|(start, _)| !starts.contains(start));
         change.remove = gone
-            .flat_map(|(start, (patch, _))| [*start].into_iter().chain(patch.island.iter().map(|island| island.at)))
+            .flat_map(|(start, (patch, _))| {
+                [*start].into_iter().chain(patch.island.iter().map(|island| island.at))
+            })
             .collect();
         self.installed.retain(|start, _| starts.contains(start));
         for patch in patches {

@@ -3,9 +3,8 @@
 use insn::plan::Mechanism;
 
 use super::fixture::{
-    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, HANDLER, ISLAND, ISLE, LEADER, MAIN, PUN, SECOND, SHORT, SITES, SYSCALL,
-    TEXT, World, queued,
-    text_mapping,
+    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, HANDLER, ISLAND, ISLE, LEADER, MAIN, PUN, SECOND,
+    SHORT, SITES, SYSCALL, TEXT, World, queued, text_mapping,
 };
 use crate::TargetError;
 use crate::engine::{Change, Left};

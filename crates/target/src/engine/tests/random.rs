@@ -8,9 +8,8 @@ use insn::plan::Mechanism;
 use proptest::prelude::*;
 
 use super::fixture::{
-    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, EXITED, HANDLER, ISLE, LEADER, MAIN, PUN, SHORT, SYSCALL,
-    TEXT, Wanted,
-    World, prepare,
+    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, EXITED, HANDLER, ISLE, LEADER, MAIN, PUN, SHORT,
+    SYSCALL, TEXT, Wanted, World, prepare,
 };
 use crate::engine::tests::fixture::queued;
 use crate::fake::machine::Run;
