@@ -1,0 +1,275 @@
+//! Batches of cases, and what was found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use insn::plan::hex;
+use insn::{Address, Isa, disassemble};
+use iced_x86::Code;
+
+use crate::case::{self, Made};
+use crate::compare::differences;
+use crate::encode;
+use crate::executor::{self, Machine};
+use crate::random::Random;
+use crate::sys::{Area, Child, End};
+use crate::world::{CASES, Difference, SLOT, WORLDS, World};
+
+/// How much, and from which seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Cases to run, each once in place and once displaced; rounded up to whole batches.
+    pub executions: u64,
+    /// Equal seeds make equal cases.
+    pub seed: u64,
+    /// Executing processes; each has cases of its own.
+    pub jobs: u64,
+    /// After so many findings a job ends.
+    pub patience: usize,
+}
+
+/// What one code has been through.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Runs.
+    pub runs: u64,
+    /// Runs that ended in no fault: went on, or branched to where a breakpoint was.
+    pub completed: u64,
+    /// Reasons for which it was not displaced.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// What was done and found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Cases run.
+    pub executions: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// By code, in iced's order.
+    pub codes: BTreeMap<u16, Tally>,
+    /// How the runs in place ended: by signal, 0 where they went on.
+    pub outcomes: BTreeMap<u8, u64>,
+    /// Cases that differed once and not again.
+    pub unsteady: u64,
+    /// Each in words.
+    pub findings: Vec<String>,
+}
+
+impl Report {
+    fn add(&mut self, other: Self) {
+        self.executions += other.executions;
+        self.unsteady += other.unsteady;
+        self.findings.extend(other.findings);
+        for (signal, count) in other.outcomes {
+            *self.outcomes.entry(signal).or_default() += count;
+        }
+        for (code, tally) in other.codes {
+            let mine = self.codes.entry(code).or_default();
+            mine.runs += tally.runs;
+            mine.completed += tally.completed;
+            for (why, count) in tally.refused {
+                *mine.refused.entry(why).or_default() += count;
+            }
+        }
+    }
+
+    /// Codes that were neither run nor refused.
+    #[must_use]
+    pub fn missed(&self) -> Vec<Code> {
+        let is_missed = |code: &Code| {
+            self.codes.get(&(*code as u16)).is_none_or(|tally| tally.runs == 0 && tally.refused.is_empty())
+        };
+        encode::codes().into_iter().filter(is_missed).collect()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            writeln!(f, "{finding}")?;
+        }
+        let seconds = self.took.as_secs_f64();
+        #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
+        let rate = self.executions as f64 / seconds.max(f64::MIN_POSITIVE);
+        writeln!(f, "{} cases in {seconds:.1} s, {rate:.0} a second", self.executions)?;
+        let outcomes = self.outcomes.iter().map(|(signal, count)| match signal {
+            0 => format!("{count} went on"),
+            signal => format!("{count} by signal {signal}"),
+        });
+        writeln!(f, "in place: {}", outcomes.collect::<Vec<_>>().join(", "))?;
+        let of = |is: &dyn Fn(&Tally) -> bool| self.codes.values().filter(|tally| is(tally)).count();
+        let (run, completed) = (of(&|tally| tally.runs > 0), of(&|tally| tally.completed > 0));
+        let refused = of(&|tally| tally.runs == 0 && !tally.refused.is_empty());
+        writeln!(
+            f,
+            "{} codes: {run} run, {completed} of them to their end at least once; {refused} refused",
+            encode::codes().len()
+        )?;
+        writeln!(f, "neither run nor refused: {:?}", self.missed())?;
+        writeln!(f, "differed once and not again: {}", self.unsteady)?;
+        writeln!(f, "findings: {}", self.findings.len())
+    }
+}
+
+/// Why there was nothing to compare.
+#[derive(Debug)]
+pub enum Error {
+    /// The processor cannot do what the executor needs.
+    Unsupported,
+    /// A system call failed.
+    System(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsupported => write!(f, "the processor has no XSAVE"),
+            Self::System(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// Runs cases and says what differed.
+///
+/// # Errors
+/// Where this machine cannot run them.
+pub fn fuzz(options: Options) -> Result<Report, Error> {
+    let machine = Machine::new().ok_or(Error::Unsupported)?;
+    let started = Instant::now();
+    let batches = options.executions.div_ceil(CASES as u64);
+    let jobs = options.jobs.clamp(1, batches.max(1));
+    let results: Vec<io::Result<Report>> = std::thread::scope(|scope| {
+        let job = |number| scope.spawn(move || work(machine, options, number, jobs, batches));
+        let jobs: Vec<_> = (0..jobs).map(job).collect();
+        jobs.into_iter().map(|job| job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    let mut report = Report::default();
+    for result in results {
+        report.add(result?);
+    }
+    report.took = started.elapsed();
+    Ok(report)
+}
+
+/// One job's share: every batch has its own random numbers, so that it can be made again alone.
+fn work(machine: Machine, options: Options, first: u64, step: u64, batches: u64) -> io::Result<Report> {
+    let mut area = Area::new()?;
+    let mut child = None;
+    let mut report = Report::default();
+    let codes = encode::codes();
+    let step = usize::try_from(step).map_err(io::Error::other)?;
+    for number in (first..batches).step_by(step) {
+        let ran = fill(machine, options.seed, number, &codes, &mut area, &mut report);
+        if child.is_none() {
+            child = Some(Child::start(machine, &area)?);
+        }
+        let Some(running) = child.as_mut() else { continue };
+        let result = running.run();
+        let batch = area.batch();
+        if let Err(end) = result {
+            child = None;
+            let index = batch.progress as usize;
+            report.findings.push(lost(&end, number, index, &area_code(&mut area, index)));
+        } else {
+            report.executions += CASES as u64;
+            report.unsteady += u64::from(batch.unsteady);
+            for (code, signal) in ran.iter().zip(batch.outcomes) {
+                *report.outcomes.entry(signal).or_default() += 1;
+                let tally = report.codes.entry(*code as u16).or_default();
+                tally.runs += 1;
+                tally.completed += u64::from(signal == 0 || i32::from(signal) == libc::SIGTRAP);
+            }
+            let found = (batch.found as usize).min(batch.differences.len());
+            let kept: Vec<Difference> = batch.differences[..found].to_vec();
+            report.findings.extend(kept.iter().map(|difference| describe(number, difference, &mut area)));
+        }
+        if report.findings.len() >= options.patience {
+            break;
+        }
+    }
+    Ok(report)
+}
+
+/// Makes the batch with this number; the code of each case.
+fn fill(machine: Machine, seed: u64, number: u64, codes: &[Code], area: &mut Area, report: &mut Report) -> Vec<Code> {
+    let mut random = Random::new(seed, number);
+    let batch = area.batch();
+    batch.world = random.choose(&WORLDS).0;
+    case::furnish(batch, machine.parts, executor::landing(), &mut random);
+    let distance = usize::try_from(random.below(3)).unwrap_or(0);
+    let mut ran = Vec::with_capacity(CASES);
+    let mut next = random.below(codes.len() as u64);
+    while ran.len() < CASES {
+        let code = codes[usize::try_from(next).unwrap_or(0) % codes.len()];
+        next += 1;
+        for _ in 0..8 {
+            match case::make(code, ran.len(), distance, &mut random, batch) {
+                Made::Case(code) => {
+                    ran.push(code);
+                    break;
+                }
+                Made::Refused(code, why) => {
+                    let tally = report.codes.entry(code as u16).or_default();
+                    *tally.refused.entry(why.into_owned()).or_default() += 1;
+                    break;
+                }
+                Made::LeftOut => break,
+                Made::Undecodable => {}
+            }
+        }
+    }
+    ran
+}
+
+/// The code of a case in place and displaced, with its addresses.
+fn area_code(area: &mut Area, index: usize) -> String {
+    let batch = area.batch();
+    let case = batch.cases[index];
+    let slot = (index * SLOT) as u64;
+    let lead = usize::try_from(case.original - World(batch.world).originals() - slot).unwrap_or(0);
+    let mut text = String::new();
+    // What is behind the code is the jump to the way out.
+    for (name, at, bytes) in [
+        ("in place", case.original, &batch.originals[index][lead..lead + 20]),
+        ("displaced", case.copy, &batch.copies[index][..case.copy_len as usize]),
+    ] {
+        for (at, bytes, line) in disassemble(Isa::X86_64, Address(at), bytes) {
+            if bytes == [0xcc] {
+                break;
+            }
+            text.push_str(&format!("    {name:<9} {at}  {:<46} {line}\n", hex(&bytes)));
+            if name == "in place" {
+                break;
+            }
+        }
+    }
+    text
+}
+
+fn lost(end: &End, batch: u64, index: usize, code: &str) -> String {
+    format!("batch {batch}, case {index}: the child did not come back: {end:?}\n{code}")
+}
+
+fn describe(number: u64, difference: &Difference, area: &mut Area) -> String {
+    let index = difference.index as usize;
+    let case = area.batch().cases[index];
+    let mut text = format!("batch {number}, case {index}: a difference\n{}", area_code(area, index));
+    text.push_str(&format!("    before: {:x?}, flags {:#x}\n", case.general, case.flags));
+    let (one, other) = (&difference.original, &difference.displaced);
+    text.push_str(&format!("    in place it ended at {:#x} by signal {}\n", one.pc, one.signal));
+    for line in differences(one, other) {
+        text.push_str(&format!("    {line}\n"));
+    }
+    text
+}
