@@ -1,7 +1,8 @@
 //! What is dead before an instruction, by looking a few instructions ahead on its straight run.
 
 use iced_x86::{
-    FlowControl, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, RflagsBits,
+    CpuidFeature, FlowControl, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess,
+    OpKind, RflagsBits,
 };
 
 use crate::address::Address;
@@ -85,8 +86,9 @@ fn effect(factory: &mut InstructionInfoFactory, insn: &Instruction) -> Effect {
     effect
 }
 
-/// Whether the instruction may fault. A push or pop does so where the stack ends, and nobody goes on from there: most functions
-/// begin with one, so that is not counted.
+/// Whether the instruction may fault, or do nothing at all, which is how some instructions begin on processors that do
+/// not know them yet. A push or pop faults where the stack ends, and nobody goes on from there: most functions begin with
+/// one, so that is not counted.
 fn may_fault(insn: &Instruction, info: &InstructionInfo) -> bool {
     let names_memory = (0..insn.op_count()).any(|operand| insn.op_kind(operand) == OpKind::Memory);
     let touches_memory = if insn.is_stack_instruction() {
@@ -99,11 +101,37 @@ fn may_fault(insn: &Instruction, info: &InstructionInfo) -> bool {
         let register = used.register();
         register.is_vector_register() || register.is_st() || register.is_mm()
     });
+    let loads_selector = info.used_registers().iter().any(|used| {
+        used.register().is_segment_register() && !matches!(used.access(), OpAccess::Read | OpAccess::CondRead)
+    });
     touches_memory
         || calculates
+        || loads_selector
         || insn.is_privileged()
         || matches!(insn.mnemonic(), Mnemonic::Div | Mnemonic::Idiv)
+        || !is_everywhere(insn)
 }
+
+/// Whether every x86-64 processor carries it out by itself.
+fn is_everywhere(insn: &Instruction) -> bool {
+    match insn.mnemonic() {
+        // Not in the first processors.
+        Mnemonic::Lahf | Mnemonic::Sahf => false,
+        // The kernel emulates these in its own way (User-Mode Instruction Prevention, arch/x86/kernel/umip.c).
+        Mnemonic::Smsw | Mnemonic::Sldt | Mnemonic::Str => false,
+        _ => insn.cpuid_features().iter().all(|feature| EVERYWHERE.contains(feature)),
+    }
+}
+
+/// Features that every x86-64 processor has.
+const EVERYWHERE: [CpuidFeature; 6] = [
+    CpuidFeature::INTEL8086,
+    CpuidFeature::INTEL186,
+    CpuidFeature::INTEL386,
+    CpuidFeature::INTEL486,
+    CpuidFeature::X64,
+    CpuidFeature::CMOV,
+];
 
 /// Whether the flags behind the instruction depend on its operands alone. Shifts by a count of 0 and repeated string
 /// instructions with a count of 0 leave the flags as they are, so only these kill them.

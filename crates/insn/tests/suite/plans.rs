@@ -458,3 +458,25 @@ fn progress_reaches_the_whole_code() {
     drop(Analysis::new(Isa::X86_64, &code, &outline(&[0..10]), false, &mut |done| last = done));
     assert_eq!(last, 10);
 }
+
+/// Where a processor lacks them some instructions fault, and some do nothing; others may fault for what they load, or are the
+/// kernel's to emulate, which leaves the upper half of the register alone.
+#[test]
+fn nothing_is_dead_before_what_may_not_be_carried_out() {
+    let behind = [0xb8, 1, 0, 0, 0, 0x31, 0xd2, 0xc3]; // mov $1, %eax; xor %edx, %edx; ret
+    let uncertain: [&[u8]; 7] = [
+        &[0xf3, 0x48, 0x0f, 0x1e, 0xca], // rdsspq %rdx: a no-op without shadow stacks
+        &[0xf3, 0x48, 0x0f, 0xb8, 0xd1], // popcnt %rcx, %rdx
+        &[0xc4, 0xe2, 0xf0, 0xf2, 0xd1], // andn %rcx, %rcx, %rdx
+        &[0xc4, 0xe1, 0x4c, 0x42, 0xe2], // kandnw %k2, %k6, %k4
+        &[0x0f, 0x01, 0xe2],             // smsw %edx
+        &[0x0f, 0x00, 0xca],             // str %edx
+        &[0x8e, 0xd9],                   // mov %ecx, %ds
+    ];
+    for insn in uncertain {
+        let code = [insn, &behind].concat();
+        let len = code.len() as u64;
+        assert_eq!(dead_at(&code, len, 0), Dead::default(), "{insn:x?}");
+        assert!(dead_at(&code, len, insn.len() as u64).registers.contains(0), "{insn:x?}");
+    }
+}
