@@ -15,6 +15,8 @@ const JMP_REL32: u8 = 0xe9;
 const PUSH_RIP: [u8; 2] = [0xff, 0x35];
 /// Length of `push qword [rip+disp32]`.
 const PUSH_RIP_LEN: usize = 6;
+/// `int3`, where nothing runs.
+const FILLER: u8 = 0xcc;
 /// `movabs $imm64, %rcx`.
 const MOVABS_RCX: [u8; 2] = [0x48, 0xb9];
 
@@ -153,13 +155,31 @@ impl Form {
         Ok(self.moved)
     }
 
-    /// `(@, sp)`: `push` of the original return address. Unwinders look for its FDE, and it stays right after we are gone.
+    /// `(@, sp)`: `push` of the original return address, which is a literal behind the branch of `branch_len` bytes that
+    /// follows. Unwinders look for its FDE, and it stays right after we are gone.
     fn push_return_address(&mut self, branch_len: usize) {
         self.point(self.original, 0);
         self.bytes(&PUSH_RIP);
-        // The literal lies directly behind the branch.
-        let displacement = i32::try_from(branch_len).unwrap_or(i32::MAX);
+        let behind_branch = self.moved.bytes.len() + size_of::<i32>() + branch_len;
+        let displacement = i32::try_from(branch_len + self.gap(behind_branch)).unwrap_or(i32::MAX);
         self.bytes(&displacement.to_le_bytes());
+    }
+
+    /// The literal. It is aligned, for the program may have alignment checked (EFLAGS.AC, Intel SDM vol. 3, 6.15,
+    /// interrupt 17); filler on both sides makes the length the same everywhere.
+    fn return_address(&mut self) {
+        let gap = self.gap(self.moved.bytes.len());
+        let filler = [FILLER; size_of::<u64>() - 1];
+        self.bytes(&filler[..gap]);
+        let literal = self.next.0.to_le_bytes();
+        self.bytes(&literal);
+        self.bytes(&filler[gap..]);
+    }
+
+    /// How far it is from `offset` to an aligned address.
+    fn gap(&self, offset: usize) -> usize {
+        let at = (self.at + offset as u64).0.to_le_bytes()[0];
+        usize::from(at.wrapping_neg()) % size_of::<u64>()
     }
 
     /// ```text
@@ -171,8 +191,7 @@ impl Form {
         self.push_return_address(5);
         self.point(self.original, 8);
         self.exit(to)?;
-        let literal = self.next.0.to_le_bytes();
-        self.bytes(&literal);
+        self.return_address();
         Ok(self.moved)
     }
 
@@ -198,8 +217,7 @@ impl Form {
         self.point(self.original, 8);
         self.moved.exits.push(Exit { offset: self.here(), to: Destination::Computed });
         self.bytes(&branch);
-        let literal = self.next.0.to_le_bytes();
-        self.bytes(&literal);
+        self.return_address();
         Ok(self.moved)
     }
 

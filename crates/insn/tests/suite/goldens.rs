@@ -25,7 +25,7 @@ fn listing(out: &mut String, at: Address, bytes: &[u8]) {
     }
 }
 
-/// Code first, then the literal that a moved call has behind its branch.
+/// Code first, then the aligned literal that a moved call has behind its branch.
 fn describe(out: &mut String, original: Address, bytes: &[u8]) {
     let instruction = &disassemble(Isa::X86_64, original, bytes)[0].2;
     let at = original + DISTANCE;
@@ -34,14 +34,23 @@ fn describe(out: &mut String, original: Address, bytes: &[u8]) {
         Err(reason) => return writeln!(out, "> {instruction}\n> refused: {reason}").unwrap(),
     };
     writeln!(out, "> {instruction}").unwrap();
-    let is_call = moved.points.iter().any(|point| point.sp_shift != 0);
-    let code = moved.bytes.len() - if is_call { 8 } else { 0 };
+    let code = code_len(&moved, at);
     listing(out, at, &moved.bytes[..code]);
-    if is_call {
-        let literal = u64::from_le_bytes(moved.bytes[code..].try_into().unwrap());
-        writeln!(out, ">   {}  .quad {literal:#x}", at + code as u64).unwrap();
+    if code < moved.bytes.len() {
+        let quad = code + (at + code as u64).0.wrapping_neg() as usize % 8;
+        let literal = u64::from_le_bytes(moved.bytes[quad..quad + 8].try_into().unwrap());
+        writeln!(out, ">   {}  .quad {literal:#x}", at + quad as u64).unwrap();
     }
     state(out, &moved);
+}
+
+/// Bytes of a displaced form that run: in front of the literal of a call.
+pub(crate) fn code_len(moved: &Moved, at: Address) -> usize {
+    if moved.points.iter().all(|point| point.sp_shift == 0) {
+        return moved.bytes.len();
+    }
+    let branch = moved.exits[0].offset as usize;
+    branch + insn::instruction_len(Isa::X86_64, at + branch as u64, &moved.bytes[branch..]).unwrap()
 }
 
 fn state(out: &mut String, moved: &Moved) {

@@ -14,6 +14,8 @@ use insn::{Address, Isa, disassemble, instruction_len};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::goldens::code_len;
+
 const BASE: Address = Address(0x5555_5555_4000);
 
 /// Bytes that decode more often than random ones: opcodes of common code between them.
@@ -36,8 +38,7 @@ fn moved(bytes: &[u8], at: Address) -> Option<(Vec<u8>, Moved)> {
 
 /// The moved code up to its last control transfer or its end, as offsets and instructions.
 fn instructions(moved: &Moved, at: Address) -> Vec<(u32, iced_x86::Instruction)> {
-    let is_call = moved.points.iter().any(|point| point.sp_shift != 0);
-    let code = &moved.bytes[..moved.bytes.len() - if is_call { 8 } else { 0 }];
+    let code = &moved.bytes[..code_len(moved, at)];
     let mut decoder = Decoder::with_ip(64, code, at.0, DecoderOptions::NONE);
     let all = decoder.iter();
     all.map(|insn| (u32::try_from(insn.ip() - at.0).unwrap(), insn)).collect()
@@ -79,6 +80,21 @@ proptest! {
             if let Some(Destination::Fixed(to)) = exits.get(&offset) {
                 prop_assert_eq!(insn.near_branch_target(), to.0);
             }
+        }
+    }
+
+    /// It is read with the program's alignment check, if that is on.
+    #[test]
+    fn return_addresses_are_aligned(bytes in code(16), near in 0_u64..64) {
+        let at = BASE + near;
+        let Some((insn, moved)) = moved(&bytes, at) else { return Ok(()) };
+        let code = code_len(&moved, at);
+        if code < moved.bytes.len() {
+            let literal = (code..code + 8).find(|offset| (at + *offset as u64).0.is_multiple_of(8)).unwrap();
+            let next = BASE + insn.len() as u64;
+            prop_assert_eq!(&moved.bytes[literal..literal + 8], &next.0.to_le_bytes()[..]);
+            let push = &instructions(&moved, at)[0].1;
+            prop_assert_eq!(push.ip_rel_memory_address(), at.0 + literal as u64);
         }
     }
 
