@@ -1,11 +1,14 @@
 //! Random cases: an instruction, its displaced form, and a state in which it has something to do.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
-use insn::plan::Reason;
-use insn::relocate::relocate;
-use insn::{Address, Isa};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use insn::code::Outline;
+use insn::plan::Reason;
+use insn::relocate::{Moved, relocate};
+use insn::set::Analysis;
+use insn::{Address, Isa};
 
 use crate::encode::{self, MAX_LEN};
 use crate::random::Random;
@@ -31,7 +34,10 @@ pub const LEFT_OUT: [(Mnemonic, &str); 19] = [
     (Mnemonic::Umwait, "waits"),
     (Mnemonic::Tpause, "waits"),
     (Mnemonic::Wrpkru, "takes the executor's own memory away"),
-    (Mnemonic::Lsl, "reads the number of the processor it happens to run on, by the kernel's segment for that"),
+    (
+        Mnemonic::Lsl,
+        "reads the number of the processor it happens to run on, by the kernel's segment for that",
+    ),
 ];
 
 /// What became of an attempt to make a case.
@@ -54,6 +60,8 @@ const ALIGNMENT_CHECK: u64 = 0x4_0000;
 const ALWAYS: u64 = 0x202;
 /// getpid: the one system call that cases make.
 const GETPID: u64 = 39;
+/// Where a vector state lies in the initial data, for instructions that load one.
+const IMAGE: usize = 0x400;
 /// `jmp rel32`.
 const JMP: u8 = 0xe9;
 const BREAKPOINT: u8 = 0xcc;
@@ -78,37 +86,150 @@ pub fn make(code: Code, index: usize, distance: usize, random: &mut Random, batc
         copy: world.copies()[distance] + slot,
         lead,
     };
-    let mut bytes = encode::encode(code, random);
-    bytes.truncate(MAX_LEN);
-    let Some(len) = aim(&mut bytes, &places, random) else { return Made::Undecodable };
-    bytes.truncate(len);
-    let insn = decode(&bytes, places.original);
-    if LEFT_OUT.iter().any(|(mnemonic, _)| *mnemonic == insn.mnemonic()) {
-        return Made::LeftOut;
-    }
-    let original = Address(places.original);
-    let moved = match relocate(Isa::X86_64, original, &bytes, Address(places.copy)) {
-        Ok(moved) => moved,
-        Err(Reason::NotDisplaceable { why, .. }) => return Made::Refused(insn.code(), Cow::Owned(why)),
-        Err(reason) => return Made::Refused(insn.code(), Cow::Owned(reason.to_string())),
+    let (insn, first) = match displace(code, &places, random) {
+        Ok(first) => first,
+        Err(made) => return made,
     };
     let mut case = state(&insn, &places, random);
     if insn.code() == Code::Call_rm64 && reads_below_the_stack_pointer(&insn, &case, world) {
         return Made::LeftOut;
     }
-    let points = moved.points.iter().map(|point| Point {
-        offset: point.offset,
-        sp_shift: point.sp_shift,
-        original: point.original.0,
-    });
-    case.copy_len = u32::try_from(moved.bytes.len()).unwrap_or(u32::MAX);
-    case.points_len = u32::try_from(moved.points.len()).unwrap_or(0);
-    case.points.iter_mut().zip(points).for_each(|(slot, point)| *slot = point);
-    place(&mut batch.originals[index], world, places.lead, places.original, &bytes);
-    place(&mut batch.copies[index], world, 0, places.copy, &moved.bytes);
+    let mut run = Run::default();
+    run.add(&mut case, first);
+    if is_plain(&insn) && random.percent(STRAIGHT_RUNS) {
+        go_on(&mut run, &mut case, &places, random);
+    }
+    place(&mut batch.originals[index], world, places.lead, places.original, &run.original);
+    place(&mut batch.copies[index], world, 0, places.copy, &run.copy);
+    case.copy_len = u32::try_from(run.copy.len()).unwrap_or(u32::MAX);
+    if run.len > 1 {
+        bury(&mut case, &batch.originals[index][lead..], run.original.len());
+    }
     batch.cases[index] = case;
     Made::Case(insn.code())
 }
+
+/// An instruction for `places`, and its displaced form.
+fn displace(
+    code: Code,
+    places: &Places,
+    random: &mut Random,
+) -> Result<(Instruction, (Vec<u8>, Moved)), Made> {
+    let mut bytes = encode::encode(code, random);
+    bytes.truncate(MAX_LEN);
+    let len = aim(&mut bytes, places, random).ok_or(Made::Undecodable)?;
+    bytes.truncate(len);
+    let insn = decode(&bytes, places.original);
+    if LEFT_OUT.iter().any(|(mnemonic, _)| *mnemonic == insn.mnemonic()) {
+        return Err(Made::LeftOut);
+    }
+    match relocate(Isa::X86_64, Address(places.original), &bytes, Address(places.copy)) {
+        Ok(moved) => Ok((insn, (bytes, moved))),
+        Err(Reason::NotDisplaceable { why, .. }) => Err(Made::Refused(insn.code(), Cow::Owned(why))),
+        Err(reason) => Err(Made::Refused(insn.code(), Cow::Owned(reason.to_string()))),
+    }
+}
+
+/// Instructions in a row and their displaced forms.
+#[derive(Default)]
+struct Run {
+    original: Vec<u8>,
+    copy: Vec<u8>,
+    len: usize,
+}
+
+impl Run {
+    fn add(&mut self, case: &mut Case, (bytes, moved): (Vec<u8>, Moved)) {
+        let begin = u32::try_from(self.copy.len()).unwrap_or(u32::MAX);
+        let (held, free) = case.points.split_at_mut(case.points_len as usize);
+        for (slot, point) in free.iter_mut().zip(&moved.points) {
+            *slot =
+                Point { offset: begin + point.offset, sp_shift: point.sp_shift, original: point.original.0 };
+        }
+        case.points_len = u32::try_from(held.len() + moved.points.len()).unwrap_or(u32::MAX);
+        self.original.extend(bytes);
+        self.copy.extend(moved.bytes);
+        self.len += 1;
+    }
+}
+
+/// So many of a hundred cases that may be are of several instructions.
+const STRAIGHT_RUNS: u64 = 10;
+/// Bytes of such a run, for which a slot has room.
+const RUN: usize = 60;
+
+/// Adds up to four instructions of the kind that compilers make: what is dead before them is to be seen.
+fn go_on(run: &mut Run, case: &mut Case, places: &Places, random: &mut Random) {
+    for _ in 0..=random.below(4) {
+        let code = random.choose(&COMMON);
+        let behind = Places {
+            original: places.original + run.original.len() as u64,
+            copy: places.copy + run.copy.len() as u64,
+            ..*places
+        };
+        let Ok((insn, next)) = displace(code, &behind, random) else { continue };
+        if is_plain(&insn) && run.original.len() + insn.len() <= RUN {
+            run.add(case, next);
+        }
+    }
+}
+
+/// Whether it goes on behind itself. What changes the stack pointer is left to single cases: where the stack ends,
+/// registers that are dead before a push are seen in the fault (`insn/x86_64/liveness.rs` says so).
+fn is_plain(insn: &Instruction) -> bool {
+    let is_stack = insn.is_stack_instruction() || insn.op0_register().full_register() == Register::RSP;
+    insn.flow_control() == FlowControl::Next && !is_stack
+}
+
+/// Notes what planning says of the run's first instruction: registers and flags that nobody reads again.
+fn bury(case: &mut Case, slot: &[u8], len: usize) {
+    let start = Address(case.original);
+    let outline = Outline { functions: vec![start..start + len as u64], ..Outline::default() };
+    let code = [insn::code::Code { start, bytes: &slot[..len] }];
+    let analysis = Analysis::new(Isa::X86_64, &code, &outline, false, &mut |_| {});
+    let plan = analysis.plan(&[start], &HashMap::new());
+    let first = plan.patches.first().and_then(|patch| patch.displaced.first());
+    if let Some(displaced) = first.filter(|displaced| displaced.address == start) {
+        case.dead = displaced.dead.registers.0;
+        case.dead_flags = if displaced.dead.flags { ARITHMETIC } else { 0 };
+    }
+}
+
+/// Codes that overwrite registers and flags, or read them.
+const COMMON: [Code; 32] = [
+    Code::Mov_r64_rm64,
+    Code::Mov_r32_rm32,
+    Code::Mov_rm64_r64,
+    Code::Mov_r64_imm64,
+    Code::Mov_rm32_imm32,
+    Code::Mov_r8_imm8,
+    Code::Lea_r64_m,
+    Code::Lea_r32_m,
+    Code::Movzx_r32_rm8,
+    Code::Movsx_r64_rm16,
+    Code::Xor_r32_rm32,
+    Code::Sub_r64_rm64,
+    Code::Add_rm32_r32,
+    Code::Add_r64_rm64,
+    Code::Adc_r64_rm64,
+    Code::Sbb_rm32_r32,
+    Code::Cmp_rm64_r64,
+    Code::Test_rm32_r32,
+    Code::And_rm32_imm32,
+    Code::Or_r64_rm64,
+    Code::Neg_rm64,
+    Code::Inc_rm32,
+    Code::Shl_rm64_imm8,
+    Code::Sar_rm32_imm8,
+    Code::Shr_rm32_CL,
+    Code::Setb_rm8,
+    Code::Cmove_r64_rm64,
+    Code::Cmova_r32_rm32,
+    Code::Imul_r64_rm64,
+    Code::Xchg_rm64_r64,
+    Code::Xadd_rm32_r32,
+    Code::Popcnt_r64_rm64,
+];
 
 fn decode(bytes: &[u8], at: u64) -> Instruction {
     Decoder::with_ip(64, bytes, at, DecoderOptions::NONE).decode()
@@ -134,7 +255,7 @@ fn aim(bytes: &mut [u8], places: &Places, random: &mut Random) -> Option<usize> 
     let offsets = decoder.get_constant_offsets(&insn);
     let end = places.original + insn.len() as u64;
     let (at, size) = (offsets.displacement_offset(), offsets.displacement_size());
-    if offsets.has_displacement() && random.percent(85) {
+    if offsets.has_displacement() && random.percent(93) {
         let data = places.world.data() + random.below(PAGE as u64);
         let data = if random.percent(70) { data & !63 } else { data };
         let small = random.below(256).wrapping_sub(128);
@@ -166,7 +287,8 @@ fn value(world: World, random: &mut Random) -> u64 {
         0..40 => data + (random.below(PAGE as u64) & !63),
         40..55 => data + random.below(PAGE as u64),
         55..70 => random.below(24),
-        70..74 => random.below(24).wrapping_neg(),
+        70..72 => random.below(24).wrapping_neg(),
+        72..74 => random.choose(&[0x2b, 0x33, 0x23]), // Linux's selectors for user space
         74..80 => world.targets() + random.below(PAGE as u64),
         80..85 => world.stack() + random.below(PAGE as u64),
         85..88 => data + PAGE as u64 - random.below(16), // to the end of what is mapped
@@ -175,23 +297,38 @@ fn value(world: World, random: &mut Random) -> u64 {
     }
 }
 
+/// The initial memory's word at an offset: some lead to breakpoints, so that calls, jumps and returns have where to go.
+fn word(offset: usize, world: World, random: &mut Random) -> Option<u64> {
+    match offset & 0x18 {
+        0x10 => Some(world.targets() + random.below(PAGE as u64)),
+        _ if random.percent(30) => Some(value(world, random)),
+        _ => None,
+    }
+}
+
 fn state(insn: &Instruction, places: &Places, random: &mut Random) -> Case {
     let world = places.world;
     let mut general = [(); 16].map(|()| value(world, random));
     if random.percent(97) || insn.code() == Code::Call_rm64 {
         let at = 0x400 + random.below(0x800);
-        general[4] = world.stack() + if random.percent(90) { at & !7 } else { at };
+        // Of a call that faults twice, at its operand and at the stack, displaced the other fault comes first.
+        let is_aligned = insn.code() == Code::Call_rm64 || random.percent(90);
+        general[4] = world.stack() + if is_aligned { at & !7 } else { at };
     }
     if random.percent(40) {
         general[1] = random.below(24); // counts and shifts
     }
-    let number = |register: Register| register.is_gpr().then(|| register.full_register().number());
-    if let Some(base) = number(insn.memory_base()).filter(|_| random.percent(75)) {
-        if base != 4 {
-            general[base] = world.data() + 0x100 + (random.below(PAGE as u64 - 0x200) & !15);
-        }
+    if insn.is_string_instruction() && random.percent(85) {
+        // Rightly aligned for either direction, and not to the end of the page.
+        [general[6], general[7]] = [(); 2].map(|()| world.data() + 0x400 + (random.below(0x800) & !7));
+        general[1] = random.below(64);
     }
-    if let Some(index) = number(insn.memory_index()).filter(|_| random.percent(75)) {
+    let number = |register: Register| register.is_gpr().then(|| register.full_register().number());
+    if let Some(base) = number(insn.memory_base()).filter(|base| *base != 4 && random.percent(92)) {
+        let place = 0x100 + (random.below(PAGE as u64 - 0x200) & !15);
+        general[base] = world.data() + if random.percent(15) { IMAGE as u64 } else { place };
+    }
+    if let Some(index) = number(insn.memory_index()).filter(|_| random.percent(92)) {
         general[index] = random.below(32);
     }
     if let Some(register) = number(insn.op0_register()).filter(|_| is_indirect(insn) && random.percent(60)) {
@@ -248,16 +385,19 @@ fn reads_below_the_stack_pointer(insn: &Instruction, case: &Case, world: World) 
 /// New initial memories and vector states for a batch, and the pages that do not change.
 pub fn furnish(batch: &mut Batch, parts: u32, landing: u64, random: &mut Random) {
     let world = World(batch.world);
-    for memory in &mut batch.memories {
-        random.fill(memory);
-        for word in memory.chunks_mut(8) {
-            if random.percent(35) {
-                word.copy_from_slice(&value(world, random).to_le_bytes());
-            }
-        }
-    }
     for vector in &mut batch.vectors {
         vectors(vector, parts, world, random);
+    }
+    for (memory, vector) in batch.memories.iter_mut().zip(&batch.vectors) {
+        random.fill(memory);
+        for (index, bytes) in memory.chunks_mut(8).enumerate() {
+            if let Some(word) = word(8 * index, world, random) {
+                bytes.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        if random.percent(50) {
+            memory[IMAGE..IMAGE + 0x400].copy_from_slice(&vector[..0x400]);
+        }
     }
     batch.targets.fill(BREAKPOINT);
     batch.targets[PAGE..PAGE + 6].copy_from_slice(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *0(%rip)
@@ -274,8 +414,11 @@ fn vectors(area: &mut [u8], parts: u32, world: World, random: &mut Random) {
     for lane in area[32..].chunks_mut(4) {
         match random.below(10) {
             0..3 => lane.copy_from_slice(&low(random.below(64)).to_le_bytes()),
-            3..5 => lane.copy_from_slice(&1.5_f32.to_bits().wrapping_add(low(random.below(1 << 24))).to_le_bytes()),
-            5 => lane.copy_from_slice(&random.choose(&[0_u32, 0x7f80_0000, 0x7fc0_0000, 0x7fa0_0000, 1, u32::MAX]).to_le_bytes()),
+            3..5 => lane
+                .copy_from_slice(&1.5_f32.to_bits().wrapping_add(low(random.below(1 << 24))).to_le_bytes()),
+            5 => lane.copy_from_slice(
+                &random.choose(&[0_u32, 0x7f80_0000, 0x7fc0_0000, 0x7fa0_0000, 1, u32::MAX]).to_le_bytes(),
+            ),
             6 => lane.copy_from_slice(&world.data().to_le_bytes()[..4]),
             _ => {}
         }

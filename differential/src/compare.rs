@@ -12,7 +12,8 @@ const STATE: usize = 512;
 /// The parts of the vector state that this processor has beyond SSE: (bit in XCR0, offset, length).
 pub type Components = [(u32, usize, usize); 4];
 
-/// Brings a state that XSAVE has written into one form: components in their initial state are left out by it.
+/// Brings a state that XSAVE has written into one form: components in their initial state are left out by it. What is
+/// behind the last component is 0 already.
 pub fn normalise(area: &mut [u8; VECTOR], components: &Components) {
     let held = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|byte| area[STATE + byte]));
     if held & 1 == 0 {
@@ -39,7 +40,6 @@ pub fn normalise(area: &mut [u8; VECTOR], components: &Components) {
         }
         end = end.max(offset + len);
     }
-    area[end..].fill(0);
 }
 
 /// Puts the end of a displaced run in terms of the original. False if there is no state for where it ended.
@@ -82,7 +82,8 @@ pub fn same(one: &Snapshot, other: &Snapshot) -> bool {
 
 /// The names of general registers by their encoding numbers.
 const NAMES: [&str; 16] = [
-    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15",
 ];
 
 /// What differs, one line each.
@@ -106,7 +107,9 @@ pub fn differences(one: &Snapshot, other: &Snapshot) -> Vec<String> {
     word("error code", one.error, other.error);
     word("fs base", one.bases[0], other.bases[0]);
     word("gs base", one.bases[1], other.bases[1]);
-    for (name, (one, other)) in ["ds", "es", "fs", "gs"].iter().zip(one.selectors.iter().zip(&other.selectors)) {
+    for (name, (one, other)) in
+        ["ds", "es", "fs", "gs"].iter().zip(one.selectors.iter().zip(&other.selectors))
+    {
         word(name, u64::from(*one), u64::from(*other));
     }
     bytes(&mut lines, "vector state", &one.vector, &other.vector);
@@ -121,4 +124,90 @@ fn bytes(lines: &mut Vec<String>, name: &str, one: &[u8], other: &[u8]) {
     lines.extend(differing.take(4).map(|(index, (one, other))| {
         format!("{name} +{:#x}: {one:02x?} in place, {other:02x?} displaced", 8 * index)
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{differences, same, translate};
+    use crate::world::{Case, MEMORY, PAGE, POINTS, Point, Snapshot, VECTOR, WORLDS};
+
+    fn snapshot() -> Box<Snapshot> {
+        Box::new(Snapshot {
+            general: [7; 16],
+            flags: 0x202,
+            pc: 0x1000,
+            signal: 0,
+            code: 0,
+            address: 0,
+            trap: 0,
+            error: 0,
+            bases: [0; 2],
+            selectors: [0; 4],
+            vector: [0; VECTOR],
+            memory: [0; MEMORY],
+        })
+    }
+
+    /// A part's name and how it comes to differ.
+    type Change = (&'static str, fn(&mut Snapshot));
+
+    #[test]
+    fn every_part_of_the_state_is_compared_and_named() {
+        let changes: [Change; 12] = [
+            ("r12", |it| it.general[12] = 8),
+            ("flags", |it| it.flags = 0x203),
+            ("pc", |it| it.pc = 1),
+            ("signal", |it| it.signal = 11),
+            ("si_code", |it| it.code = 1),
+            ("si_addr", |it| it.address = 1),
+            ("trap number", |it| it.trap = 1),
+            ("error code", |it| it.error = 1),
+            ("gs base", |it| it.bases[1] = 1),
+            ("es", |it| it.selectors[1] = 1),
+            ("vector state", |it| it.vector[700] = 1),
+            ("stack", |it| it.memory[MEMORY - 1] = 1),
+        ];
+        assert!(same(&snapshot(), &snapshot()));
+        for (name, change) in changes {
+            let mut other = snapshot();
+            change(&mut other);
+            assert!(!same(&snapshot(), &other), "{name}");
+            let lines = differences(&snapshot(), &other);
+            assert!(lines.len() == 1 && lines[0].starts_with(name), "{lines:?}");
+        }
+    }
+
+    /// The state equations put a displaced call that faults in terms of the original; elsewhere there is none.
+    #[test]
+    fn an_end_in_displaced_code_is_put_in_terms_of_the_original() {
+        let world = WORLDS[0];
+        let mut case = Case {
+            general: [0; 16],
+            flags: 0,
+            original: 0x1000,
+            copy: 0x2000,
+            copy_len: 23,
+            vector: 0,
+            memory: 0,
+            dead: 0,
+            dead_flags: 0,
+            points_len: 2,
+            points: [Point::default(); POINTS],
+        };
+        case.points[0] = Point { offset: 0, sp_shift: 0, original: 0x1000 };
+        case.points[1] = Point { offset: 6, sp_shift: 8, original: 0x1000 };
+        let mut original = snapshot();
+        original.general[4] = world.stack() + 0x108;
+        let mut displaced = original.clone();
+        (displaced.pc, displaced.address) = (0x2006, 0x2006);
+        displaced.general[4] -= 8;
+        displaced.memory[PAGE + 0x100..PAGE + 0x108].fill(1); // the return address
+        (original.pc, original.address) = (0x1000, 0x1000);
+        let mut elsewhere = displaced.clone();
+        assert!(translate(&case, world, &original, &mut displaced) && same(&original, &displaced));
+        elsewhere.pc = 0x2003;
+        assert!(!translate(&case, world, &original, &mut elsewhere));
+        elsewhere.pc = 0x2000 + 23; // behind it
+        assert!(translate(&case, world, &original, &mut elsewhere) && elsewhere.pc == 0x2017);
+    }
 }

@@ -143,12 +143,9 @@ fn evex(info: &OpCodeInfo, random: &mut Random, bytes: &mut Vec<u8>) {
     let z = if mask != 0 && random.percent(40) { 0x80 } else { 0 };
     let b = if random.percent(30) { 0x10 } else { 0 };
     let v = if random.percent(70) { 8 } else { 0 };
-    bytes.extend([
-        0x62,
-        random.byte() & 0xf0 | map(info),
-        second,
-        z | (length(info, random) & 3) << 5 | b | v | mask,
-    ]);
+    // Stored inverted too; mask registers have no upper ones.
+    let registers = if random.percent(40) { 0xf0 } else { random.byte() & 0xf0 };
+    bytes.extend([0x62, registers | map(info), second, z | (length(info, random) & 3) << 5 | b | v | mask]);
 }
 
 fn address_prefix(random: &mut Random, bytes: &mut Vec<u8>) {

@@ -197,7 +197,8 @@ unsafe extern "C" fn caught(
             exit(i32::from(number.to_le_bytes()[0]) + 64); // not within a run: a bug, or a wild write
         }
         let machine = &(*context).uc_mcontext;
-        let register = |number: libc::c_int| machine.gregs[usize::try_from(number).unwrap_or(0)].cast_unsigned();
+        let register =
+            |number: libc::c_int| machine.gregs[usize::try_from(number).unwrap_or(0)].cast_unsigned();
         let last = &mut *FINAL.0.get();
         for (value, number) in last.iter_mut().zip(CONTEXT) {
             *value = register(number);
@@ -215,7 +216,8 @@ unsafe extern "C" fn caught(
         let saved = machine.fpregs.cast::<u8>();
         let size = saved.add(480).cast::<u32>().read_unaligned() as usize;
         let area = &mut *AREA.0.get();
-        area[..size.min(VECTOR)].copy_from_slice(std::slice::from_raw_parts(saved, size.min(VECTOR)));
+        let size = size.min(VECTOR);
+        area[..size].copy_from_slice(std::slice::from_raw_parts(saved, size));
         differential_leave()
     }
 }
@@ -227,6 +229,8 @@ pub(crate) struct Machine {
     pub(crate) parts: u32,
     /// Where they are in XSAVE's area.
     pub(crate) components: Components,
+    /// Where the last of them ends.
+    pub(crate) len: usize,
     /// Whether user space reads and writes the bases of `fs` and `gs` itself.
     pub(crate) has_bases: bool,
 }
@@ -255,7 +259,9 @@ impl Machine {
         });
         // SAFETY: getauxval only reads what the kernel has put there.
         let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
-        Some(Self { parts, components, has_bases: hwcap2 & 2 != 0 }) // HWCAP2_FSGSBASE
+        let ends = components.iter().map(|(_, offset, len)| offset + len);
+        let len = ends.fold(576, usize::max).min(VECTOR);
+        Some(Self { parts, components, len, has_bases: hwcap2 & 2 != 0 }) // HWCAP2_FSGSBASE
     }
 }
 
@@ -296,7 +302,9 @@ pub(crate) unsafe fn serve(machine: Machine, batch: *mut Batch, questions: i32, 
         // Code was written through another address: that asks for a serialising instruction (Intel SDM vol. 3, 9.1.3).
         let _ = std::arch::x86_64::__cpuid(0);
         // SAFETY: by the caller's promise the batch is ours now.
-        unsafe { run_batch(machine, &mut *batch) };
+        let batch = unsafe { &mut *batch };
+        // SAFETY: as above.
+        unsafe { run_batch(machine, batch) };
         // SAFETY: writes one byte of ours.
         unsafe { call(libc::SYS_write, i64::from(answers).cast_unsigned(), byte, 1) };
     }
@@ -317,14 +325,12 @@ unsafe fn run_batch(machine: Machine, batch: &mut Batch) {
     for index in 0..batch.count {
         batch.progress = index;
         let case = batch.cases[index as usize];
-        // What differs by chance (another processor, an interrupt) does not differ three times.
         // SAFETY: by the caller's promise.
-        let mut same = unsafe { pair(machine, batch, world, bases, &case) };
-        if !same {
-            // SAFETY: as above.
-            same = unsafe { pair(machine, batch, world, bases, &case) || pair(machine, batch, world, bases, &case) };
-            batch.unsteady += u32::from(same);
-        }
+        let mut again = || unsafe { pair(machine, batch, world, bases, &case) };
+        // What differs by chance (another processor, an interrupt) does not differ three times.
+        let at_once = again();
+        let same = at_once || again() || again();
+        batch.unsteady += u32::from(same && !at_once);
         let [original, displaced] = &batch.runs;
         batch.outcomes[index as usize] = original.signal.to_le_bytes()[0];
         if !same {
@@ -394,7 +400,8 @@ unsafe fn run(
     (snapshot.signal, snapshot.code, snapshot.address) = (signal, code.cast_signed(), address);
     (snapshot.pc, snapshot.trap, snapshot.error) = (pc, trap, error);
     // SAFETY: as above.
-    snapshot.vector = unsafe { *AREA.0.get() };
+    let area = unsafe { &*AREA.0.get() };
+    snapshot.vector[..machine.len].copy_from_slice(&area[..machine.len]);
     normalise(&mut snapshot.vector, &machine.components);
     snapshot.memory = batch.memory;
 }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
+use iced_x86::Code;
 use insn::plan::hex;
 use insn::{Address, Isa, disassemble};
-use iced_x86::Code;
 
 use crate::case::{self, Made};
 use crate::compare::differences;
@@ -37,6 +37,8 @@ pub struct Tally {
     pub runs: u64,
     /// Runs that ended in no fault: went on, or branched to where a breakpoint was.
     pub completed: u64,
+    /// Runs that ended as an instruction does that the processor lacks.
+    pub illegal: u64,
     /// Reasons for which it was not displaced.
     pub refused: BTreeMap<String, u64>,
 }
@@ -70,6 +72,7 @@ impl Report {
             let mine = self.codes.entry(code).or_default();
             mine.runs += tally.runs;
             mine.completed += tally.completed;
+            mine.illegal += tally.illegal;
             for (why, count) in tally.refused {
                 *mine.refused.entry(why).or_default() += count;
             }
@@ -79,10 +82,19 @@ impl Report {
     /// Codes that were neither run nor refused.
     #[must_use]
     pub fn missed(&self) -> Vec<Code> {
-        let is_missed = |code: &Code| {
-            self.codes.get(&(*code as u16)).is_none_or(|tally| tally.runs == 0 && tally.refused.is_empty())
-        };
-        encode::codes().into_iter().filter(is_missed).collect()
+        self.codes_with(|tally| tally.runs == 0 && tally.refused.is_empty())
+    }
+
+    /// Codes that never ran to their end, though they are none that the processor lacks.
+    #[must_use]
+    pub fn always_faulted(&self) -> Vec<Code> {
+        self.codes_with(|tally| tally.completed == 0 && tally.illegal < tally.runs)
+    }
+
+    fn codes_with(&self, is: impl Fn(&Tally) -> bool) -> Vec<Code> {
+        let none = Tally::default();
+        let is = |code: &Code| is(self.codes.get(&(*code as u16)).unwrap_or(&none));
+        encode::codes().into_iter().filter(is).collect()
     }
 }
 
@@ -108,6 +120,9 @@ impl fmt::Display for Report {
             "{} codes: {run} run, {completed} of them to their end at least once; {refused} refused",
             encode::codes().len()
         )?;
+        let lacking = of(&|tally| tally.runs > 0 && tally.illegal == tally.runs);
+        writeln!(f, "the processor lacks {lacking} of those run")?;
+        writeln!(f, "always faulted otherwise: {:?}", self.always_faulted())?;
         writeln!(f, "neither run nor refused: {:?}", self.missed())?;
         writeln!(f, "differed once and not again: {}", self.unsteady)?;
         writeln!(f, "findings: {}", self.findings.len())
@@ -148,13 +163,21 @@ pub fn fuzz(options: Options) -> Result<Report, Error> {
     let machine = Machine::new().ok_or(Error::Unsupported)?;
     let started = Instant::now();
     let batches = options.executions.div_ceil(CASES as u64);
-    let jobs = options.jobs.clamp(1, batches.max(1));
+    let first = CENSUS.min(batches);
+    let mut report = work(machine, options, &Choice::all(), (0..first).step_by(1))?;
+    let choice = Choice::after(&report);
+    let jobs = usize::try_from(options.jobs.max(1)).unwrap_or(1);
     let results: Vec<io::Result<Report>> = std::thread::scope(|scope| {
-        let job = |number| scope.spawn(move || work(machine, options, number, jobs, batches));
-        let jobs: Vec<_> = (0..jobs).map(job).collect();
-        jobs.into_iter().map(|job| job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        let choice = &choice;
+        let job = |number| {
+            let numbers = (first + number..batches).step_by(jobs);
+            scope.spawn(move || work(machine, options, choice, numbers))
+        };
+        let jobs: Vec<_> = (0..jobs as u64).map(job).collect();
+        jobs.into_iter()
+            .map(|job| job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     });
-    let mut report = Report::default();
     for result in results {
         report.add(result?);
     }
@@ -162,15 +185,62 @@ pub fn fuzz(options: Options) -> Result<Report, Error> {
     Ok(report)
 }
 
+/// Batches in which all codes get the same share: about eight cases each.
+const CENSUS: u64 = 18;
+
+/// How often an encoding of a code is tried: not all that random fields make decodes.
+const ATTEMPTS: usize = 64;
+
+/// How rarely a code is taken that is privileged, or that the processor lacks by the census: a signal costs more than
+/// all the rest.
+const RARELY: u64 = 50;
+
+/// Which codes are taken how often.
+#[derive(Debug)]
+struct Choice {
+    codes: Vec<Code>,
+    /// Those that may run to their end, at the same places.
+    is_frequent: Vec<bool>,
+}
+
+impl Choice {
+    fn all() -> Self {
+        let codes = encode::codes();
+        Self { is_frequent: vec![true; codes.len()], codes }
+    }
+
+    fn after(census: &Report) -> Self {
+        let codes = encode::codes();
+        let may_complete = |code: &Code| {
+            let tally = census.codes.get(&(*code as u16));
+            tally.is_some_and(|tally| tally.illegal < tally.runs) && !code.op_code().is_privileged()
+        };
+        Self { is_frequent: codes.iter().map(may_complete).collect(), codes }
+    }
+
+    /// The next code from `position` on.
+    fn next(&self, position: &mut usize, random: &mut Random) -> Code {
+        loop {
+            *position = (*position + 1) % self.codes.len();
+            if self.is_frequent[*position] || random.below(RARELY) == 0 {
+                return self.codes[*position];
+            }
+        }
+    }
+}
+
 /// One job's share: every batch has its own random numbers, so that it can be made again alone.
-fn work(machine: Machine, options: Options, first: u64, step: u64, batches: u64) -> io::Result<Report> {
+fn work(
+    machine: Machine,
+    options: Options,
+    choice: &Choice,
+    numbers: impl Iterator<Item = u64>,
+) -> io::Result<Report> {
     let mut area = Area::new()?;
     let mut child = None;
     let mut report = Report::default();
-    let codes = encode::codes();
-    let step = usize::try_from(step).map_err(io::Error::other)?;
-    for number in (first..batches).step_by(step) {
-        let ran = fill(machine, options.seed, number, &codes, &mut area, &mut report);
+    for number in numbers {
+        let ran = fill(machine, options.seed, number, choice, &mut area, &mut report);
         if child.is_none() {
             child = Some(Child::start(machine, &area)?);
         }
@@ -189,6 +259,7 @@ fn work(machine: Machine, options: Options, first: u64, step: u64, batches: u64)
                 let tally = report.codes.entry(*code as u16).or_default();
                 tally.runs += 1;
                 tally.completed += u64::from(signal == 0 || i32::from(signal) == libc::SIGTRAP);
+                tally.illegal += u64::from(i32::from(signal) == libc::SIGILL);
             }
             let found = (batch.found as usize).min(batch.differences.len());
             let kept: Vec<Difference> = batch.differences[..found].to_vec();
@@ -202,18 +273,25 @@ fn work(machine: Machine, options: Options, first: u64, step: u64, batches: u64)
 }
 
 /// Makes the batch with this number; the code of each case.
-fn fill(machine: Machine, seed: u64, number: u64, codes: &[Code], area: &mut Area, report: &mut Report) -> Vec<Code> {
+fn fill(
+    machine: Machine,
+    seed: u64,
+    number: u64,
+    choice: &Choice,
+    area: &mut Area,
+    report: &mut Report,
+) -> Vec<Code> {
     let mut random = Random::new(seed, number);
     let batch = area.batch();
     batch.world = random.choose(&WORLDS).0;
     case::furnish(batch, machine.parts, executor::landing(), &mut random);
     let distance = usize::try_from(random.below(3)).unwrap_or(0);
     let mut ran = Vec::with_capacity(CASES);
-    let mut next = random.below(codes.len() as u64);
+    // From batch to batch on, so that all codes get their turn.
+    let mut position = usize::try_from(number).unwrap_or(0).wrapping_mul(CASES) % choice.codes.len();
     while ran.len() < CASES {
-        let code = codes[usize::try_from(next).unwrap_or(0) % codes.len()];
-        next += 1;
-        for _ in 0..8 {
+        let code = choice.next(&mut position, &mut random);
+        for _ in 0..ATTEMPTS {
             match case::make(code, ran.len(), distance, &mut random, batch) {
                 Made::Case(code) => {
                     ran.push(code);

@@ -1,4 +1,4 @@
-//! Chores of the repository, each a thin wrapper around one command: `cargo xtask ci|bless|bench|storm`.
+//! Chores of the repository, each a thin wrapper around one command: `cargo xtask ci|bless|bench|storm|differential`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,8 @@ usage: cargo xtask COMMAND [ARGUMENT...]
   bless    write the golden files anew, then show what changed
   bench    the cost of a hit, and 10,000 sites at once (arguments go to the benchmark)
   storm    the long form of the tests: thousands of attach and detach cycles (arguments go to the test runner)
+  differential
+           random instructions run in place and displaced (--executions N --seed N --jobs N)
 ";
 
 /// A chore: what to run, and what it needs in its environment.
@@ -66,6 +68,9 @@ fn chores(command: &str, rest: &[String], cargo: &str) -> Option<Vec<Chore>> {
             Chore::new(cargo, &["build", "-p", "xol"]),
             Chore::new(cargo, &["test", "-p", "tests"]).with(rest).env("XOL_LONG", "1"),
         ],
+        "differential" => {
+            vec![Chore::new(cargo, &["run", "--release", "-p", "differential", "--"]).with(rest)]
+        }
         _ => return None,
     })
 }
@@ -102,9 +107,10 @@ mod tests {
         let commands: Vec<&str> = USAGE
             .lines()
             .filter_map(|line| line.strip_prefix("  "))
+            .filter(|line| !line.starts_with(' '))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        assert_eq!(commands, ["ci", "bless", "bench", "storm"]);
+        assert_eq!(commands, ["ci", "bless", "bench", "storm", "differential"]);
         for command in commands {
             assert!(chores(command, &[], "cargo").is_some_and(|chores| !chores.is_empty()), "{command}");
         }

@@ -2,6 +2,11 @@
 //!
 //! Each form is given with its state equation: `(pc, sp)` of the original program at each of its instructions, where
 //! `@` is the original instruction, `+` the one behind it. No form touches the flags, and none but `syscall`'s a register.
+//!
+//! Two differences remain, and no program is known that minds. The x87 unit remembers where its last instruction was
+//! (`fnstenv` stores it): displaced, that is in the stub. And a displaced call pushes before it reads its operand: where the
+//! operand faults, the eight bytes below the stack pointer hold the return address already; an operand that lies in these
+//! bytes is refused where the encoding shows it.
 
 use iced_x86::{Decoder, DecoderOptions, Encoder, Instruction, Register};
 
