@@ -291,8 +291,10 @@ fn fill(
     let mut position = usize::try_from(number).unwrap_or(0).wrapping_mul(CASES) % choice.codes.len();
     while ran.len() < CASES {
         let code = choice.next(&mut position, &mut random);
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             match case::make(code, ran.len(), distance, &mut random, batch) {
+                // Rather another try than another code, but for some: prefixes make one of the other.
+                Made::Case(made) if made != code && attempt < ATTEMPTS / 4 && random.percent(75) => {}
                 Made::Case(code) => {
                     ran.push(code);
                     break;

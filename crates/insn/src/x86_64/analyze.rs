@@ -92,6 +92,9 @@ pub(crate) fn kind(insn: &Instruction) -> Kind {
         Code::Sysenter => Kind::Refused("the kernel returns from it to a fixed address"),
         Code::Xend | Code::Xabort_imm8 => Kind::Refused("transactions are not displaced yet"),
         Code::Enclu => Kind::Refused("it stores its own address"),
+        Code::Vmcall | Code::Vmmcall | Code::Vmgexit | Code::Vmgexit_F2 | Code::Tdcall | Code::Seamcall => {
+            Kind::Refused("it calls the hypervisor")
+        }
         _ if insn.is_jcc_short_or_near() => Kind::Conditional(target),
         _ if insn.is_loop() || insn.is_loopcc() || insn.is_jcx_short() => Kind::Counted(target),
         code => match code.flow_control() {
@@ -124,8 +127,6 @@ pub(crate) fn displaceable(insn: &Instruction, bytes: &[u8]) -> Result<Kind, Rea
         why
     } else if is_near_branch(kind) && has_operand_size_prefix(bytes) {
         "processors disagree on a near branch with an operand-size prefix"
-    } else if insn.is_ip_rel_memory_operand() && insn.memory_base() == Register::EIP {
-        "its operand is relative to the lower half of the program counter"
     } else if kind == Kind::IndirectCall {
         match reads_what_it_pushes(insn) {
             Some(why) => why,
@@ -176,6 +177,8 @@ pub(crate) fn reference(at: Address, bytes: &[u8]) -> Option<Address> {
     let insn = decode(at, bytes)?;
     match kind(&insn) {
         Kind::Jump(to) | Kind::Conditional(to) | Kind::Counted(to) | Kind::Call(to) => Some(to),
+        // Relative to the lower half of the program counter everything is within reach.
+        _ if insn.memory_base() == Register::EIP => None,
         _ => insn.is_ip_rel_memory_operand().then(|| Address(insn.ip_rel_memory_address())),
     }
 }

@@ -46,6 +46,12 @@ pub(crate) fn relocate(original: Address, bytes: &[u8], at: Address) -> Result<M
     }
 }
 
+/// The distance from `end` to `to` modulo 2^32.
+fn wrapped(to: Address, end: Address) -> [u8; 4] {
+    let [a, b, c, d, ..] = (to - end).to_le_bytes();
+    [a, b, c, d]
+}
+
 /// How a copied instruction ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Leaves {
@@ -101,7 +107,11 @@ impl Form {
         let mut copied = bytes.to_vec();
         if self.insn.is_ip_rel_memory_operand() {
             let to = Address(self.insn.ip_rel_memory_address());
-            let displacement = self.displacement(to, bytes.len())?;
+            let displacement = match self.insn.memory_base() {
+                // An address-size prefix: the sum has 32 bits (Intel SDM vol. 1, 3.7.5.1), whatever the copy's address.
+                Register::EIP => wrapped(to, self.at + bytes.len() as u64),
+                _ => self.displacement(to, bytes.len())?,
+            };
             let offset = decoder.get_constant_offsets(&self.insn).displacement_offset();
             let field = copied.get_mut(offset..offset + 4).ok_or(Reason::Undecodable)?;
             field.copy_from_slice(&displacement);
