@@ -7,7 +7,7 @@ use crate::x86_64;
 
 /// How control goes on behind an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flow {
+pub enum Flow {
     /// To the next one.
     Next,
     /// To the next one or elsewhere.
@@ -22,17 +22,17 @@ pub(crate) enum Flow {
 
 /// One decoded instruction.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Insn {
+pub struct Insn {
     /// Its bytes.
-    pub(crate) len: usize,
+    pub len: usize,
     /// Where control goes.
-    pub(crate) flow: Flow,
+    pub flow: Flow,
     /// Whether it marks a place that indirect branches may reach and must stay there (`endbr64`).
-    pub(crate) is_landing_pad: bool,
+    pub is_landing_pad: bool,
     /// Whether it returns from a function.
-    pub(crate) is_return: bool,
+    pub is_return: bool,
     /// Whether compilers and linkers fill gaps with it.
-    pub(crate) is_padding: bool,
+    pub is_padding: bool,
 }
 
 /// What a sweep over code finds. Addresses are as computed: they need not lie in the module.
@@ -53,8 +53,9 @@ pub(crate) fn sweep(isa: Isa, at: Address, bytes: &[u8], findings: &mut dyn Find
     }
 }
 
-/// Decodes the instruction at `at`.
-pub(crate) fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
+/// Decodes the instruction at `at`, with which `bytes` begin; `None` if they do not decode.
+#[must_use]
+pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
     match isa {
         Isa::X86_64 => x86_64::analyze::inspect(at, bytes),
     }

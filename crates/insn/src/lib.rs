@@ -22,5 +22,5 @@ mod sweep;
 mod x86_64;
 
 pub use address::Address;
-pub use decode::{disassemble, instruction_len};
+pub use decode::{Flow, Insn, disassemble, inspect, instruction_len};
 pub use isa::Isa;

@@ -1,14 +1,17 @@
-//! Golden files `goldens/ISA/*.insn`: instructions in, their displaced forms out.
+//! Golden files `goldens/ISA/*.insn`: instructions in, their analysis and their displaced forms out.
 //!
 //! A line `insn ADDRESS: BYTES` is input, lines that begin with `;` are remarks, and lines that begin with `>` are what
 //! the crate says. `BLESS=1 cargo test -p insn` writes the latter anew: read the difference before it is committed.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use insn::plan::hex;
+use insn::code::{Code, Outline};
+use insn::plan::{Mechanism, hex};
 use insn::relocate::{Destination, Moved, relocate};
-use insn::{Address, Isa, disassemble};
+use insn::set::Analysis;
+use insn::{Address, Isa, disassemble, inspect};
 
 /// Where the displaced form lies, seen from the original.
 const DISTANCE: u64 = 0x1000_0000;
@@ -28,21 +31,52 @@ fn listing(out: &mut String, at: Address, bytes: &[u8]) {
 /// Code first, then the aligned literal that a moved call has behind its branch.
 fn describe(out: &mut String, original: Address, bytes: &[u8]) {
     let instruction = &disassemble(Isa::X86_64, original, bytes)[0].2;
+    writeln!(out, "> {instruction}").unwrap();
+    analysis(out, original, bytes);
     let at = original + DISTANCE;
     let moved = match relocate(Isa::X86_64, original, bytes, at) {
         Ok(moved) => moved,
-        Err(reason) => return writeln!(out, "> {instruction}\n> refused: {reason}").unwrap(),
+        Err(reason) => return writeln!(out, "> refused: {reason}").unwrap(),
     };
-    writeln!(out, "> {instruction}").unwrap();
     let code = code_len(&moved, at);
     listing(out, at, &moved.bytes[..code]);
     if code < moved.bytes.len() {
-        let quad = code + (at + code as u64).0.wrapping_neg() as usize % 8;
+        let is_aligned = |offset: &usize| (at + *offset as u64).0.is_multiple_of(8);
+        let quad = (code..code + 8).find(is_aligned).unwrap();
         let literal = u64::from_le_bytes(moved.bytes[quad..quad + 8].try_into().unwrap());
         writeln!(out, ">   {}  .quad {literal:#x}", at + quad as u64).unwrap();
     }
     state(out, &moved);
 }
+
+/// How control goes on, and what nobody reads again before it: what it overwrites itself, for behind it all is alive.
+fn analysis(out: &mut String, at: Address, bytes: &[u8]) {
+    let Some(insn) = inspect(Isa::X86_64, at, bytes) else { return };
+    let marks = [
+        (insn.is_landing_pad, ", a landing pad"),
+        (insn.is_return, ", a return"),
+        (insn.is_padding, ", used as padding"),
+    ];
+    let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, text)| *text).collect();
+    writeln!(out, "> flow: {:?}{marks}", insn.flow).unwrap();
+    let code = [Code { start: at, bytes }];
+    let outline = Outline { functions: vec![at..at + bytes.len() as u64], ..Outline::default() };
+    let plan = Analysis::new(Isa::X86_64, &code, &outline, false, &mut |_| {})
+        .plan(&[at], &HashMap::from([(at, Mechanism::Trap)]));
+    let Some(dead) = plan.patches.first().map(|patch| patch.displaced[0].dead) else { return };
+    let registers = (0..16).filter(|register| dead.registers.contains(*register));
+    let names = registers.map(|register| NAMES[register as usize]).chain(dead.flags.then_some("flags"));
+    let names: Vec<&str> = names.collect();
+    if !names.is_empty() {
+        writeln!(out, "> dead before: {}", names.join(", ")).unwrap();
+    }
+}
+
+/// General registers by their encoding numbers.
+const NAMES: [&str; 16] = [
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15",
+];
 
 /// Bytes of a displaced form that run: in front of the literal of a call.
 pub(crate) fn code_len(moved: &Moved, at: Address) -> usize {
