@@ -1,0 +1,87 @@
+//! Bytes taken for code.
+
+use std::collections::HashMap;
+
+use insn::code::{Code, Outline};
+use insn::plan::Mechanism;
+use insn::relocate::{branch_target, relocate};
+use insn::set::Analysis;
+use insn::{Address, Isa, disassemble, instruction_len};
+
+use crate::Numbers;
+
+/// More of it takes longer and shows nothing new.
+const LONGEST: usize = 4096;
+
+/// Planning: a module whose functions, targets, data and refused ranges are what the bytes say, each instruction a site.
+pub fn analysis(bytes: &[u8]) {
+    let mut numbers = Numbers(bytes);
+    let flags = numbers.byte();
+    let start = match flags & 3 {
+        0 => Address(0x40_1000),
+        1 => Address(0x5555_5555_4000),
+        2 => Address(u64::MAX - 100),
+        _ => Address(numbers.word()),
+    };
+    let mut range = || {
+        let from = start.offset(i64::from(numbers.byte()) - 16);
+        from..from.offset(i64::from(numbers.byte().cast_signed()))
+    };
+    let functions = (0..flags >> 5).map(|_| range()).collect();
+    let refused = (0..(flags >> 3 & 1)).map(|_| range()).collect();
+    let pointed_at = (0..(flags >> 3 & 3)).map(|_| range().start).collect();
+    let text = numbers.rest();
+    let text = text.get(..LONGEST).unwrap_or(text);
+    let outline =
+        Outline { functions, pointed_at, data: vec![Code { start: start + 64, bytes: text }], refused };
+    let code = [Code { start, bytes: text }];
+    let analysis = Analysis::new(Isa::X86_64, &code, &outline, flags & 4 != 0, &mut |_| {});
+    let sites: Vec<Address> = (0..text.len().min(256) as u64 + 2).map(|offset| start + offset).collect();
+    for force in [HashMap::new(), sites.iter().step_by(3).map(|site| (*site, Mechanism::Trap)).collect()] {
+        let plan = analysis.plan(&sites, &force);
+        for pair in plan.patches.windows(2) {
+            assert!(pair[0].end() <= pair[1].start, "patches overlap: {pair:?}");
+        }
+        for refusal in &plan.refused {
+            assert!(!refusal.to_string().is_empty() && !refusal.reason.kind().is_empty());
+        }
+    }
+    drop(analysis.survey(&[Address(0x1000)..Address(0x7fff_ffff_f000)]));
+}
+
+/// One instruction after the other, displaced to where the bytes say.
+pub fn relocation(bytes: &[u8]) {
+    let mut numbers = Numbers(bytes);
+    let distance = numbers.word().cast_signed() >> (numbers.byte() & 63);
+    let text = numbers.rest();
+    let text = text.get(..LONGEST).unwrap_or(text);
+    let start = Address(0x5555_5555_4000);
+    let shown: usize = disassemble(Isa::X86_64, start, text).iter().map(|line| line.1.len()).sum();
+    assert_eq!(shown, text.len());
+    for offset in 0..text.len().min(256) {
+        let (at, rest) = (start + offset as u64, &text[offset..]);
+        let _ = branch_target(Isa::X86_64, at, rest, text, &mut |_, _| true);
+        let Some(len) = instruction_len(Isa::X86_64, at, rest) else { continue };
+        let to = at.offset(distance);
+        let Ok(moved) = relocate(Isa::X86_64, at, &rest[..len], to) else { continue };
+        let end = u32::try_from(moved.bytes.len()).expect("a form is short");
+        assert!(moved.points.iter().all(|point| point.offset < end));
+        for exit in &moved.exits {
+            let branch = &moved.bytes[exit.offset as usize..];
+            assert!(instruction_len(Isa::X86_64, to + u64::from(exit.offset), branch).is_some());
+        }
+    }
+}
+
+/// What [`analysis`] and [`relocation`] begin with: a head of numbers, then a function.
+pub(crate) fn functions() -> Vec<Vec<u8>> {
+    let text = [
+        &[0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x10][..],
+        &[0x48, 0x8b, 0x05, 0x10, 0, 0, 0, 0xe8, 0, 1, 0, 0, 0x74, 0x05, 0xff, 0x15, 8, 0, 0, 0],
+        &[0x0f, 0x05, 0xe2, 0xf0, 0xc4, 0xe2, 0x79, 0x18, 0x05, 4, 0, 0, 0, 0xff, 0x64, 0x24, 8],
+        &[0x67, 0xe3, 2, 0x62, 0xf1, 0x7c, 0x48, 0x10, 0x05, 1, 0, 0, 0, 0xc9, 0xc3, 0xcc, 0x90],
+    ]
+    .concat();
+    let heads: [&[u8]; 3] = [&[0x20, 16, 60], &[0x41, 16, 30, 46, 20], &[0x6c, 16, 66, 20, 4, 1, 1, 9, 9, 9]];
+    heads.iter().map(|head| [head, &text[..]].concat()).collect()
+}
