@@ -164,6 +164,37 @@ fn traced_by_puns() {
     check_all("trace", &[PUN], by_symbol);
 }
 
+/// A program may have so many mappings only, and stubs of puns take one each: what is beyond half of them is a breakpoint.
+#[test]
+fn puns_beyond_the_mappings_are_breakpoints() {
+    const LEFT: u64 = 20;
+    let program = Program::new("insns.c").source("insns.S").source("few_mappings.c").flag(PUN);
+    let program = need!(program.flag(format!("-DMAPPINGS_LEFT={LEFT}")).build());
+    let mut target = need!(Process::start_if_possible(&program, &[]));
+    let names = names(&target);
+    let places: Vec<_> = names.iter().map(|name| address(&target, name)).collect();
+    let probes: Vec<_> = places.iter().map(|at| probe_at(&target, &program, *at)).collect();
+    let watch = Watch::at(target.pid(), &places);
+    let mut session = Session::stat(&borrowed(&probes), target.pid());
+    session.wait_armed(&watch);
+    assert_eq!(target.ask("go 100").number("bad"), 0);
+    let report = session.end();
+    report.assert_clean();
+    for (name, probe) in names.iter().zip(&probes) {
+        assert_eq!(report.hits(probe), 100 * target.ready.number(&format!("per_{name}")), "{name}");
+    }
+    let summary = report.summary();
+    let number = |field: &str| summary[field].as_u64().expect("a number");
+    assert!(number("mappings") <= LEFT / 2 + 2, "{summary}");
+    assert!(number("pages") > 5 && number("resident") > 4096 * number("pages"), "{summary}");
+    let sites = &summary["sites"];
+    assert!(sites["pun"].as_u64() > Some(5) && sites["trap"].as_u64() > Some(5), "{summary}");
+    let reasons = report.of_type("stat").filter_map(|line| line["reason"].as_str());
+    let reasons: Vec<_> = reasons.filter(|reason| reason.ends_with("(mappings)")).collect();
+    assert!(reasons.len() > 5 && reasons.len() as u64 <= sites["trap"].as_u64().unwrap(), "{report:?}");
+    target.finish();
+}
+
 #[test]
 fn counted_by_earlier_jumps() {
     check_all("stat", &[EARLIER], |target, program, name| probe_at(target, program, address(target, name)));
