@@ -187,7 +187,9 @@ fn bury(case: &mut Case, slot: &[u8], len: usize) {
     let outline = Outline { functions: vec![start..start + len as u64], ..Outline::default() };
     let code = [insn::code::Code { start, bytes: &slot[..len] }];
     let analysis = Analysis::new(Isa::X86_64, &code, &outline, false, &mut |_| {});
-    let plan = analysis.plan(&[start], &HashMap::new());
+    // Anywhere near will do: the stub is not placed.
+    let free = [start.span(1 << 30)];
+    let plan = analysis.plan(&[start], &HashMap::new(), &free);
     let first = plan.patches.first().and_then(|patch| patch.displaced.first());
     if let Some(displaced) = first.filter(|displaced| displaced.address == start) {
         case.dead = displaced.dead.registers.0;
