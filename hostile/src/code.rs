@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use insn::code::{Code, Outline};
-use insn::plan::Mechanism;
+use insn::plan::{Mechanism, Patch};
 use insn::relocate::{branch_target, relocate};
 use insn::set::Analysis;
 use insn::{Address, Isa, disassemble, instruction_len};
@@ -37,16 +37,25 @@ pub fn analysis(bytes: &[u8]) {
     let code = [Code { start, bytes: text }];
     let analysis = Analysis::new(Isa::X86_64, &code, &outline, flags & 4 != 0, &mut |_| {});
     let sites: Vec<Address> = (0..text.len().min(256) as u64 + 2).map(|offset| start + offset).collect();
+    let free = [Address(0x1000)..Address(0x7fff_ffff_f000)];
     for force in [HashMap::new(), sites.iter().step_by(3).map(|site| (*site, Mechanism::Trap)).collect()] {
-        let plan = analysis.plan(&sites, &force);
+        let plan = analysis.plan(&sites, &force, &free);
         for pair in plan.patches.windows(2) {
             assert!(pair[0].end() <= pair[1].start, "patches overlap: {pair:?}");
+        }
+        let mut islands: Vec<Address> =
+            plan.patches.iter().filter_map(|patch| Some(patch.island.as_ref()?.at)).collect();
+        islands.sort_unstable();
+        assert!(islands.windows(2).all(|pair| pair[1] - pair[0] >= 5), "islands overlap: {islands:?}");
+        for at in &islands {
+            let is_apart = |patch: &Patch| patch.end() <= *at || *at + 5 <= patch.start;
+            assert!(plan.patches.iter().all(is_apart), "a patch covers the island at {at}");
         }
         for refusal in &plan.refused {
             assert!(!refusal.to_string().is_empty() && !refusal.reason.kind().is_empty());
         }
     }
-    drop(analysis.survey(&[Address(0x1000)..Address(0x7fff_ffff_f000)]));
+    drop(analysis.survey(&free));
 }
 
 /// One instruction after the other, displaced to where the bytes say.
