@@ -61,8 +61,11 @@ fn analysis(out: &mut String, at: Address, bytes: &[u8]) {
     writeln!(out, "> flow: {:?}{marks}", insn.flow).unwrap();
     let code = [Code { start: at, bytes }];
     let outline = Outline { functions: vec![at..at + bytes.len() as u64], ..Outline::default() };
-    let plan = Analysis::new(Isa::X86_64, &code, &outline, false, &mut |_| {})
-        .plan(&[at], &HashMap::from([(at, Mechanism::Trap)]));
+    let plan = Analysis::new(Isa::X86_64, &code, &outline, false, &mut |_| {}).plan(
+        &[at],
+        &HashMap::from([(at, Mechanism::Trap)]),
+        &[at.span(1 << 30)],
+    );
     let Some(dead) = plan.patches.first().map(|patch| patch.displaced[0].dead) else { return };
     let registers = (0..16).filter(|register| dead.registers.contains(*register));
     let names = registers.map(|register| NAMES[register as usize]).chain(dead.flags.then_some("flags"));
