@@ -22,6 +22,8 @@ pub struct Outline<'a> {
     pub pointed_at: Vec<Address>,
     /// Read-only data at their run-time addresses: where compilers put the tables of position-independent `switch`es.
     pub data: Vec<Code<'a>>,
+    /// From where position-independent i386 code counts: the global offset table, whose address it keeps in a register.
+    pub got: Option<Address>,
     /// Code that must stay as it is: restartable sequences (rseq(2)) with their abort signatures.
     pub refused: Vec<Range<Address>>,
 }

@@ -3,7 +3,7 @@
 use crate::address::Address;
 use crate::isa::Isa;
 use crate::plan::{Dead, Mechanism, Reason};
-use crate::x86_64;
+use crate::x86;
 
 /// How control goes on behind an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +43,15 @@ pub(crate) trait Findings {
     fn returns(&mut self, to: Address);
     /// Code takes the address of what may be a table of branch targets.
     fn table(&mut self, at: Address);
+    /// Code takes an address by its distance from the global offset table, or adds a number to a register.
+    fn distance_from_got(&mut self, distance: i64);
 }
 
 /// Decodes `bytes`, which begin at `at`, one instruction after the other, the last one ending at their end. Behind
 /// what does not decode it goes on one byte further (x86) and tells the first such place.
 pub(crate) fn sweep(isa: Isa, at: Address, bytes: &[u8], findings: &mut dyn Findings) -> Option<Address> {
     match isa {
-        Isa::X86_64 => x86_64::sweep::sweep(at, bytes, findings),
+        Isa::X86_64 | Isa::I386 => x86::sweep::sweep(isa, at, bytes, findings),
     }
 }
 
@@ -57,14 +59,14 @@ pub(crate) fn sweep(isa: Isa, at: Address, bytes: &[u8], findings: &mut dyn Find
 #[must_use]
 pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
     match isa {
-        Isa::X86_64 => x86_64::analyze::inspect(at, bytes),
+        Isa::X86_64 | Isa::I386 => x86::analyze::inspect(isa, at, bytes),
     }
 }
 
 /// The instruction at `at`, if it may run elsewhere.
 pub(crate) fn displaceable(isa: Isa, at: Address, bytes: &[u8]) -> Result<Insn, Reason> {
     match isa {
-        Isa::X86_64 => x86_64::analyze::inspect_displaceable(at, bytes),
+        Isa::X86_64 | Isa::I386 => x86::analyze::inspect_displaceable(isa, at, bytes),
     }
 }
 
@@ -78,21 +80,21 @@ pub(crate) fn boundaries(
     to: Address,
 ) -> Option<Vec<Address>> {
     match isa {
-        Isa::X86_64 => x86_64::sweep::boundaries(at, bytes, from, to),
+        Isa::X86_64 | Isa::I386 => x86::sweep::boundaries(isa, at, bytes, from, to),
     }
 }
 
 /// What is dead before each of the first `count` instructions of the straight run that begins at `at`.
 pub(crate) fn dead(isa: Isa, at: Address, bytes: &[u8], count: usize) -> Vec<Dead> {
     match isa {
-        Isa::X86_64 => x86_64::liveness::dead(at, bytes, count),
+        Isa::X86_64 | Isa::I386 => x86::liveness::dead(isa, at, bytes, count),
     }
 }
 
 /// How many bytes a mechanism overwrites (a pun's prefixes come on top).
 pub(crate) fn patch_len(isa: Isa, mechanism: Mechanism) -> usize {
     match (isa, mechanism) {
-        (Isa::X86_64, Mechanism::Jump | Mechanism::Pun) => x86_64::jump::LEN,
+        (Isa::X86_64 | Isa::I386, Mechanism::Jump | Mechanism::Pun) => x86::jump::LEN,
         (_, Mechanism::Trap) => isa.abi().breakpoint.len(),
     }
 }
@@ -100,7 +102,7 @@ pub(crate) fn patch_len(isa: Isa, mechanism: Mechanism) -> usize {
 /// The address that the instruction refers to relative to its own.
 pub(crate) fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> {
     match isa {
-        Isa::X86_64 => x86_64::analyze::reference(at, bytes),
+        Isa::X86_64 | Isa::I386 => x86::analyze::reference(isa, at, bytes),
     }
 }
 
@@ -115,6 +117,6 @@ pub fn instruction_len(isa: Isa, at: Address, bytes: &[u8]) -> Option<usize> {
 #[must_use]
 pub fn disassemble(isa: Isa, at: Address, bytes: &[u8]) -> Vec<(Address, Vec<u8>, String)> {
     match isa {
-        Isa::X86_64 => x86_64::disassemble::disassemble(at, bytes),
+        Isa::X86_64 | Isa::I386 => x86::disassemble::disassemble(isa, at, bytes),
     }
 }

@@ -4,15 +4,19 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::Address;
+
 /// An instruction set and its Linux ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Isa {
     /// x86-64 with the System V ABI, 64-bit Linux system calls.
     X86_64,
+    /// i386 (32-bit x86) with the System V ABI, 32-bit Linux system calls: tasks of an x86-64 kernel's compatibility mode.
+    I386,
 }
 
-/// Where a 64-bit register lies in the kernel's `NT_PRSTATUS` register set, in bytes.
+/// Where a register of the ISA's width ([`Abi::word`]) lies in the kernel's `NT_PRSTATUS` register set, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegisterSlot(pub usize);
 
@@ -50,22 +54,43 @@ pub struct SyscallNumbers {
     pub close: u64,
     pub rt_sigaction: u64,
     pub membarrier: u64,
-    pub rt_tgsigqueueinfo: u64,
+    /// `None` where its `siginfo_t` has another layout than the one that ptrace(2) gives.
+    pub rt_tgsigqueueinfo: Option<u64>,
     pub execve: u64,
     pub execveat: u64,
+}
+
+/// How an opcode that no program may run is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trap {
+    /// SIGILL at the opcode's own address, which is in the siginfo too.
+    Invalid,
+    /// SIGSEGV at the opcode's own address, `SI_KERNEL`, no address in the siginfo: a general protection fault.
+    Protected,
+    /// SIGTRAP as of a breakpoint: the PC is [`Abi::pc_past_breakpoint`] behind.
+    Breakpoint,
+}
+
+/// An opcode that traps wherever it is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trapping {
+    /// Its only byte.
+    pub opcode: u8,
+    /// What comes of it.
+    pub by: Trap,
 }
 
 /// The frame that the kernel puts on the stack for a signal handler: where it keeps the interrupted PC, and what tells a
 /// frame from other words. Offsets are in bytes from the frame's start.
 #[derive(Debug)]
 pub struct SignalFrame {
-    /// Bytes of the frame that are looked at.
+    /// Bytes of the frame that are looked at: all offsets below lie in them.
     pub len: usize,
     /// The interrupted program counter.
     pub pc: usize,
     /// Every frame starts at `alignment.1` modulo `alignment.0`.
     pub alignment: (u64, u64),
-    /// Masked words that have one value in every frame: offset, mask, value.
+    /// Masked words (of [`Abi::word`] bytes) that have one value in every frame: offset, mask, value.
     pub fixed: &'static [(usize, u64, u64)],
     /// The word at the frame's start points to one of these: the system call that ends the handler.
     pub restorers: &'static [&'static [u8]],
@@ -96,12 +121,15 @@ pub struct Abi {
     pub sp: RegisterSlot,
     /// Flags.
     pub flags: RegisterSlot,
-    /// The thread pointer's base (`fs_base` on x86-64).
-    pub thread_base: RegisterSlot,
-    /// Integer arguments of the C calling convention, first to sixth.
-    pub arguments: [RegisterSlot; 6],
-    /// What a handler finds on its stack.
-    pub signal_frame: SignalFrame,
+    /// The thread pointer's base (`fs_base` on x86-64); `None` where the register set has none (i386 keeps it in a
+    /// descriptor table, and the set has the selector only).
+    pub thread_base: Option<RegisterSlot>,
+    /// The first address that a program can never map.
+    pub address_end: u64,
+    /// One-byte opcodes that trap whatever follows them: what the boundaries inside a jump hold.
+    pub trapping: &'static [Trapping],
+    /// What a handler may find on its stack.
+    pub signal_frames: &'static [SignalFrame],
     /// How the kernel is called.
     pub syscall: SyscallAbi,
     /// Numbers of the calls that xol injects.
@@ -113,13 +141,23 @@ impl Isa {
     #[must_use]
     pub fn abi(self) -> &'static Abi {
         match self {
-            Self::X86_64 => &crate::x86_64::ABI,
+            Self::X86_64 => &crate::x86::x86_64::ABI,
+            Self::I386 => &crate::x86::i386::ABI,
+        }
+    }
+
+    /// An address as the ISA computes it: those of i386 wrap at 4 GiB.
+    #[must_use]
+    pub fn wrap(self, at: Address) -> Address {
+        match self.abi().word {
+            4 => Address(at.0 & u64::from(u32::MAX)),
+            _ => at,
         }
     }
 
     /// The ISA of a task from the size of the `NT_PRSTATUS` set the kernel returned for it.
     #[must_use]
     pub fn of_regset(len: usize) -> Option<Self> {
-        [Self::X86_64].into_iter().find(|isa| isa.abi().regset_len == len)
+        [Self::X86_64, Self::I386].into_iter().find(|isa| isa.abi().regset_len == len)
     }
 }

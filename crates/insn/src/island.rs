@@ -11,7 +11,7 @@ use crate::plan::Mechanism;
 use crate::set::Analysis;
 use crate::span::{Insns, Span};
 use crate::sweep::Function;
-use crate::x86_64::jump;
+use crate::x86::jump;
 
 /// Site and island share a page: one write makes both.
 const PAGE: u64 = 4096;

@@ -19,7 +19,7 @@ mod pieces;
 mod schedule;
 mod span;
 mod sweep;
-mod x86_64;
+mod x86;
 
 pub use address::Address;
 pub use decode::{Flow, Insn, disassemble, inspect, instruction_len};

@@ -15,7 +15,8 @@ use crate::address::Address;
 use crate::decode;
 use crate::isa::Isa;
 use crate::plan::{Mechanism, Patch, Reason};
-use crate::x86_64::jump::{self, Byte, Jump};
+use crate::x86::jump::{self, Byte, Jump};
+use crate::x86::mode::Mode;
 
 /// A stub that wants a place.
 #[derive(Clone, Debug)]
@@ -70,14 +71,14 @@ const WINDOW: u64 = 1 << 24;
 #[must_use]
 pub fn patch_bytes(isa: Isa, patch: &Patch, stub: Address) -> Option<Vec<u8>> {
     match (isa, patch.mechanism) {
-        (Isa::X86_64, Mechanism::Pun) if patch.island.is_some() => {
+        (Isa::X86_64 | Isa::I386, Mechanism::Pun) if patch.island.is_some() => {
             let at = patch.island.as_ref().map(|island| island.at)?;
             jump::encode_short(patch.start, at).map(|bytes| bytes.to_vec())
         }
-        (Isa::X86_64, Mechanism::Jump | Mechanism::Pun) => {
-            let mut bytes = jump_of(patch).encode(stub)?;
+        (Isa::X86_64 | Isa::I386, Mechanism::Jump | Mechanism::Pun) => {
+            let mut bytes = jump_of(isa, patch).encode(stub)?;
             // Behind the jump itself every byte is free, and each old boundary there traps.
-            bytes.resize(patch.overwritten.len().max(bytes.len()), jump::TRAPPING[0]);
+            bytes.resize(patch.overwritten.len().max(bytes.len()), Mode::of(isa).interior.any());
             Some(bytes)
         }
         (_, Mechanism::Trap) => Some(isa.abi().breakpoint.to_vec()),
@@ -88,19 +89,19 @@ pub fn patch_bytes(isa: Isa, patch: &Patch, stub: Address) -> Option<Vec<u8>> {
 #[must_use]
 pub fn island_bytes(isa: Isa, patch: &Patch, stub: Address) -> Option<Vec<u8>> {
     match isa {
-        Isa::X86_64 => patch.island.as_ref().and_then(|_| jump_of(patch).encode(stub)),
+        Isa::X86_64 | Isa::I386 => patch.island.as_ref().and_then(|_| jump_of(isa, patch).encode(stub)),
     }
 }
 
 /// The jump of a patch, and where it may lead.
-fn jump_of(patch: &Patch) -> Jump {
+fn jump_of(isa: Isa, patch: &Patch) -> Jump {
     if let Some(island) = &patch.island {
-        return Jump::new(island.at, jump::LEN, iter::empty(), (jump::LEN, &[]));
+        return Jump::new(isa, island.at, jump::LEN, iter::empty(), (jump::LEN, &[]));
     }
     let written = patch.written();
     let interior = patch.interior().into_iter().map(u64::from);
     let tail = patch.overwritten.get(written..).unwrap_or_default();
-    Jump::new(patch.start, patch.overwritten.len(), interior, (written, tail))
+    Jump::new(isa, patch.start, patch.overwritten.len(), interior, (written, tail))
 }
 
 impl Room {
@@ -188,13 +189,13 @@ struct Wish {
 impl Wish {
     fn new(isa: Isa, index: usize, demand: &Demand<'_>) -> Self {
         let patch = demand.patch;
-        let anywhere = Jump::new(patch.start, jump::LEN, iter::empty(), (jump::LEN, &[]));
-        let jump = if patch.mechanism == Mechanism::Trap { anywhere } else { jump_of(patch) };
+        let anywhere = Jump::new(isa, patch.start, jump::LEN, iter::empty(), (jump::LEN, &[]));
+        let jump = if patch.mechanism == Mechanism::Trap { anywhere } else { jump_of(isa, patch) };
         let references =
             patch.displaced.iter().filter_map(|insn| decode::reference(isa, insn.address, &insn.bytes));
         let reach = references
             .chain([patch.start, patch.resume()])
-            .map(around)
+            .map(|to| around(isa, to))
             .reduce(|one, other| one.start.max(other.start)..one.end.min(other.end));
         // An empty stub would share its address with another one.
         let size = u64::from(demand.size.max(1));
@@ -257,16 +258,16 @@ impl Wish {
 }
 
 /// Whether a stub for `jump` at `from` fits anywhere in `free`.
-pub(crate) fn has_place(from: Address, jump: &Jump, free: &[Range<Address>]) -> bool {
-    let reach = around(from);
+pub(crate) fn has_place(isa: Isa, from: Address, jump: &Jump, free: &[Range<Address>]) -> bool {
+    let reach = around(isa, from);
     free.iter()
         .filter_map(|range| usable(range, &reach))
         .any(|range| jump.landing(range.start).is_some_and(|at| at < range.end))
 }
 
 /// Whether a stub fits anywhere within reach of `from`.
-pub(crate) fn is_near(from: Address, free: &[Range<Address>]) -> bool {
-    let reach = around(from);
+pub(crate) fn is_near(isa: Isa, from: Address, free: &[Range<Address>]) -> bool {
+    let reach = around(isa, from);
     free.iter().any(|range| usable(range, &reach).is_some())
 }
 
@@ -277,9 +278,12 @@ fn usable(free: &Range<Address>, reach: &Range<Address>) -> Option<Range<Address
     (start < end).then_some(start..end)
 }
 
-/// From where `to` can be referred to.
-fn around(to: Address) -> Range<Address> {
-    Address(to.0.saturating_sub(REACH))..Address(to.0.saturating_add(REACH))
+/// From where `to` can be referred to: of the 4 GiB of i386, from everywhere.
+fn around(isa: Isa, to: Address) -> Range<Address> {
+    match isa {
+        Isa::X86_64 => Address(to.0.saturating_sub(REACH))..Address(to.0.saturating_add(REACH)),
+        Isa::I386 => Address(0)..Address(isa.abi().address_end),
+    }
 }
 
 /// An area during the search.

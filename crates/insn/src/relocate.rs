@@ -62,7 +62,7 @@ pub struct Moved {
 /// A [`Reason`] where the instruction cannot run elsewhere or something it refers to is out of reach of `at`.
 pub fn relocate(isa: Isa, original: Address, bytes: &[u8], at: Address) -> Result<Moved, Reason> {
     match isa {
-        Isa::X86_64 => crate::x86_64::relocate::relocate(original, bytes, at),
+        Isa::X86_64 | Isa::I386 => crate::x86::relocate::relocate(isa, original, bytes, at),
     }
 }
 
@@ -78,6 +78,6 @@ pub fn branch_target(
     read: &mut dyn FnMut(Address, &mut [u8]) -> bool,
 ) -> Option<(Address, Address)> {
     match isa {
-        Isa::X86_64 => crate::x86_64::emulate::branch_target(at, bytes, registers, read),
+        Isa::X86_64 | Isa::I386 => crate::x86::emulate::branch_target(isa, at, bytes, registers, read),
     }
 }

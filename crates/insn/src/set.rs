@@ -52,7 +52,7 @@ impl<'a> Analysis<'a> {
         let data = disjoint(&outline.data);
         let mut ranges = outline.functions.clone();
         ranges.sort_by_key(|range| (range.start, range.end));
-        let (functions, reached) = sweep::sweep(isa, &code, &ranges, &data, progress);
+        let (functions, reached) = sweep::sweep(isa, &code, &ranges, &data, outline.got, progress);
         outline.pointed_at.iter().for_each(|at| reached.targets.set(*at));
         let furthest = functions
             .iter()

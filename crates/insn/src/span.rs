@@ -19,7 +19,7 @@ use crate::place;
 use crate::plan::{Displaced, Island, MAX_OVERWRITTEN, Mechanism, Patch, Reason};
 use crate::set::Analysis;
 use crate::sweep::Function;
-use crate::x86_64::jump::Jump;
+use crate::x86::jump::Jump;
 
 /// A patch that is allowed: what it displaces and overwrites.
 #[derive(Clone, Debug)]
@@ -146,13 +146,13 @@ impl Analysis<'_> {
     /// Whether the stub of `span` has a place in `free` for which the jump's bytes may be what they must be.
     pub(crate) fn has_place(&self, span: &Span, free: Free<'_>) -> bool {
         if span.mechanism == Mechanism::Trap || span.island.is_some() {
-            return place::is_near(span.start, free);
+            return place::is_near(self.isa, span.start, free);
         }
         let bytes = self.bytes_from(span.start).and_then(|bytes| bytes.get(..span.overwritten));
         let tail = bytes.and_then(|bytes| bytes.get(span.written()..));
         tail.is_some_and(|tail| {
-            let jump = Jump::new(span.start, span.overwritten, span.interior(), (span.written(), tail));
-            place::has_place(span.start, &jump, free)
+            let jump = Jump::new(self.isa, span.start, span.overwritten, span.interior(), (span.written(), tail));
+            place::has_place(self.isa, span.start, &jump, free)
         })
     }
 

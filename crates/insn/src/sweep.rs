@@ -54,6 +54,7 @@ pub(crate) fn sweep(
     code: &[Code<'_>],
     functions: &[Range<Address>],
     data: &[Code<'_>],
+    got: Option<Address>,
     progress: &mut dyn FnMut(u64),
 ) -> (Vec<Function>, Reached) {
     let (mut functions, units) = divide(code, functions);
@@ -61,7 +62,7 @@ pub(crate) fn sweep(
     for function in &functions {
         reached.targets.set(function.range.start);
     }
-    let module = Module { isa, code, data, units: &units, reached: &reached };
+    let module = Module { isa, code, data, got, units: &units, reached: &reached };
     let found = module.run(progress);
     for (index, at) in found.bad {
         functions[index].first_bad.get_or_insert(at);
@@ -116,6 +117,7 @@ struct Module<'a> {
     isa: Isa,
     code: &'a [Code<'a>],
     data: &'a [Code<'a>],
+    got: Option<Address>,
     units: &'a [Unit],
     reached: &'a Reached,
 }
@@ -210,6 +212,12 @@ impl Findings for Notes<'_, '_> {
 
     fn returns(&mut self, to: Address) {
         self.module.reached.returns.set(to);
+    }
+
+    fn distance_from_got(&mut self, distance: i64) {
+        if let Some(got) = self.module.got {
+            self.module.reached.targets.set(got.offset(distance));
+        }
     }
 
     fn table(&mut self, at: Address) {

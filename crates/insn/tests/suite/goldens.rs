@@ -22,24 +22,24 @@ fn parse(line: &str) -> Option<(Address, Vec<u8>)> {
     Some((Address(u64::from_str_radix(address, 16).ok()?), bytes.ok()?))
 }
 
-fn listing(out: &mut String, at: Address, bytes: &[u8]) {
-    for (address, bytes, text) in disassemble(Isa::X86_64, at, bytes) {
+fn listing(isa: Isa, out: &mut String, at: Address, bytes: &[u8]) {
+    for (address, bytes, text) in disassemble(isa, at, bytes) {
         writeln!(out, ">   {address}  {:<30} {text}", hex(&bytes)).unwrap();
     }
 }
 
-/// Code first, then the aligned literal that a moved call has behind its branch.
-fn describe(out: &mut String, original: Address, bytes: &[u8]) {
-    let instruction = &disassemble(Isa::X86_64, original, bytes)[0].2;
+/// Code first, then the aligned literal that a moved call of x86-64 has behind its branch.
+fn describe(isa: Isa, out: &mut String, original: Address, bytes: &[u8]) {
+    let instruction = &disassemble(isa, original, bytes)[0].2;
     writeln!(out, "> {instruction}").unwrap();
-    analysis(out, original, bytes);
+    analysis(isa, out, original, bytes);
     let at = original + DISTANCE;
-    let moved = match relocate(Isa::X86_64, original, bytes, at) {
+    let moved = match relocate(isa, original, bytes, at) {
         Ok(moved) => moved,
         Err(reason) => return writeln!(out, "> refused: {reason}").unwrap(),
     };
-    let code = code_len(&moved, at);
-    listing(out, at, &moved.bytes[..code]);
+    let code = code_len(isa, &moved, at);
+    listing(isa, out, at, &moved.bytes[..code]);
     if code < moved.bytes.len() {
         let is_aligned = |offset: &usize| (at + *offset as u64).0.is_multiple_of(8);
         let quad = (code..code + 8).find(is_aligned).unwrap();
@@ -50,8 +50,8 @@ fn describe(out: &mut String, original: Address, bytes: &[u8]) {
 }
 
 /// How control goes on, and what nobody reads again before it: what it overwrites itself, for behind it all is alive.
-fn analysis(out: &mut String, at: Address, bytes: &[u8]) {
-    let Some(insn) = inspect(Isa::X86_64, at, bytes) else { return };
+fn analysis(isa: Isa, out: &mut String, at: Address, bytes: &[u8]) {
+    let Some(insn) = inspect(isa, at, bytes) else { return };
     let marks = [
         (insn.is_landing_pad, ", a landing pad"),
         (insn.is_return, ", a return"),
@@ -61,33 +61,41 @@ fn analysis(out: &mut String, at: Address, bytes: &[u8]) {
     writeln!(out, "> flow: {:?}{marks}", insn.flow).unwrap();
     let code = [Code { start: at, bytes }];
     let outline = Outline { functions: vec![at..at + bytes.len() as u64], ..Outline::default() };
-    let plan = Analysis::new(Isa::X86_64, &code, &outline, false, &mut |_| {}).plan(
+    let plan = Analysis::new(isa, &code, &outline, false, &mut |_| {}).plan(
         &[at],
         &HashMap::from([(at, Mechanism::Trap)]),
         &[at.span(1 << 30)],
     );
     let Some(dead) = plan.patches.first().map(|patch| patch.displaced[0].dead) else { return };
     let registers = (0..16).filter(|register| dead.registers.contains(*register));
-    let names = registers.map(|register| NAMES[register as usize]).chain(dead.flags.then_some("flags"));
-    let names: Vec<&str> = names.collect();
+    let names = registers.map(|register| name(isa, register as usize)).chain(dead.flags.then(|| "flags".to_owned()));
+    let names: Vec<String> = names.collect();
     if !names.is_empty() {
         writeln!(out, "> dead before: {}", names.join(", ")).unwrap();
     }
 }
 
-/// General registers by their encoding numbers.
+/// A general register by its encoding number.
+fn name(isa: Isa, register: usize) -> String {
+    match isa {
+        Isa::I386 => NAMES[register].replacen('r', "e", 1),
+        _ => NAMES[register].to_owned(),
+    }
+}
+
+/// Those of 64 bits.
 const NAMES: [&str; 16] = [
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
     "r15",
 ];
 
 /// Bytes of a displaced form that run: in front of the literal of a call.
-pub(crate) fn code_len(moved: &Moved, at: Address) -> usize {
-    if moved.points.iter().all(|point| point.sp_shift == 0) {
+pub(crate) fn code_len(isa: Isa, moved: &Moved, at: Address) -> usize {
+    if isa != Isa::X86_64 || moved.points.iter().all(|point| point.sp_shift == 0) {
         return moved.bytes.len();
     }
     let branch = moved.exits[0].offset as usize;
-    branch + insn::instruction_len(Isa::X86_64, at + branch as u64, &moved.bytes[branch..]).unwrap()
+    branch + insn::instruction_len(isa, at + branch as u64, &moved.bytes[branch..]).unwrap()
 }
 
 fn state(out: &mut String, moved: &Moved) {
@@ -106,12 +114,12 @@ fn state(out: &mut String, moved: &Moved) {
     writeln!(out, "> {}", if moved.falls_through { "falls through" } else { "ends" }).unwrap();
 }
 
-fn render(text: &str) -> String {
+fn render(isa: Isa, text: &str) -> String {
     let mut out = String::new();
     for line in text.lines().filter(|line| !line.starts_with('>')) {
         writeln!(out, "{line}").unwrap();
         if let Some((original, bytes)) = parse(line) {
-            describe(&mut out, original, &bytes);
+            describe(isa, &mut out, original, &bytes);
         } else {
             assert!(line.is_empty() || line.starts_with(';'), "neither input nor remark: {line}");
         }
@@ -119,20 +127,29 @@ fn render(text: &str) -> String {
     out
 }
 
-#[test]
-fn displaced_forms_are_as_recorded() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/x86_64");
+fn check(isa: Isa) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens").join(isa.abi().name);
     let mut files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty());
     let bless = std::env::var_os("BLESS").is_some();
     for file in files {
         let recorded = std::fs::read_to_string(&file).unwrap();
-        let rendered = render(&recorded);
+        let rendered = render(isa, &recorded);
         if bless {
             std::fs::write(&file, rendered).unwrap();
         } else {
             assert!(rendered == recorded, "{} differs; it is now:\n{rendered}", file.display());
         }
     }
+}
+
+#[test]
+fn displaced_forms_of_x86_64_are_as_recorded() {
+    check(Isa::X86_64);
+}
+
+#[test]
+fn displaced_forms_of_i386_are_as_recorded() {
+    check(Isa::I386);
 }

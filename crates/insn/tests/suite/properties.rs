@@ -38,7 +38,7 @@ fn moved(bytes: &[u8], at: Address) -> Option<(Vec<u8>, Moved)> {
 
 /// The moved code up to its last control transfer or its end, as offsets and instructions.
 fn instructions(moved: &Moved, at: Address) -> Vec<(u32, iced_x86::Instruction)> {
-    let code = &moved.bytes[..code_len(moved, at)];
+    let code = &moved.bytes[..code_len(Isa::X86_64, moved, at)];
     let mut decoder = Decoder::with_ip(64, code, at.0, DecoderOptions::NONE);
     let all = decoder.iter();
     all.map(|insn| (u32::try_from(insn.ip() - at.0).unwrap(), insn)).collect()
@@ -88,7 +88,7 @@ proptest! {
     fn return_addresses_are_aligned(bytes in code(16), near in 0_u64..64) {
         let at = BASE + near;
         let Some((insn, moved)) = moved(&bytes, at) else { return Ok(()) };
-        let code = code_len(&moved, at);
+        let code = code_len(Isa::X86_64, &moved, at);
         if code < moved.bytes.len() {
             let literal = (code..code + 8).find(|offset| (at + *offset as u64).0.is_multiple_of(8)).unwrap();
             let next = BASE + insn.len() as u64;

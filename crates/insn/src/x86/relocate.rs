@@ -8,30 +8,34 @@
 //! operand faults, the eight bytes below the stack pointer hold the return address already; an operand that lies in these
 //! bytes is refused where the encoding shows it.
 
-use iced_x86::{Decoder, DecoderOptions, Encoder, Instruction, Register};
+use iced_x86::{Code, Decoder, Instruction, Register};
 
 use crate::address::Address;
+use crate::isa::Isa;
 use crate::plan::Reason;
 use crate::relocate::{Destination, Exit, Moved, Point};
-use crate::x86_64::analyze::{Kind, displaceable, refused};
+use crate::x86::analyze::{Kind, displaceable, refused};
+use crate::x86::mode::Mode;
 
 const JMP_REL32: u8 = 0xe9;
 /// `push qword [rip+disp32]`.
 const PUSH_RIP: [u8; 2] = [0xff, 0x35];
-/// Length of `push qword [rip+disp32]`.
-const PUSH_RIP_LEN: usize = 6;
 /// `int3`, where nothing runs.
 const FILLER: u8 = 0xcc;
+/// `push imm32`.
+const PUSH: u8 = 0x68;
 /// `movabs $imm64, %rcx`.
 const MOVABS_RCX: [u8; 2] = [0x48, 0xb9];
 
-pub(crate) fn relocate(original: Address, bytes: &[u8], at: Address) -> Result<Moved, Reason> {
-    let mut decoder = Decoder::with_ip(64, bytes, original.0, DecoderOptions::NONE);
+pub(crate) fn relocate(isa: Isa, original: Address, bytes: &[u8], at: Address) -> Result<Moved, Reason> {
+    let mode = Mode::of(isa);
+    let mut decoder = mode.decoder(original, bytes);
     let insn = decoder.decode();
     if insn.is_invalid() || insn.len() != bytes.len() {
         return Err(Reason::Undecodable);
     }
-    let form = Form { original, next: original + bytes.len() as u64, insn, at, moved: Moved::default() };
+    let next = isa.wrap(original + bytes.len() as u64);
+    let form = Form { isa, mode, original, next, insn, at, moved: Moved::default() };
     match displaceable(&insn, bytes)? {
         Kind::Plain => form.copy(&decoder, bytes, Leaves::No),
         Kind::Faults => form.copy(&decoder, bytes, Leaves::ByFault),
@@ -62,6 +66,8 @@ enum Leaves {
 
 /// A form in the making.
 struct Form {
+    isa: Isa,
+    mode: &'static Mode,
     original: Address,
     next: Address,
     insn: Instruction,
@@ -86,10 +92,10 @@ impl Form {
 
     /// The displacement from the end of an instruction that ends `len` bytes from here.
     fn displacement(&self, to: Address, len: usize) -> Result<[u8; 4], Reason> {
-        let end = self.at + (self.moved.bytes.len() + len) as u64;
-        let distance = i32::try_from(to.offset_from(end))
-            .map_err(|_| refused(&self.insn, &format!("{to} is out of reach of a copy at {}", self.at)))?;
-        Ok(distance.to_le_bytes())
+        let end = self.isa.wrap(self.at + (self.moved.bytes.len() + len) as u64);
+        self.mode
+            .displacement(end, to)
+            .ok_or_else(|| refused(&self.insn, &format!("{to} is out of reach of a copy at {}", self.at)))
     }
 
     /// `jmp rel32` to a fixed original address.
@@ -174,20 +180,38 @@ impl Form {
     /// follows. Unwinders look for its FDE, and it stays right after we are gone.
     fn push_return_address(&mut self, branch_len: usize) {
         self.point(self.original, 0);
-        self.bytes(&PUSH_RIP);
-        let behind_branch = self.moved.bytes.len() + size_of::<i32>() + branch_len;
-        let displacement = i32::try_from(branch_len + self.gap(behind_branch)).unwrap_or(i32::MAX);
-        self.bytes(&displacement.to_le_bytes());
+        match self.isa {
+            Isa::X86_64 => {
+                self.bytes(&PUSH_RIP);
+                let behind_branch = self.moved.bytes.len() + size_of::<i32>() + branch_len;
+                let displacement = i32::try_from(branch_len + self.gap(behind_branch)).unwrap_or(i32::MAX);
+                self.bytes(&displacement.to_le_bytes());
+            }
+            Isa::I386 => {
+                self.bytes(&[PUSH]);
+                let next = self.next_word();
+                self.bytes(&next);
+            }
+        }
+        self.point(self.original, i32::from(self.mode.word));
     }
 
-    /// The literal. It is aligned, for the program may have alignment checked (EFLAGS.AC, Intel SDM vol. 3, 6.15,
+    /// The address of the next instruction, as memory has it.
+    fn next_word(&self) -> Vec<u8> {
+        self.next.0.to_le_bytes()[..usize::from(self.mode.word)].to_vec()
+    }
+
+    /// What [`Self::push_return_address`] refers to, if anything. It is aligned, for the program may have alignment checked (EFLAGS.AC, Intel SDM vol. 3, 6.15,
     /// interrupt 17); filler on both sides makes the length the same everywhere.
-    fn return_address(&mut self) {
+    fn literal(&mut self) {
+        if self.isa != Isa::X86_64 {
+            return;
+        }
         let gap = self.gap(self.moved.bytes.len());
         let filler = [FILLER; size_of::<u64>() - 1];
         self.bytes(&filler[..gap]);
-        let literal = self.next.0.to_le_bytes();
-        self.bytes(&literal);
+        let next = self.next_word();
+        self.bytes(&next);
         self.bytes(&filler[gap..]);
     }
 
@@ -198,48 +222,53 @@ impl Form {
     }
 
     /// ```text
-    /// (@, sp)       push 1f(%rip)
-    /// (@, sp+8)     jmp target
+    /// (@, sp)       push 1f(%rip)        i386: push $+
+    /// (@, sp+8)     jmp target                 (@, sp+4)
     ///            1: .quad +
     /// ```
     fn call(mut self, to: Address) -> Result<Moved, Reason> {
         self.push_return_address(5);
-        self.point(self.original, 8);
         self.exit(to)?;
-        self.return_address();
+        self.literal();
         Ok(self.moved)
     }
 
     /// ```text
-    /// (@, sp)       push 1f(%rip)
-    /// (@, sp+8)     jmp *operand     (relative to rsp: 8 more)
+    /// (@, sp)       push 1f(%rip)        i386: push $+
+    /// (@, sp+8)     jmp *operand               (@, sp+4)     (relative to rsp: a word more)
     ///            1: .quad +
     /// ```
     fn indirect_call(mut self) -> Result<Moved, Reason> {
         let mut jump = self.insn;
-        jump.set_code(iced_x86::Code::Jmp_rm64);
-        if jump.memory_base() == Register::RSP {
-            jump.set_memory_displacement64(jump.memory_displacement64().wrapping_add(8));
-            jump.set_memory_displ_size(8);
+        jump.set_code(match self.isa {
+            Isa::X86_64 => Code::Jmp_rm64,
+            Isa::I386 => Code::Jmp_rm32,
+        });
+        if matches!(jump.memory_base(), Register::RSP | Register::ESP) {
+            let operand = jump.memory_displacement64().wrapping_add(u64::from(self.mode.word));
+            jump.set_memory_displacement64(self.isa.wrap(Address(operand)).0);
+            jump.set_memory_displ_size(u32::from(self.mode.word));
         }
-        let branch_at = self.at + PUSH_RIP_LEN as u64;
-        let mut encoder = Encoder::new(64);
+        self.push_return_address(0);
+        let branch_at = self.at + self.moved.bytes.len() as u64;
+        let mut encoder = self.mode.encoder();
         encoder.encode(&jump, branch_at.0).map_err(|_| {
             refused(&self.insn, &format!("its operand is out of reach of a copy at {}", self.at))
         })?;
         let branch = encoder.take_buffer();
+        self.moved = Moved::default();
         self.push_return_address(branch.len());
-        self.point(self.original, 8);
         self.moved.exits.push(Exit { offset: self.here(), to: Destination::Computed });
         self.bytes(&branch);
-        self.return_address();
+        self.literal();
         Ok(self.moved)
     }
 
     /// ```text
-    /// (@, sp)       syscall
-    /// (+, sp)       movabs $+, %rcx  (behind_syscall: the kernel returned the moved address in rcx)
+    /// (@, sp)       syscall              i386: int $0x80
+    /// (+, sp)       movabs $+, %rcx            nothing
     /// ```
+    /// Behind the call (`behind_syscall`) rcx holds the moved address, where the kernel returned to.
     fn syscall(mut self, bytes: &[u8]) -> Moved {
         self.point(self.original, 0);
         self.bytes(bytes);
@@ -250,9 +279,11 @@ impl Form {
             sp_shift: 0,
             behind_syscall: true,
         });
-        self.bytes(&MOVABS_RCX);
-        let next = self.next.0.to_le_bytes();
-        self.bytes(&next);
+        if self.isa == Isa::X86_64 {
+            self.bytes(&MOVABS_RCX);
+            let next = self.next_word();
+            self.bytes(&next);
+        }
         self.moved.falls_through = true;
         self.moved
     }

@@ -1,6 +1,6 @@
 //! The System V x86-64 ABI on Linux.
 
-use crate::isa::{Abi, RegisterSlot, SignalFrame, SyscallAbi, SyscallNumbers};
+use crate::isa::{Abi, RegisterSlot, SignalFrame, SyscallAbi, SyscallNumbers, Trap, Trapping};
 
 // `struct user_regs_struct`, arch/x86/include/asm/user_64.h: 27 words.
 const R15: usize = 0;
@@ -32,6 +32,30 @@ const fn slot(offset: usize) -> RegisterSlot {
     RegisterSlot(offset)
 }
 
+/// Opcodes that raise SIGILL at their own address in 64-bit mode, on every processor of today: invalid since AMD64, and
+/// without a use by a later extension (0x62, 0xc4, 0xc5, 0xd5 have become prefixes and are left out). Sorted.
+const TRAPPING: [Trapping; 19] = {
+    let opcodes = [
+        0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f, 0x37, 0x3f, 0x60, 0x61, 0x82, 0x9a, 0xce, 0xd4,
+        0xd6, 0xea,
+    ];
+    let mut trapping = [Trapping { opcode: 0, by: Trap::Invalid }; 19];
+    let mut index = 0;
+    while index < opcodes.len() {
+        trapping[index].opcode = opcodes[index];
+        index += 1;
+    }
+    trapping
+};
+
+/// The values of a jump displacement's highest byte in the order in which a new area should use them. Far above first: what
+/// grows (the heap of a non-PIE program, at most 1 GiB above its image) lies near; then nearer; below last, where the
+/// kernel places new mappings.
+pub(crate) const TOPS: [i8; 19] = [
+    0x60, 0x61, 0x3f, 0x37, 0x2f, 0x27, 0x1f, 0x1e, 0x17, 0x16, 0x0e, 0x07, 0x06, -0x2c, -0x2a, -0x16, -0x32,
+    -0x66, -0x7e,
+];
+
 /// See the module header.
 pub(crate) static ABI: Abi = Abi {
     name: "x86_64",
@@ -43,11 +67,13 @@ pub(crate) static ABI: Abi = Abi {
     pc: slot(RIP),
     sp: slot(RSP),
     flags: slot(EFLAGS),
-    thread_base: slot(FS_BASE),
-    arguments: [slot(RDI), slot(RSI), slot(RDX), slot(RCX), slot(R8), slot(R9)],
+    thread_base: Some(slot(FS_BASE)),
+    // A 47-bit address space, less the guard page at its end (Documentation/arch/x86/x86_64/mm.rst).
+    address_end: 0x7fff_ffff_f000,
+    trapping: &TRAPPING,
     // `struct rt_sigframe` (arch/x86/include/asm/sigframe.h): return address, ucontext, of which the sigcontext begins
     // at byte 48 (arch/x86/include/uapi/asm/sigcontext.h). `get_sigframe` aligns it (arch/x86/kernel/signal.c).
-    signal_frame: SignalFrame {
+    signal_frames: &[SignalFrame {
         len: 240,
         pc: 176,
         alignment: (16, 8),
@@ -61,7 +87,7 @@ pub(crate) static ABI: Abi = Abi {
         restorers: &[&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05]],
         vector_state: 232,
         vector_magic: (464, 0x4650_5853), // sw_reserved.magic1, FP_XSTATE_MAGIC1
-    },
+    }],
     syscall: SyscallAbi {
         instruction: &[0x0f, 0x05],
         number: slot(RAX),
@@ -81,7 +107,7 @@ pub(crate) static ABI: Abi = Abi {
         close: 3,
         rt_sigaction: 13,
         membarrier: 324,
-        rt_tgsigqueueinfo: 297,
+        rt_tgsigqueueinfo: Some(297),
         execve: 59,
         execveat: 322,
     },

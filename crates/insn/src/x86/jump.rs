@@ -2,6 +2,8 @@
 //! boundaries, and where the jump is longer than what it displaces (a pun) the bytes that stand there.
 
 use crate::address::Address;
+use crate::isa::{Isa, Trapping};
+use crate::x86::mode::Mode;
 
 /// `jmp rel32`.
 pub(crate) const LEN: usize = 5;
@@ -10,37 +12,44 @@ const OPCODE: u8 = 0xe9;
 pub(crate) const SHORT_LEN: usize = 2;
 const SHORT_OPCODE: u8 = 0xeb;
 
-/// Opcodes that raise SIGILL at their own address in 64-bit mode, on every processor of today: invalid since AMD64, and
-/// without a use by a later extension (0x62, 0xc4, 0xc5, 0xd5 have become prefixes and are left out).
-pub(crate) const TRAPPING: [u8; 19] = [
-    0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f, 0x37, 0x3f, 0x60, 0x61, 0x82, 0x9a, 0xce, 0xd4,
-    0xd6, 0xea,
-];
+/// What the ISA says of the bytes of a jump.
+pub(crate) struct Interior {
+    /// How far it is from each byte up to the next trapping one, over 0xff to the lowest.
+    gap: [u8; 256],
+    /// The first of them.
+    first: u8,
+    /// Trapping values of the displacement's highest byte in the order in which a new area should use them.
+    tops: &'static [i8],
+}
 
-/// How far it is from each byte up to the next trapping one, over 0xff to 0x06.
-const GAP: [u8; 256] = {
-    let mut gap = [0; 256];
-    let mut next: usize = 256 + TRAPPING[0] as usize;
-    let mut byte = 256;
-    while byte > 0 {
-        byte -= 1;
-        let mut i = 0;
-        while i < TRAPPING.len() {
-            if TRAPPING[i] as usize == byte {
-                next = byte;
+impl Interior {
+    /// For opcodes that are sorted.
+    pub(crate) const fn new(trapping: &[Trapping], tops: &'static [i8]) -> Self {
+        let mut gap = [0; 256];
+        let mut next: usize = 256 + trapping[0].opcode as usize;
+        let mut byte = 256;
+        while byte > 0 {
+            byte -= 1;
+            let mut i = 0;
+            while i < trapping.len() {
+                if trapping[i].opcode as usize == byte {
+                    next = byte;
+                }
+                i += 1;
             }
-            i += 1;
+            #[allow(clippy::cast_possible_truncation, reason = "there is more than one opcode")]
+            {
+                gap[byte] = (next - byte) as u8;
+            }
         }
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "the largest gap is that from 0xeb over 0xff to 0x06"
-        )]
-        {
-            gap[byte] = (next - byte) as u8;
-        }
+        Self { gap, first: trapping[0].opcode, tops }
     }
-    gap
-};
+
+    /// A byte that traps.
+    pub(crate) fn any(&self) -> u8 {
+        self.first
+    }
+}
 
 /// The short jump at `from` to `to`, or `None` if that is too far.
 pub(crate) fn encode_short(from: Address, to: Address) -> Option<[u8; SHORT_LEN]> {
@@ -65,23 +74,19 @@ pub(crate) enum Byte {
 
 impl Byte {
     /// How far it is from `value` up to the next value that is allowed, over 0xff to 0.
-    fn gap(self, value: u8) -> u8 {
+    fn gap(self, interior: &Interior, value: u8) -> u8 {
         match self {
             Self::Any => 0,
-            Self::Trapping => GAP[usize::from(value)],
+            Self::Trapping => interior.gap[usize::from(value)],
             Self::Fixed(fixed) => fixed.wrapping_sub(value),
         }
-    }
-
-    /// Whether it may be `value`.
-    pub(crate) fn allows(self, value: u8) -> bool {
-        self.gap(value) == 0
     }
 }
 
 /// A jump that may lead to some addresses only.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Jump {
+    isa: Isa,
     start: Address,
     prefixes: usize,
     /// What each byte of the displacement must be, the lowest first.
@@ -92,6 +97,7 @@ impl Jump {
     /// The jump that overwrites `len` bytes at `start`, of which `interior` are old boundaries and the last ones, from
     /// `tail.0` on, stay as in `tail.1`. What it is longer than a jump, if it has a tail, are prefixes.
     pub(crate) fn new(
+        isa: Isa,
         start: Address,
         len: usize,
         interior: impl Iterator<Item = u64>,
@@ -109,7 +115,7 @@ impl Jump {
         for (index, byte) in tail.1.iter().enumerate() {
             set(tail.0 + index, Byte::Fixed(*byte));
         }
-        Self { start, prefixes, displacement }
+        Self { isa, start, prefixes, displacement }
     }
 
     fn end(&self) -> Address {
@@ -118,8 +124,10 @@ impl Jump {
 
     /// Its bytes, or `None` if `to` is too far or not allowed.
     pub(crate) fn encode(&self, to: Address) -> Option<Vec<u8>> {
-        let displacement = i32::try_from(to.offset_from(self.end())).ok()?.to_le_bytes();
-        let is_allowed = self.displacement.iter().zip(displacement).all(|(byte, value)| byte.allows(value));
+        let mode = Mode::of(self.isa);
+        let displacement = mode.displacement(self.end(), to)?;
+        let mut bytes_and_values = self.displacement.iter().zip(displacement);
+        let is_allowed = bytes_and_values.all(|(byte, value)| byte.gap(&mode.interior, value) == 0);
         let mut bytes = vec![PREFIX; self.prefixes];
         bytes.push(OPCODE);
         bytes.extend(displacement);
@@ -128,19 +136,22 @@ impl Jump {
 
     /// The lowest address from `least` on to which it may lead. `None` if there is none within reach.
     pub(crate) fn landing(&self, least: Address) -> Option<Address> {
-        let mut displacement = least.offset_from(self.end()).max(i64::from(i32::MIN));
+        let mode = Mode::of(self.isa);
+        let (lowest, highest) = mode.reach();
+        let mut displacement = least.offset_from(self.end()).max(lowest);
         // The highest byte first: raising it resets those below, and never the other way round, so each round settles
         // one byte more; a carry out of a lower byte costs further rounds, one a byte at most.
         'settle: for _ in 0..32 {
             for (place, byte) in self.displacement.iter().enumerate().rev() {
                 let high = displacement >> (8 * place);
-                let gap = byte.gap(high.to_le_bytes()[0]);
+                let gap = byte.gap(&mode.interior, high.to_le_bytes()[0]);
                 if gap != 0 {
                     displacement = (high + i64::from(gap)) << (8 * place);
                     continue 'settle;
                 }
             }
-            return (displacement <= i64::from(i32::MAX)).then(|| self.end().offset(displacement));
+            let to = self.end().offset(displacement);
+            return (displacement <= highest && to == self.isa.wrap(to)).then_some(to);
         }
         None
     }
@@ -153,33 +164,29 @@ impl Jump {
 
     /// The addresses at which the displacement's highest byte is `top`: [`WINDOW`] bytes from here.
     pub(crate) fn window(&self, top: i8) -> Address {
-        self.end().offset(i64::from(top) << 24)
+        self.isa.wrap(self.end().offset(i64::from(top) << 24))
     }
 
     /// The values of the displacement's highest byte in the order in which a new area should use them.
     pub(crate) fn tops(&self) -> Vec<i8> {
         match self.displacement[3] {
             Byte::Any => Vec::new(),
-            Byte::Trapping => TOPS.to_vec(),
+            Byte::Trapping => Mode::of(self.isa).interior.tops.to_vec(),
             Byte::Fixed(byte) => vec![byte.cast_signed()],
         }
     }
 }
 
-/// The values of the displacement's highest byte in the order in which a new area should use them. Far above first: what
-/// grows (the heap of a non-PIE program, at most 1 GiB above its image) lies near; then nearer; below last, where the
-/// kernel places new mappings.
-const TOPS: [i8; 19] = [
-    0x60, 0x61, 0x3f, 0x37, 0x2f, 0x27, 0x1f, 0x1e, 0x17, 0x16, 0x0e, 0x07, 0x06, -0x2c, -0x2a, -0x16, -0x32,
-    -0x66, -0x7e,
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn jump_of(isa: Isa, from: Address, interior: &[u64]) -> Jump {
+        Jump::new(isa, from, LEN, interior.iter().copied(), (LEN, &[]))
+    }
+
     fn jump(from: Address, interior: &[u64]) -> Jump {
-        Jump::new(from, LEN, interior.iter().copied(), (LEN, &[]))
+        jump_of(Isa::X86_64, from, interior)
     }
 
     /// The definition, tried one address after the other.
@@ -193,14 +200,17 @@ mod tests {
     #[test]
     fn landings_are_the_lowest_that_trap() {
         let from = Address(0x7f00_1234_5677);
-        for interior in [&[][..], &[1], &[2], &[1, 2], &[3], &[1, 3], &[2, 3]] {
-            for distance in DISTANCES {
-                let least = from.offset(distance);
-                let tried = first_by_trying(&jump(from, interior), least);
-                assert!(tried.is_some() || interior.contains(&3));
-                let found = jump(from, interior).landing(least);
+        let far = DISTANCES.map(|distance| (Isa::X86_64, from, from.offset(distance)));
+        let least = [0x1_0000, 0x00ff_ffff, 0x5eea_eaeb, 0xf7c1_2345, 0xf7c1_234a, 0xfa00_0000];
+        let wrapped = least.map(|least| (Isa::I386, Address(0xf7c1_2345), Address(least)));
+        for (isa, from, least) in far.into_iter().chain(wrapped) {
+            for interior in [&[][..], &[1], &[2], &[1, 2], &[3], &[1, 3], &[2, 3]] {
+                let jump = jump_of(isa, from, interior);
+                let tried = first_by_trying(&jump, least);
+                assert!(tried.is_some() || interior.contains(&3), "{isa:?} {interior:?} from {least}");
+                let found = jump.landing(least);
                 if tried.is_some() || found.is_none() {
-                    assert_eq!(found, tried, "{interior:?} from {distance:#x}");
+                    assert_eq!(found, tried, "{isa:?} {interior:?} from {least}");
                 }
             }
         }
@@ -218,7 +228,7 @@ mod tests {
             (5, 1, &[0, 0, 0, 0x80]),
             (7, 3, &[1, 2, 3, 4]),
         ] {
-            let jump = Jump::new(from, len, std::iter::empty(), (written, tail));
+            let jump = Jump::new(Isa::X86_64, from, len, std::iter::empty(), (written, tail));
             for distance in DISTANCES {
                 let Some(at) = jump.landing(from.offset(distance)) else { continue };
                 assert!(at >= from.offset(distance));
@@ -229,7 +239,7 @@ mod tests {
             assert!(jump.landing(from.offset(-0x7fff_ffff)).is_some(), "{tail:x?}");
         }
         // The only address there is.
-        let only = Jump::new(from, 5, std::iter::empty(), (1, &[0x78, 0x56, 0x34, 0x12]));
+        let only = Jump::new(Isa::X86_64, from, 5, std::iter::empty(), (1, &[0x78, 0x56, 0x34, 0x12]));
         let at = from + (LEN as u64 + 0x1234_5678);
         assert_eq!((only.landing(from), only.landing(at), only.landing(at + 1)), (Some(at), Some(at), None));
     }
@@ -245,9 +255,33 @@ mod tests {
     }
 
     #[test]
+    fn jumps_of_32_bits_wrap_at_4_gib() {
+        let from = Address(0x0804_8000);
+        let encoded = |from, to| jump_of(Isa::I386, from, &[]).encode(to);
+        assert_eq!(encoded(from, Address(0xf804_8005)), Some(vec![0xe9, 0, 0, 0, 0xf0]));
+        assert_eq!(encoded(Address(0xf804_8000), Address(5)), Some(vec![0xe9, 0, 0x80, 0xfb, 7]));
+        assert_eq!(encoded(from, Address(1 << 32)), None);
+        // 0xcc is the lowest that traps: 0x0804_8005 + 0xcc00_0000.
+        let trapping = jump_of(Isa::I386, from, &[4]);
+        assert_eq!(trapping.landing(Address(0x1000_0000)), Some(Address(0xd404_8005)));
+        assert_eq!(trapping.landing(Address(0xff00_0000)), None);
+        // And 0xf4 to 0xfb over the end.
+        let trapping = jump_of(Isa::I386, Address(0xf000_0000), &[4]);
+        assert_eq!(trapping.window(-0x34), Address(0xbc00_0005));
+        assert_eq!(trapping.landing(Address(0x1000)), Some(Address(0xbc00_0005)));
+        // A byte that stays.
+        let pun = Jump::new(Isa::I386, from, 5, std::iter::empty(), (4, &[0x05]));
+        assert_eq!(pun.landing(Address(0x1000)), Some(Address(0x0d04_8005)));
+    }
+
+    #[test]
     fn the_preferred_windows_are_all_there_are() {
-        let mut tops: Vec<u8> = TOPS.iter().map(|top| top.cast_unsigned()).collect();
-        tops.sort_unstable();
-        assert_eq!(tops, TRAPPING);
+        for isa in [Isa::X86_64, Isa::I386] {
+            let mut tops: Vec<u8> =
+                Mode::of(isa).interior.tops.iter().map(|top| top.cast_unsigned()).collect();
+            tops.sort_unstable();
+            let trapping: Vec<u8> = isa.abi().trapping.iter().map(|trapping| trapping.opcode).collect();
+            assert_eq!(tops, trapping);
+        }
     }
 }

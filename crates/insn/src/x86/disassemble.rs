@@ -3,7 +3,8 @@
 use iced_x86::{Formatter, GasFormatter, Instruction};
 
 use crate::address::Address;
-use crate::x86_64::analyze::decode;
+use crate::isa::Isa;
+use crate::x86::analyze::decode;
 
 fn formatter() -> GasFormatter {
     let mut formatter = GasFormatter::new();
@@ -30,13 +31,13 @@ pub(crate) fn text(insn: &Instruction) -> String {
     format(&mut formatter(), insn)
 }
 
-pub(crate) fn disassemble(at: Address, bytes: &[u8]) -> Vec<(Address, Vec<u8>, String)> {
+pub(crate) fn disassemble(isa: Isa, at: Address, bytes: &[u8]) -> Vec<(Address, Vec<u8>, String)> {
     let mut formatter = formatter();
     let mut lines = Vec::new();
     let mut offset = 0;
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
         let here = at + offset as u64;
-        let (len, text) = match decode(here, rest) {
+        let (len, text) = match decode(isa, here, rest) {
             Some(insn) => (insn.len(), format(&mut formatter, &insn)),
             None => (1, format!(".byte {:#04x}", rest[0])),
         };

@@ -1,31 +1,32 @@
 //! What an instruction is to a tracer: where control goes, and whether it may run elsewhere (`analyze_insn`).
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, Register};
+use iced_x86::{Code, CodeSize, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use crate::address::Address;
 use crate::decode::{Flow, Insn};
+use crate::isa::Isa;
 use crate::plan::Reason;
-use crate::x86_64::disassemble::text;
+use crate::x86::disassemble::text;
+use crate::x86::mode::Mode;
 
 /// Longest instruction (Intel SDM vol. 2, 2.3.11).
 pub(crate) const MAX_LEN: usize = 15;
 
 /// The instruction that begins at `at`; `bytes` may go on behind it.
-pub(crate) fn decode(at: Address, bytes: &[u8]) -> Option<Instruction> {
+pub(crate) fn decode(isa: Isa, at: Address, bytes: &[u8]) -> Option<Instruction> {
     let bytes = bytes.get(..MAX_LEN).unwrap_or(bytes);
-    let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
-    let insn = decoder.decode();
+    let insn = Mode::of(isa).decoder(at, bytes).decode();
     (!insn.is_invalid()).then_some(insn)
 }
 
 /// What planning asks of one instruction.
-pub(crate) fn inspect(at: Address, bytes: &[u8]) -> Option<Insn> {
-    Some(summary(&decode(at, bytes)?))
+pub(crate) fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
+    Some(summary(&decode(isa, at, bytes)?))
 }
 
 /// The same of one that is to be displaced.
-pub(crate) fn inspect_displaceable(at: Address, bytes: &[u8]) -> Result<Insn, Reason> {
-    let insn = decode(at, bytes).ok_or(Reason::Undecodable)?;
+pub(crate) fn inspect_displaceable(isa: Isa, at: Address, bytes: &[u8]) -> Result<Insn, Reason> {
+    let insn = decode(isa, at, bytes).ok_or(Reason::Undecodable)?;
     displaceable(&insn, bytes.get(..insn.len()).ok_or(Reason::Undecodable)?)?;
     Ok(summary(&insn))
 }
@@ -44,7 +45,7 @@ fn summary(insn: &Instruction) -> Insn {
     Insn {
         len: insn.len(),
         flow,
-        is_landing_pad: insn.code() == Code::Endbr64,
+        is_landing_pad: matches!(insn.code(), Code::Endbr64 | Code::Endbr32),
         is_return: kind == Kind::Return,
         is_padding: matches!(insn.mnemonic(), Mnemonic::Nop | Mnemonic::Int3),
     }
@@ -69,7 +70,7 @@ pub(crate) enum Kind {
     IndirectJump,
     /// Near `ret`.
     Return,
-    /// `syscall`.
+    /// `syscall`; `int $0x80` of 32-bit programs.
     Syscall,
     /// `ud2` and its like: never goes on.
     Faults,
@@ -81,15 +82,17 @@ pub(crate) enum Kind {
 pub(crate) fn kind(insn: &Instruction) -> Kind {
     let target = Address(insn.near_branch_target());
     match insn.code() {
-        Code::Jmp_rel8_64 | Code::Jmp_rel32_64 => Kind::Jump(target),
-        Code::Call_rel32_64 => Kind::Call(target),
-        Code::Call_rm64 => Kind::IndirectCall,
-        Code::Jmp_rm64 => Kind::IndirectJump,
-        Code::Retnq | Code::Retnq_imm16 => Kind::Return,
-        Code::Syscall => Kind::Syscall,
+        _ if is_cut(insn) => Kind::Refused("it cuts the program counter to 16 bits"),
+        Code::Jmp_rel8_64 | Code::Jmp_rel32_64 | Code::Jmp_rel8_32 | Code::Jmp_rel32_32 => Kind::Jump(target),
+        Code::Call_rel32_64 | Code::Call_rel32_32 => Kind::Call(target),
+        Code::Call_rm64 | Code::Call_rm32 => Kind::IndirectCall,
+        Code::Jmp_rm64 | Code::Jmp_rm32 => Kind::IndirectJump,
+        Code::Retnq | Code::Retnq_imm16 | Code::Retnd | Code::Retnd_imm16 => Kind::Return,
+        Code::Syscall if insn.code_size() == CodeSize::Code64 => Kind::Syscall,
+        Code::Int_imm8 if insn.code_size() == CodeSize::Code32 && insn.immediate8() == 0x80 => Kind::Syscall,
         Code::Int3 | Code::Int1 => Kind::Refused("it is a breakpoint, which belongs to a debugger"),
         Code::Int_imm8 => Kind::Refused("software interrupts are not displaced yet"),
-        Code::Sysenter => Kind::Refused("the kernel returns from it to a fixed address"),
+        Code::Sysenter | Code::Syscall => Kind::Refused("the kernel returns from it to a fixed address"),
         Code::Xend | Code::Xabort_imm8 => Kind::Refused("transactions are not displaced yet"),
         Code::Enclu => Kind::Refused("it stores its own address"),
         Code::Vmcall | Code::Vmmcall | Code::Vmgexit | Code::Vmgexit_F2 | Code::Tdcall | Code::Seamcall => {
@@ -104,6 +107,12 @@ pub(crate) fn kind(insn: &Instruction) -> Kind {
             _ => Kind::Refused("it changes the code segment or the privilege level"),
         },
     }
+}
+
+/// A near branch of 32-bit mode with an operand-size prefix.
+fn is_cut(insn: &Instruction) -> bool {
+    insn.op0_kind() == OpKind::NearBranch16
+        || matches!(insn.code(), Code::Call_rm16 | Code::Jmp_rm16 | Code::Retnw | Code::Retnw_imm16)
 }
 
 /// Whether it is a branch within the code segment.
@@ -157,24 +166,29 @@ fn has_operand_size_prefix(bytes: &[u8]) -> bool {
 }
 
 /// A moved call pushes before it reads its operand, the original one reads first. The difference shows where the
-/// operand lies in the eight bytes below the stack pointer, or is the stack pointer itself.
+/// operand lies in the word below the stack pointer, or is the stack pointer itself.
 fn reads_what_it_pushes(insn: &Instruction) -> Option<&'static str> {
-    if insn.op0_register() == Register::RSP {
+    let word = if insn.code_size() == CodeSize::Code64 { 8 } else { 4 };
+    if matches!(insn.op0_register(), Register::RSP | Register::ESP) {
         return Some("it calls the address of its own stack");
     }
     match insn.memory_base() {
-        Register::ESP => Some("its operand is relative to the lower half of the stack pointer"),
-        Register::RSP if insn.memory_index() == Register::None => {
-            let offset = insn.memory_displacement64().cast_signed();
-            (-15..0).contains(&offset).then_some("its operand lies where the return address goes")
+        Register::ESP if word == 8 => Some("its operand is relative to the lower half of the stack pointer"),
+        Register::RSP | Register::ESP if insn.memory_index() == Register::None => {
+            // Displacements of 32 bits are not sign-extended there.
+            let offset = match word {
+                8 => insn.memory_displacement64().cast_signed(),
+                _ => i64::from(insn.memory_displacement32().cast_signed()),
+            };
+            (1 - 2 * word..0).contains(&offset).then_some("its operand lies where the return address goes")
         }
         _ => None,
     }
 }
 
 /// The address that the instruction refers to relative to its own: what a copy of it must be able to reach.
-pub(crate) fn reference(at: Address, bytes: &[u8]) -> Option<Address> {
-    let insn = decode(at, bytes)?;
+pub(crate) fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> {
+    let insn = decode(isa, at, bytes)?;
     match kind(&insn) {
         Kind::Jump(to) | Kind::Conditional(to) | Kind::Counted(to) | Kind::Call(to) => Some(to),
         // Relative to the lower half of the program counter everything is within reach.

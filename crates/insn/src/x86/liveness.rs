@@ -6,8 +6,9 @@ use iced_x86::{
 };
 
 use crate::address::Address;
+use crate::isa::Isa;
 use crate::plan::{Dead, Registers};
-use crate::x86_64::analyze::decode;
+use crate::x86::analyze::decode;
 
 /// How many instructions are looked at. What is not overwritten by then counts as alive.
 const LOOK_AHEAD: usize = 16;
@@ -30,12 +31,14 @@ struct Effect {
     may_fault: bool,
 }
 
-pub(crate) fn dead(at: Address, bytes: &[u8], count: usize) -> Vec<Dead> {
+pub(crate) fn dead(isa: Isa, at: Address, bytes: &[u8], count: usize) -> Vec<Dead> {
     let mut factory = InstructionInfoFactory::new();
     let mut effects = Vec::with_capacity(LOOK_AHEAD);
     let mut offset = 0;
     while effects.len() < LOOK_AHEAD.max(count) {
-        let Some(insn) = bytes.get(offset..).and_then(|rest| decode(at + offset as u64, rest)) else { break };
+        let Some(insn) = bytes.get(offset..).and_then(|rest| decode(isa, at + offset as u64, rest)) else {
+            break;
+        };
         // Whoever is reached by a branch, a call or the kernel may read anything.
         if insn.flow_control() != FlowControl::Next {
             break;

@@ -1,12 +1,14 @@
 //! The linear sweep: every instruction of a stretch of code, once, for what the program may reach.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{Code, CodeSize, FlowControl, Instruction, OpKind, Register};
 
 use crate::address::Address;
 use crate::decode::Findings;
+use crate::isa::Isa;
+use crate::x86::mode::Mode;
 
-pub(crate) fn sweep(at: Address, bytes: &[u8], findings: &mut dyn Findings) -> Option<Address> {
-    let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
+pub(crate) fn sweep(isa: Isa, at: Address, bytes: &[u8], findings: &mut dyn Findings) -> Option<Address> {
+    let mut decoder = Mode::of(isa).decoder(at, bytes);
     let mut insn = Instruction::default();
     let mut first_bad = None;
     while decoder.can_decode() {
@@ -26,8 +28,14 @@ pub(crate) fn sweep(at: Address, bytes: &[u8], findings: &mut dyn Findings) -> O
     first_bad
 }
 
-pub(crate) fn boundaries(at: Address, bytes: &[u8], from: Address, to: Address) -> Option<Vec<Address>> {
-    let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
+pub(crate) fn boundaries(
+    isa: Isa,
+    at: Address,
+    bytes: &[u8],
+    from: Address,
+    to: Address,
+) -> Option<Vec<Address>> {
+    let mut decoder = Mode::of(isa).decoder(at, bytes);
     let mut insn = Instruction::default();
     let wanted = usize::try_from(to.0.checked_sub(at.0)?).ok()?;
     let mut starts = Vec::new();
@@ -68,7 +76,7 @@ fn note(insn: &Instruction, findings: &mut dyn Findings) {
 }
 
 fn branch(insn: &Instruction, findings: &mut dyn Findings) {
-    if insn.op0_kind() == OpKind::NearBranch64 {
+    if matches!(insn.op0_kind(), OpKind::NearBranch64 | OpKind::NearBranch32) {
         findings.target(Address(insn.near_branch_target()));
     }
 }
@@ -77,13 +85,21 @@ fn branch(insn: &Instruction, findings: &mut dyn Findings) {
 fn address_taken(insn: &Instruction, findings: &mut dyn Findings) {
     match insn.code() {
         // Indirect branches may arrive there: that is what it is for.
-        Code::Endbr64 => findings.target(Address(insn.ip())),
+        Code::Endbr64 | Code::Endbr32 => findings.target(Address(insn.ip())),
         Code::Lea_r64_m if insn.memory_base() == Register::RIP => {
             let to = Address(insn.ip_rel_memory_address());
             findings.target(to);
             findings.table(to);
         }
-        Code::Mov_r32_imm32 | Code::Mov_r64_imm64 | Code::Mov_rm64_imm32 | Code::Pushq_imm32 => {
+        Code::Lea_r32_m if insn.code_size() == CodeSize::Code32 && insn.memory_base() != Register::None => {
+            findings.distance_from_got(i64::from(insn.memory_displacement32().cast_signed()));
+        }
+        Code::Mov_r32_imm32
+        | Code::Mov_r64_imm64
+        | Code::Mov_rm32_imm32
+        | Code::Mov_rm64_imm32
+        | Code::Pushd_imm32
+        | Code::Pushq_imm32 => {
             let operand = insn.op_count() - 1;
             if let Ok(to) = insn.try_immediate(operand) {
                 findings.target(Address(to));

@@ -1,0 +1,90 @@
+//! Where an unconditional branch goes, from the registers of a stopped thread.
+
+use iced_x86::{Instruction, OpKind, Register};
+
+use crate::address::Address;
+use crate::isa::Isa;
+use crate::x86::analyze::{Kind, decode, kind};
+use crate::x86::mode::Mode;
+
+/// Fetches memory of the target, or says that it cannot.
+type Read<'a> = &'a mut dyn FnMut(Address, &mut [u8]) -> bool;
+
+pub(crate) fn branch_target(
+    isa: Isa,
+    at: Address,
+    bytes: &[u8],
+    registers: &[u8],
+    read: Read<'_>,
+) -> Option<(Address, Address)> {
+    let insn = decode(isa, at, bytes)?;
+    let thread = Thread { isa, mode: Mode::of(isa), registers };
+    let sp = Address(thread.word(isa.abi().sp.0)?);
+    match kind(&insn) {
+        Kind::Jump(to) => Some((to, sp)),
+        Kind::Return => {
+            // `ret imm16` pops that many bytes more; without an operand the immediate reads as 0.
+            let more = if insn.op_count() == 1 { u64::from(insn.immediate16()) } else { 0 };
+            Some((thread.fetch(sp, read)?, sp + u64::from(thread.mode.word) + more))
+        }
+        Kind::IndirectJump if insn.op0_kind() == OpKind::Register => {
+            Some((Address(thread.general(insn.op0_register())?), sp))
+        }
+        Kind::IndirectJump => Some((thread.fetch(thread.operand(&insn)?, read)?, sp)),
+        _ => None,
+    }
+}
+
+/// A stopped thread.
+struct Thread<'a> {
+    isa: Isa,
+    mode: &'static Mode,
+    registers: &'a [u8],
+}
+
+impl Thread<'_> {
+    fn word(&self, offset: usize) -> Option<u64> {
+        self.registers.get(offset..offset.checked_add(usize::from(self.mode.word))?).map(little_endian)
+    }
+
+    /// A general register, as wide as addresses are or its lower half.
+    fn general(&self, register: Register) -> Option<u64> {
+        let value = self.word(*self.mode.general.get(register.number())?)?;
+        match register {
+            _ if register.is_gpr64() => Some(value),
+            _ if register.is_gpr32() => Some(value & u64::from(u32::MAX)),
+            _ => None,
+        }
+    }
+
+    fn fetch(&self, from: Address, read: Read<'_>) -> Option<Address> {
+        let mut bytes = [0; 8];
+        let bytes = bytes.get_mut(..usize::from(self.mode.word))?;
+        read(from, bytes).then(|| Address(little_endian(bytes)))
+    }
+
+    /// The address of the memory operand. `fs` and `gs` have bases of their own, which the registers do not always tell.
+    fn operand(&self, insn: &Instruction) -> Option<Address> {
+        if matches!(insn.memory_segment(), Register::FS | Register::GS) {
+            return None;
+        }
+        if insn.is_ip_rel_memory_operand() {
+            return Some(Address(insn.ip_rel_memory_address()));
+        }
+        let part = |register| match register {
+            Register::None => Some(0),
+            register => self.general(register),
+        };
+        let index = part(insn.memory_index())?.wrapping_mul(u64::from(insn.memory_index_scale()));
+        let base = part(insn.memory_base())?;
+        let address = base.wrapping_add(index).wrapping_add(insn.memory_displacement64());
+        // An address-size prefix truncates the sum (Intel SDM vol. 1, 3.7.5.1).
+        let is_narrow = insn.memory_base().is_gpr32() || insn.memory_index().is_gpr32();
+        Some(self.isa.wrap(Address(if is_narrow { address & u64::from(u32::MAX) } else { address })))
+    }
+}
+
+/// A word of 4 or 8 bytes.
+fn little_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
