@@ -155,6 +155,14 @@ impl Isa {
         }
     }
 
+    /// The 32-bit displacement of a relative branch that ends at `end`, to `to`; `None` where that is out of reach.
+    #[must_use]
+    pub fn displacement(self, end: Address, to: Address) -> Option<[u8; 4]> {
+        match self {
+            Self::X86_64 | Self::I386 => crate::x86::mode::Mode::of(self).displacement(self.wrap(end), to),
+        }
+    }
+
     /// The ISA of a task from the size of the `NT_PRSTATUS` set the kernel returned for it.
     #[must_use]
     pub fn of_regset(len: usize) -> Option<Self> {

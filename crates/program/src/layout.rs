@@ -89,7 +89,7 @@ pub mod ring {
 
 /// Offsets within a record.
 pub mod record {
-    /// `index << 2 | BUSY` or `index << 2 | DONE`.
+    /// `index << 2 | BUSY` or `index << 2 | DONE`; the lower half is 0 while code of 32 bits writes the upper one.
     pub const STATE: usize = 0;
     /// `rdtsc`; 0 where the program forbade that instruction.
     pub const TIME: usize = 8;
@@ -248,7 +248,8 @@ impl Layout {
         memory.store(header::CLOSED, u64::from(!open));
     }
 
-    /// Hits of a probe so far, summed over the shards.
+    /// Hits of a probe so far, summed over the shards: a lower bound while threads are in stubs. Code of 32 bits adds a carry
+    /// after the lower half, so once in 2^32 hits of a shard that much is missing for a moment.
     #[must_use]
     pub fn hits(&self, memory: &dyn SharedMemory, probe: u32) -> u64 {
         self.counters_of(probe).fold(0, |sum, offset| sum.wrapping_add(memory.load(offset)))

@@ -11,4 +11,6 @@ pub mod ring;
 pub mod stub;
 pub mod threads;
 
+mod i386;
+mod x86;
 mod x86_64;

@@ -271,8 +271,10 @@ impl Pass<'_> {
         let mark = state & ((1 << record::INDEX_SHIFT) - 1);
         let behind = (index << record::INDEX_SHIFT).wrapping_sub(state - mark) >> record::INDEX_SHIFT;
         let is_older = behind < u64::MAX >> (record::INDEX_SHIFT + 1) && self.layout.place(behind) == 0;
+        // Code of 32 bits writes the lower half last, and clears it first.
+        let is_unmarked = state & u64::from(u32::MAX) == 0;
         match (mark, behind) {
-            _ if state == 0 => Stage::Unmarked,
+            _ if is_unmarked => Stage::Unmarked,
             (record::BUSY, 0) => Stage::Busy,
             (record::DONE, 0) => Stage::Done,
             (record::BUSY | record::DONE, _) if is_older => Stage::Unmarked,

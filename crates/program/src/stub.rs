@@ -8,12 +8,13 @@ use insn::{Address, Isa};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
-use crate::x86_64::stub::Source;
+use crate::x86::stub::Source;
+use crate::{i386, x86, x86_64};
 
 /// How a stub finds its shard of the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ShardBy {
-    /// The word at the thread pointer is the thread pointer (`%fs:0`, glibc and musl).
+    /// The word at the thread pointer is the thread pointer (`%fs:0`, on i386 `%gs:0`; glibc and musl).
     ThreadPointer,
     /// The CPU's number (`rdpid`).
     Cpu,
@@ -24,9 +25,9 @@ pub enum ShardBy {
 /// How a stub finds its thread's slot, for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ThreadBy {
-    /// The word at the thread pointer (`%fs:0`).
+    /// The word at the thread pointer (`%fs:0`, on i386 `%gs:0`).
     ThreadPointer,
-    /// The thread base register (`rdfsbase`).
+    /// The thread base register (`rdfsbase`; x86-64 only).
     Base,
 }
 
@@ -140,8 +141,8 @@ impl Stub {
         at: Address,
     ) -> Result<Self, Reason> {
         match environment.isa {
-            Isa::X86_64 => {
-                crate::x86_64::stub::assemble(&Source { environment, routines, patch, actions }, at)
+            Isa::X86_64 | Isa::I386 => {
+                x86::stub::assemble(&Source { environment, routines, patch, actions }, at)
             }
             _ => Err(Reason::Undecodable),
         }
@@ -194,7 +195,10 @@ impl Routines {
     /// Makes the shared routines for the address `at`.
     #[must_use]
     pub fn assemble(environment: &Environment, at: Address) -> Self {
-        crate::x86_64::routines::assemble(environment, at)
+        match environment.isa {
+            Isa::X86_64 => x86_64::routines::assemble(environment, at),
+            _ => i386::routines::assemble(environment, at),
+        }
     }
 
     /// Whether `pc` is in the routines.

@@ -9,18 +9,25 @@ use program::layout::{Layout, Sizing};
 use program::stub::{Action, Environment, Routines, ShardBy, Stub, ThreadBy};
 use proptest::prelude::*;
 
+/// Far away, but for i386, where everything is near.
 const SITE: u64 = 0x5555_0000_0000;
+const SITE_32: u64 = 0x5655_0000;
+
+fn site(isa: Isa) -> Address {
+    Address(if isa == Isa::I386 { SITE_32 } else { SITE })
+}
 
 fn environments() -> impl Strategy<Value = Environment> {
     let shard_by = prop_oneof![Just(ShardBy::ThreadPointer), Just(ShardBy::Cpu), Just(ShardBy::Shared)];
     let thread_by = prop_oneof![Just(ThreadBy::ThreadPointer), Just(ThreadBy::Base)];
     let sizing = (1_u32..20_000, 0_u32..8, 0_u32..10, 0_u32..40, 0_u32..14);
-    (shard_by, thread_by, sizing, any::<u64>()).prop_map(|(shard_by, thread_by, sizing, state)| {
+    let isa = prop_oneof![Just(Isa::X86_64), Just(Isa::I386)];
+    (isa, shard_by, thread_by, sizing, any::<u64>()).prop_map(|(isa, shard_by, thread_by, sizing, state)| {
         let (probes, shards, threads, rings, records) = sizing;
         let sizing =
             Sizing { probes, shards: 1 << shards, threads: 1 << threads, rings, records: 1 << records };
         let layout = Layout::new(sizing);
-        Environment { isa: Isa::X86_64, layout, state: Address(state & !0xfff), shard_by, thread_by }
+        Environment { isa, layout, state: isa.wrap(Address(state & !0xfff)), shard_by, thread_by }
     })
 }
 
@@ -28,10 +35,12 @@ fn actions() -> impl Strategy<Value = Vec<(bool, u32)>> {
     prop::collection::vec((any::<bool>(), any::<u32>()), 0..5)
 }
 
-/// `push %rbp; mov %rsp, %rbp; xor %eax, %eax`.
-fn patch(dead: Dead) -> Patch {
-    let codes: [&[u8]; 3] = [&[0x55], &[0x48, 0x89, 0xe5], &[0x31, 0xc0]];
-    let mut address = Address(SITE);
+/// `push %rbp; mov %rsp, %rbp; xor %eax, %eax`, or the same of 32 bits.
+fn patch(isa: Isa, dead: Dead) -> Patch {
+    let frame: &[u8] = if isa == Isa::I386 { &[0x89, 0xe5] } else { &[0x48, 0x89, 0xe5] };
+    let codes: [&[u8]; 3] = [&[0x55], frame, &[0x31, 0xc0]];
+    let start = site(isa);
+    let mut address = start;
     let displaced = codes
         .into_iter()
         .map(|bytes| {
@@ -40,17 +49,12 @@ fn patch(dead: Dead) -> Patch {
             insn
         })
         .collect();
-    Patch {
-        start: Address(SITE),
-        mechanism: Mechanism::Jump,
-        overwritten: vec![0; 5],
-        displaced,
-        island: None,
-    }
+    Patch { start, mechanism: Mechanism::Jump, overwritten: vec![0; 5], displaced, island: None }
 }
 
-fn decode(at: Address, bytes: &[u8]) -> Vec<Instruction> {
-    let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
+fn decode(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Instruction> {
+    let bits = if isa == Isa::I386 { 32 } else { 64 };
+    let mut decoder = Decoder::with_ip(bits, bytes, at.0, DecoderOptions::NONE);
     let mut code = Vec::new();
     while decoder.can_decode() {
         code.push(decoder.decode());
@@ -61,8 +65,10 @@ fn decode(at: Address, bytes: &[u8]) -> Vec<Instruction> {
 fn forbidden(insn: &Instruction) -> bool {
     let costly = [
         Mnemonic::Pushf,
+        Mnemonic::Pushfd,
         Mnemonic::Pushfq,
         Mnemonic::Popf,
+        Mnemonic::Popfd,
         Mnemonic::Popfq,
         Mnemonic::Rdtscp,
         Mnemonic::Syscall,
@@ -78,22 +84,23 @@ proptest! {
         environment in environments(), actions in actions(), registers: u16, flags: bool, distance in -0x7000_0000_i64..0x7000_0000,
     ) {
         let dead = Dead { registers: Registers(u32::from(registers)), flags };
-        let patch = patch(dead);
+        let isa = environment.isa;
+        let patch = patch(isa, dead);
         let probes = environment.layout.sizing.probes;
         let at_site = |_| -> Vec<Action> {
             let probe = |number: u32| number % probes;
             actions.iter().map(|&(event, n)| if event { Action::Event { probe: probe(n) } } else { Action::Count { probe: probe(n) } }).collect()
         };
-        let at = Address(SITE).offset(distance);
-        let routines = Routines::assemble(&environment, at + 0x100_0000);
+        let at = isa.wrap(site(isa).offset(distance));
+        let routines = Routines::assemble(&environment, isa.wrap(at + 0x100_0000));
         let stub = Stub::assemble(&environment, &routines, &patch, &at_site, at).unwrap();
 
-        let near = Address(SITE + 0x10_0000);
+        let near = site(isa) + 0x10_0000;
         let near_routines = Routines::assemble(&environment, near + 0x1000);
         let other = Stub::assemble(&environment, &near_routines, &patch, &at_site, near).unwrap();
         prop_assert_eq!(other.bytes.len(), stub.bytes.len(), "the length depends on the address");
 
-        let code = decode(at, &stub.bytes);
+        let code = decode(isa, at, &stub.bytes);
         let starts: BTreeSet<u64> = code.iter().map(Instruction::ip).collect();
         for insn in &code {
             prop_assert!(!forbidden(insn), "{insn}");
@@ -121,7 +128,7 @@ proptest! {
     fn routines_stay_inside_and_end(environment in environments()) {
         let at = Address(0x7000_0000);
         let routines = Routines::assemble(&environment, at);
-        let code = decode(at, &routines.bytes);
+        let code = decode(environment.isa, at, &routines.bytes);
         let starts: BTreeSet<u64> = code.iter().map(Instruction::ip).collect();
         for insn in &code {
             prop_assert!(!forbidden(insn), "{insn}");
@@ -157,8 +164,11 @@ fn check_memory(environment: &Environment, code: &[Instruction], stub: &Stub) ->
         }
         for used in info.info(insn).used_memory() {
             let writes = !matches!(used.access(), OpAccess::Read | OpAccess::NoMemAccess);
-            prop_assert!(!writes || insn.has_lock_prefix() || used.base() == Register::RSP, "{insn}");
-            if used.segment() == Register::FS {
+            prop_assert!(
+                !writes || insn.has_lock_prefix() || matches!(used.base(), Register::RSP | Register::ESP),
+                "{insn}"
+            );
+            if matches!(used.segment(), Register::FS | Register::GS) {
                 prop_assert!(stub.recoveries.iter().any(|recovery| recovery.0 == offset), "{insn}");
                 prop_assert_eq!(environment.shard_by, ShardBy::ThreadPointer);
             }

@@ -14,15 +14,25 @@ use program::stub::{Action, Environment, Routines, ShardBy, Stub, ThreadBy};
 const STUB: Address = Address(0x7000_0000);
 const ROUTINES: Address = Address(0x7001_0000);
 const SITE: Address = Address(0x6fff_0000);
+const ISAS: [Isa; 2] = [Isa::X86_64, Isa::I386];
 
-fn environment(shard_by: ShardBy, thread_by: ThreadBy, shards: u32) -> Environment {
-    let layout = Layout::new(Sizing { probes: 100, shards, threads: 256, rings: 4, records: 1024 });
-    Environment { isa: Isa::X86_64, layout, state: Address(0x7eee_0000_0000), shard_by, thread_by }
+fn environment(isa: Isa, shard_by: ShardBy, thread_by: ThreadBy) -> Environment {
+    let layout = Layout::new(Sizing { probes: 100, shards: 64, threads: 256, rings: 4, records: 1024 });
+    let state = match isa {
+        Isa::I386 => Address(0x9eee_0000),
+        _ => Address(0x7eee_0000_0000),
+    };
+    Environment { isa, layout, state, shard_by, thread_by }
 }
 
-/// `lea (%rdi,%rdi,2), %rax; add %rsi, %rax`, or with a `ret` behind.
-fn patch(dead: Dead, with_ret: bool) -> Patch {
-    let mut codes: Vec<&[u8]> = vec![&[0x48, 0x8d, 0x04, 0x7f], &[0x48, 0x01, 0xf0]];
+/// `lea (%rdi,%rdi,2), %rax; add %rsi, %rax` (on i386, of the lower halves), or with a `ret` behind.
+fn patch(isa: Isa, dead: Dead, with_ret: bool) -> Patch {
+    let mut codes: Vec<&[u8]> = match isa {
+        Isa::I386 => vec![&[0x8d, 0x04, 0x7f], &[0x01, 0xf0]],
+        _ => vec![&[0x48, 0x8d, 0x04, 0x7f], &[0x48, 0x01, 0xf0]],
+    };
+    let mut overwritten = codes.concat();
+    overwritten.truncate(5);
     if with_ret {
         codes.push(&[0xc3]);
     }
@@ -35,22 +45,16 @@ fn patch(dead: Dead, with_ret: bool) -> Patch {
             insn
         })
         .collect();
-    Patch {
-        start: SITE,
-        mechanism: Mechanism::Jump,
-        overwritten: vec![0x48, 0x8d, 0x04, 0x7f, 0x48],
-        displaced,
-        island: None,
-    }
+    Patch { start: SITE, mechanism: Mechanism::Jump, overwritten, displaced, island: None }
 }
 
 fn stub(environment: &Environment, patch: &Patch, actions: &[Action]) -> String {
     let routines = Routines::assemble(environment, ROUTINES);
     let at_site = |address| if address == SITE { actions.to_vec() } else { Vec::new() };
-    render(&Stub::assemble(environment, &routines, patch, &at_site, STUB).unwrap())
+    render(environment.isa, &Stub::assemble(environment, &routines, patch, &at_site, STUB).unwrap())
 }
 
-fn render(stub: &Stub) -> String {
+fn render(isa: Isa, stub: &Stub) -> String {
     let mut notes: Vec<(u32, String)> = Vec::new();
     notes.extend(stub.entries.iter().map(|entry| (entry.1, format!("entry of {}", entry.0))));
     notes.extend(stub.points.iter().map(|point| (point.offset, format!("state of {}", point.original))));
@@ -59,10 +63,10 @@ fn render(stub: &Stub) -> String {
         Destination::Computed => (exit.offset, "exit, computed".to_owned()),
     }));
     notes.extend(stub.recoveries.iter().map(|&(from, to)| (from, format!("may fault, goes on at +{to:#x}"))));
-    listing(stub.at, &stub.bytes, &notes)
+    listing(isa, stub.at, &stub.bytes, &notes)
 }
 
-fn render_routines(routines: &Routines) -> String {
+fn render_routines(isa: Isa, routines: &Routines) -> String {
     let mut notes = vec![(routines.event, "event".to_owned())];
     for ask in &routines.asks {
         let (retry, give_up) = (ask.retry, ask.give_up);
@@ -74,12 +78,12 @@ fn render_routines(routines: &Routines) -> String {
     notes.extend(
         routines.recoveries.iter().map(|&(from, to)| (from, format!("may fault, goes on at +{to:#x}"))),
     );
-    listing(routines.at, &routines.bytes, &notes)
+    listing(isa, routines.at, &routines.bytes, &notes)
 }
 
-fn listing(at: Address, bytes: &[u8], notes: &[(u32, String)]) -> String {
+fn listing(isa: Isa, at: Address, bytes: &[u8], notes: &[(u32, String)]) -> String {
     let mut out = String::new();
-    for (address, bytes, text) in insn::disassemble(Isa::X86_64, at, bytes) {
+    for (address, bytes, text) in insn::disassemble(isa, at, bytes) {
         let offset = u32::try_from(address - at).unwrap();
         for (_, note) in notes.iter().filter(|note| note.0 == offset) {
             writeln!(out, "; {note}").unwrap();
@@ -90,13 +94,17 @@ fn listing(at: Address, bytes: &[u8], notes: &[(u32, String)]) -> String {
 }
 
 /// Compares with the golden of this name, or writes it.
-fn check(name: &str, actual: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("goldens/x86_64").join(format!("{name}.txt"));
+fn check(isa: Isa, name: &str, actual: &str) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("goldens").join(isa.abi().name);
+    let path = folder.join(format!("{name}.txt"));
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&path, actual).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(actual == expected, "{name} differs from its golden (BLESS=1 writes it anew):\n{actual}");
+    assert!(
+        actual == expected,
+        "{isa:?}: {name} differs from its golden (BLESS=1 writes it anew):\n{actual}"
+    );
 }
 
 const COUNT: Action = Action::Count { probe: 3 };
@@ -107,42 +115,57 @@ const DEAD: Dead = Dead { registers: Registers(0xc01), flags: true };
 
 #[test]
 fn counts() {
-    let live = patch(Dead::default(), false);
-    let by_pointer = environment(ShardBy::ThreadPointer, ThreadBy::ThreadPointer, 64);
-    let by_cpu = environment(ShardBy::Cpu, ThreadBy::ThreadPointer, 64);
-    let shared = environment(ShardBy::Shared, ThreadBy::ThreadPointer, 64);
-    check("count_thread_pointer", &stub(&by_pointer, &live, &[COUNT]));
-    check("count_cpu", &stub(&by_cpu, &live, &[COUNT]));
-    check("count_shared", &stub(&shared, &live, &[COUNT]));
-    check("count_twice", &stub(&by_pointer, &live, &[COUNT, Action::Count { probe: 90 }]));
-    check("count_all_dead", &stub(&by_pointer, &patch(DEAD, false), &[COUNT]));
-    let flags_live = Dead { flags: false, ..DEAD };
-    check("count_registers_dead", &stub(&by_pointer, &patch(flags_live, false), &[COUNT]));
-    check(
-        "count_flags_dead",
-        &stub(&by_pointer, &patch(Dead { flags: true, ..Dead::default() }, false), &[COUNT]),
-    );
-    check("count_ret", &stub(&by_pointer, &patch(DEAD, true), &[COUNT]));
+    for isa in ISAS {
+        let check =
+            |name: &str, environment: &Environment, dead: Dead, with_ret: bool, actions: &[Action]| {
+                check(isa, name, &stub(environment, &patch(isa, dead, with_ret), actions));
+            };
+        let live = Dead::default();
+        let by_pointer = environment(isa, ShardBy::ThreadPointer, ThreadBy::ThreadPointer);
+        let by_cpu = environment(isa, ShardBy::Cpu, ThreadBy::ThreadPointer);
+        let shared = environment(isa, ShardBy::Shared, ThreadBy::ThreadPointer);
+        check("count_thread_pointer", &by_pointer, live, false, &[COUNT]);
+        check("count_cpu", &by_cpu, live, false, &[COUNT]);
+        check("count_shared", &shared, live, false, &[COUNT]);
+        check("count_twice", &by_pointer, live, false, &[COUNT, Action::Count { probe: 90 }]);
+        check("count_all_dead", &by_pointer, DEAD, false, &[COUNT]);
+        check("count_registers_dead", &by_pointer, Dead { flags: false, ..DEAD }, false, &[COUNT]);
+        check("count_flags_dead", &by_pointer, Dead { flags: true, ..live }, false, &[COUNT]);
+        check("count_ret", &by_pointer, DEAD, true, &[COUNT]);
+    }
 }
 
 #[test]
 fn events() {
-    let environment = environment(ShardBy::ThreadPointer, ThreadBy::ThreadPointer, 64);
-    check("event", &stub(&environment, &patch(Dead::default(), false), &[EVENT]));
-    check("event_flags_dead", &stub(&environment, &patch(DEAD, false), &[EVENT]));
-    check("event_and_counts", &stub(&environment, &patch(DEAD, false), &[COUNT, EVENT, COUNT, EVENT]));
+    for isa in ISAS {
+        let environment = environment(isa, ShardBy::ThreadPointer, ThreadBy::ThreadPointer);
+        let check = |name: &str, dead: Dead, actions: &[Action]| {
+            check(isa, name, &stub(&environment, &patch(isa, dead, false), actions));
+        };
+        check("event", Dead::default(), &[EVENT]);
+        check("event_flags_dead", DEAD, &[EVENT]);
+        check("event_and_counts", DEAD, &[COUNT, EVENT, COUNT, EVENT]);
+    }
 }
 
 #[test]
 fn nothing() {
-    let environment = environment(ShardBy::ThreadPointer, ThreadBy::ThreadPointer, 64);
-    check("nothing", &stub(&environment, &patch(DEAD, false), &[]));
+    for isa in ISAS {
+        let environment = environment(isa, ShardBy::ThreadPointer, ThreadBy::ThreadPointer);
+        check(isa, "nothing", &stub(&environment, &patch(isa, DEAD, false), &[]));
+    }
 }
 
 #[test]
 fn routines() {
-    for (name, thread_by) in [("thread_pointer", ThreadBy::ThreadPointer), ("base", ThreadBy::Base)] {
-        let environment = environment(ShardBy::Cpu, thread_by, 64);
-        check(&format!("routines_{name}"), &render_routines(&Routines::assemble(&environment, ROUTINES)));
+    let all = [
+        (Isa::X86_64, "thread_pointer", ThreadBy::ThreadPointer),
+        (Isa::X86_64, "base", ThreadBy::Base),
+        (Isa::I386, "thread_pointer", ThreadBy::ThreadPointer),
+    ];
+    for (isa, name, thread_by) in all {
+        let environment = environment(isa, ShardBy::Cpu, thread_by);
+        let routines = Routines::assemble(&environment, ROUTINES);
+        check(isa, &format!("routines_{name}"), &render_routines(isa, &routines));
     }
 }

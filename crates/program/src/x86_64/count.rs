@@ -22,14 +22,14 @@
 
 use insn::plan::Dead;
 
-use super::asm::{ARGUMENTS, Assembler, RAX, RCX, RDX, RSP, Reg, mem};
 use crate::layout::SPREAD;
 use crate::stub::{Environment, ShardBy};
+use crate::x86::asm::{ARGUMENTS, Assembler, RAX, RCX, RDX, RSP, Reg, mem};
 
 const RED_ZONE: i32 = 128;
 
 /// Appends the body that counts one hit of each of `probes`. Loads that may fault go to `recoveries`.
-pub(super) fn count(
+pub(crate) fn count(
     asm: &mut Assembler,
     environment: &Environment,
     dead: Dead,

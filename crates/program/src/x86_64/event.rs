@@ -20,26 +20,18 @@
 //! State equation at the calls: `rcx` is at `sp`, `rdx` at `sp + 8`. In the routine `sp` is 8 lower, and the word at
 //! `sp` is the return address into the stub.
 
-use insn::Address;
+use insn::Isa;
 use insn::plan::{Dead, Reason};
 
-use super::asm::{Assembler, R10, R11, RAX, RCX, RDX, Reg};
 use super::count::{is_dead, lower_stack, raise_stack};
-use crate::stub::Routines;
+use crate::x86::asm::{Assembler, R10, R11, RAX, RCX, RDX, Reg};
+use crate::x86::stub::Place;
 
 /// What the routine changes besides rcx and rdx.
 const CHANGED: [Reg; 3] = [RAX, R10, R11];
 
-/// Where the code is made for, and what it calls.
-pub(super) struct Place<'a> {
-    /// Address of the stub.
-    pub(super) start: Address,
-    /// The shared routines.
-    pub(super) routines: &'a Routines,
-}
-
 /// Appends the body that records one event for each of `probes`.
-pub(super) fn event(
+pub(crate) fn event(
     asm: &mut Assembler,
     place: &Place<'_>,
     dead: Dead,
@@ -57,7 +49,7 @@ pub(super) fn event(
     for &probe in probes {
         asm.set32(RCX, probe);
         let routine = place.routines.at + u64::from(place.routines.event);
-        asm.call_out(place.start, routine).ok_or(Reason::NoRoom)?;
+        asm.call_out(Isa::X86_64, place.start, routine).ok_or(Reason::NoRoom)?;
     }
     // Else the return address stays below the stack pointer, later frames come to lie around it, and whoever searches the
     // stacks for addresses of ours before the stub is unmapped (rightly) finds one. rcx holds none.

@@ -1,7 +1,5 @@
 //! x86-64.
 
-mod asm;
-mod count;
-mod event;
+pub(crate) mod count;
+pub(crate) mod event;
 pub(crate) mod routines;
-pub(crate) mod stub;

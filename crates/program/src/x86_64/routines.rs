@@ -16,12 +16,12 @@
 
 use insn::Address;
 
-use super::asm::{Assembler, If, Label, Mem, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, RSP, mem};
 use super::count::spread;
 use crate::layout::{
     Layout, Loss, MAX_SIZING, NESTING_LIMIT, PROBE_LIMIT, RECORD_LEN, header, record, ring, slot,
 };
 use crate::stub::{Ask, Environment, Routines, ThreadBy};
+use crate::x86::asm::{Assembler, If, Label, Mem, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, RSP, mem};
 
 /// Attempts to move a ring's head are counted in the six bits of ecx from here on, above the probe's number: after 64
 /// the record is given up, as so many threads must have won.

@@ -1,13 +1,20 @@
 //! Stubs: bodies and displaced instructions, one after the other, and the jump back.
 
-use insn::Address;
 use insn::plan::{Displaced, Patch, Reason};
 use insn::relocate::{Destination, Exit, Moved, Point, relocate};
+use insn::{Address, Isa};
 
 use super::asm::Assembler;
-use super::count::count;
-use super::event::{Place, event};
 use crate::stub::{Action, Environment, Routines, Stub};
+use crate::{i386, x86_64};
+
+/// Where the code is made for, and what it calls.
+pub(crate) struct Place<'a> {
+    /// Address of the stub.
+    pub(crate) start: Address,
+    /// The shared routines.
+    pub(crate) routines: &'a Routines,
+}
 
 /// What a stub is made of, apart from its address.
 pub(crate) struct Source<'a> {
@@ -44,7 +51,7 @@ pub(crate) fn assemble(source: &Source<'_>, at: Address) -> Result<Stub, Reason>
     if falls_through {
         let resume = source.patch.resume();
         stub.exits.push(Exit { offset: asm.here(), to: Destination::Fixed(resume) });
-        asm.jmp_out(at, resume).ok_or(Reason::NoRoom)?;
+        asm.jmp_out(source.environment.isa, at, resume).ok_or(Reason::NoRoom)?;
     }
     stub.bytes = asm.finish();
     Ok(stub)
@@ -60,10 +67,18 @@ fn bodies(source: &Source<'_>, asm: &mut Assembler, stub: &mut Stub, insn: &Disp
     let counts: Vec<u32> = actions.iter().filter(|a| !a.records()).map(|a| a.probe()).collect();
     let events: Vec<u32> = actions.iter().filter(|a| a.records()).map(|a| a.probe()).collect();
     if !counts.is_empty() {
+        let count = match source.environment.isa {
+            Isa::X86_64 => x86_64::count::count,
+            _ => i386::count::count,
+        };
         count(asm, source.environment, insn.dead, &counts, &mut stub.recoveries);
     }
     if !events.is_empty() {
         let place = Place { start: stub.at, routines: source.routines };
+        let event = match source.environment.isa {
+            Isa::X86_64 => x86_64::event::event,
+            _ => i386::event::event,
+        };
         event(asm, &place, insn.dead, &events)?;
     }
     Ok(())

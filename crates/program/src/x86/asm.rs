@@ -1,10 +1,11 @@
-//! The few x86-64 instructions that stubs and routines are made of, as bytes.
+//! The few instructions of x86-64 and i386 that stubs and routines are made of, as bytes. Those of 32 bits on the first eight
+//! registers are the same in both modes.
 //!
 //! Encodings: Intel SDM volume 2, chapters 2 (REX, ModRM, SIB) and 3-6. Operands are in Intel's order, destination
 //! first; the goldens show the disassembly by an independent decoder. There is no `pushf`, `popf` or vector
 //! instruction here, and there must never be one: see the crate's rules for what runs at a hit.
 
-use insn::Address;
+use insn::{Address, Isa};
 
 /// A general register by its encoding number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,15 @@ pub(crate) const RDX: Reg = Reg(2);
 pub(crate) const RSP: Reg = Reg(4);
 pub(crate) const RSI: Reg = Reg(6);
 pub(crate) const RDI: Reg = Reg(7);
+pub(crate) const EBX: Reg = Reg(3);
+pub(crate) const EBP: Reg = Reg(5);
+/// The lower halves, and all there is of them on i386.
+pub(crate) const EAX: Reg = RAX;
+pub(crate) const ECX: Reg = RCX;
+pub(crate) const EDX: Reg = RDX;
+pub(crate) const ESP: Reg = RSP;
+pub(crate) const ESI: Reg = RSI;
+pub(crate) const EDI: Reg = RDI;
 pub(crate) const R8: Reg = Reg(8);
 pub(crate) const R9: Reg = Reg(9);
 pub(crate) const R10: Reg = Reg(10);
@@ -27,17 +37,36 @@ pub(crate) const ARGUMENTS: [Reg; 6] = [RDI, RSI, RDX, RCX, R8, R9];
 /// A memory operand: `disp(base, index, 1 << scale)`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mem {
-    base: Reg,
+    base: Option<Reg>,
     index: Option<(Reg, u8)>,
     disp: i32,
 }
 
 /// `disp(base)`. Displacements are offsets of the layout, which is smaller than 1 GiB.
 pub(crate) fn mem(base: Reg, disp: usize) -> Mem {
-    Mem { base, index: None, disp: i32::try_from(disp).expect("the layout is smaller than 1 GiB") }
+    Mem {
+        base: Some(base),
+        index: None,
+        disp: i32::try_from(disp).expect("the layout is smaller than 1 GiB"),
+    }
+}
+
+/// `address`; on i386 also what is added to a register.
+pub(crate) fn absolute(address: u32) -> Mem {
+    Mem { base: None, index: None, disp: address.cast_signed() }
 }
 
 impl Mem {
+    /// Adds the register's value to an absolute address.
+    pub(crate) fn with_base(self, base: Reg) -> Self {
+        Self { base: Some(base), ..self }
+    }
+
+    /// The place so many bytes behind.
+    pub(crate) fn behind(self, bytes: i32) -> Self {
+        Self { disp: self.disp.wrapping_add(bytes), ..self }
+    }
+
     /// Adds `index * (1 << scale)`.
     pub(crate) fn plus(self, index: Reg, scale: u8) -> Self {
         Self { index: Some((index, scale)), ..self }
@@ -49,9 +78,10 @@ impl Mem {
 enum Rm {
     Reg(Reg),
     Mem(Mem),
-    /// The absolute address 0, for `%fs:0`.
-    Zero,
 }
+
+/// `%fs:0` without its prefix.
+const ZERO: Mem = Mem { base: None, index: None, disp: 0 };
 
 /// Conditions of `jcc`, by their encoding.
 #[derive(Clone, Copy)]
@@ -138,20 +168,20 @@ impl Assembler {
     }
 
     /// `jmp rel32` to an address outside, for code that will be at `start`. `None` out of reach.
-    pub(crate) fn jmp_out(&mut self, start: Address, to: Address) -> Option<()> {
+    pub(crate) fn jmp_out(&mut self, isa: Isa, start: Address, to: Address) -> Option<()> {
         self.raw(&[0xe9]);
-        self.rel32_out(start, to)
+        self.rel32_out(isa, start, to)
     }
 
     /// `call rel32` to an address outside, for code that will be at `start`. `None` out of reach.
-    pub(crate) fn call_out(&mut self, start: Address, to: Address) -> Option<()> {
+    pub(crate) fn call_out(&mut self, isa: Isa, start: Address, to: Address) -> Option<()> {
         self.raw(&[0xe8]);
-        self.rel32_out(start, to)
+        self.rel32_out(isa, start, to)
     }
 
-    fn rel32_out(&mut self, start: Address, to: Address) -> Option<()> {
+    fn rel32_out(&mut self, isa: Isa, start: Address, to: Address) -> Option<()> {
         let next = start + self.bytes.len() as u64 + 4;
-        self.raw(&i32::try_from(to.offset_from(next)).ok()?.to_le_bytes());
+        self.raw(&isa.displacement(next, to)?);
         Some(())
     }
 
@@ -173,11 +203,30 @@ impl Assembler {
         self.short(0x58, reg);
     }
 
+    /// `pusha`: eax, ecx, edx, ebx, esp, ebp, esi, edi. i386 only.
+    pub(crate) fn push_all(&mut self) {
+        self.raw(&[0x60]);
+    }
+
+    /// `popa`.
+    pub(crate) fn pop_all(&mut self) {
+        self.raw(&[0x61]);
+    }
+
     // Moves; none of them touches a flag.
 
     /// `mov %src, -8(%rsp)`: over what was last pushed and is popped.
     pub(crate) fn store_below_stack(&mut self, src: Reg) {
-        self.store(Mem { base: RSP, index: None, disp: -8 }, src);
+        self.store(Mem { base: Some(RSP), index: None, disp: -8 }, src);
+    }
+
+    /// The same of i386.
+    pub(crate) fn store32_below_stack(&mut self, src: Reg) {
+        self.store32(Mem { base: Some(ESP), index: None, disp: -4 }, src);
+    }
+
+    pub(crate) fn lea32(&mut self, dst: Reg, src: Mem) {
+        self.op(&[], false, &[0x8d], dst.0, Rm::Mem(src));
     }
 
     pub(crate) fn lea(&mut self, dst: Reg, src: Mem) {
@@ -186,7 +235,7 @@ impl Assembler {
 
     /// `lea by(%rsp), %rsp`: moves the stack pointer and leaves the flags alone.
     pub(crate) fn move_stack(&mut self, by: i32) {
-        self.op(&[], true, &[0x8d], RSP.0, Rm::Mem(Mem { base: RSP, index: None, disp: by }));
+        self.op(&[], true, &[0x8d], RSP.0, Rm::Mem(Mem { base: Some(RSP), index: None, disp: by }));
     }
 
     pub(crate) fn mov(&mut self, dst: Reg, src: Reg) {
@@ -229,7 +278,12 @@ impl Assembler {
 
     /// `mov %fs:0, %dst`: the word at the thread pointer. Faults where the thread has none.
     pub(crate) fn load_thread_pointer(&mut self, dst: Reg) {
-        self.op(&[0x64], true, &[0x8b], dst.0, Rm::Zero);
+        self.op(&[0x64], true, &[0x8b], dst.0, Rm::Mem(ZERO));
+    }
+
+    /// `mov %gs:0, %dst`: the same on i386.
+    pub(crate) fn load_thread_pointer_of_gs(&mut self, dst: Reg) {
+        self.op(&[0x65], false, &[0x8b], dst.0, Rm::Mem(ZERO));
     }
 
     /// `rdfsbase %dst`.
@@ -281,6 +335,17 @@ impl Assembler {
         self.raw(&[by]);
     }
 
+    pub(crate) fn shr32(&mut self, reg: Reg, by: u8) {
+        self.op(&[], false, &[0xc1], 5, Rm::Reg(reg));
+        self.raw(&[by]);
+    }
+
+    /// `shld $by, %from, %dst`: the upper half of a shift of both.
+    pub(crate) fn shld32(&mut self, dst: Reg, from: Reg, by: u8) {
+        self.op(&[], false, &[0x0f, 0xa4], from.0, Rm::Reg(dst));
+        self.raw(&[by]);
+    }
+
     pub(crate) fn and32(&mut self, reg: Reg, mask: u32) {
         self.op(&[], false, &[0x81], 4, Rm::Reg(reg));
         self.raw(&mask.to_le_bytes());
@@ -315,6 +380,17 @@ impl Assembler {
         self.op(&[], true, &[0xff], 0, Rm::Reg(reg));
     }
 
+    /// `adc $0, %reg`.
+    pub(crate) fn add_carry32(&mut self, reg: Reg) {
+        self.op(&[], false, &[0x83], 2, Rm::Reg(reg));
+        self.raw(&[0]);
+    }
+
+    /// `sub place, %dst`, 32 bits.
+    pub(crate) fn sub_from_mem32(&mut self, dst: Reg, place: Mem) {
+        self.op(&[], false, &[0x2b], dst.0, Rm::Mem(place));
+    }
+
     /// `sub place, %dst`.
     pub(crate) fn sub_mem(&mut self, dst: Reg, place: Mem) {
         self.op(&[], true, &[0x2b], dst.0, Rm::Mem(place));
@@ -331,6 +407,21 @@ impl Assembler {
     pub(crate) fn cmp_mem_zero(&mut self, place: Mem) {
         self.op(&[], true, &[0x83], 7, Rm::Mem(place));
         self.raw(&[0]);
+    }
+
+    /// Compares 32 bits in memory with a register.
+    pub(crate) fn cmp32_mem(&mut self, place: Mem, with: Reg) {
+        self.op(&[], false, &[0x39], with.0, Rm::Mem(place));
+    }
+
+    /// Compares 32 bits in memory with 0.
+    pub(crate) fn cmp32_mem_zero(&mut self, place: Mem) {
+        self.op(&[], false, &[0x83], 7, Rm::Mem(place));
+        self.raw(&[0]);
+    }
+
+    pub(crate) fn test32(&mut self, reg: Reg) {
+        self.op(&[], false, &[0x85], reg.0, Rm::Reg(reg));
     }
 
     /// Compares 64 bits with a number below 2^31.
@@ -365,6 +456,16 @@ impl Assembler {
         self.op(&[0xf0], true, &[0x0f, 0xb1], new.0, Rm::Mem(place));
     }
 
+    /// `lock incl place`.
+    pub(crate) fn lock_inc32(&mut self, place: Mem) {
+        self.op(&[0xf0], false, &[0xff], 0, Rm::Mem(place));
+    }
+
+    /// `lock cmpxchg8b place`: compares with edx:eax, stores ecx:ebx.
+    pub(crate) fn lock_cmpxchg8b(&mut self, place: Mem) {
+        self.op(&[0xf0], false, &[0x0f, 0xc7], 1, Rm::Mem(place));
+    }
+
     // Encoding.
 
     /// An opcode with the register in its low three bits.
@@ -379,8 +480,7 @@ impl Assembler {
     fn op(&mut self, prefixes: &[u8], wide: bool, opcode: &[u8], reg: u8, rm: Rm) {
         let (index, base) = match rm {
             Rm::Reg(reg) => (0, reg.0),
-            Rm::Mem(mem) => (mem.index.map_or(0, |(index, _)| index.0), mem.base.0),
-            Rm::Zero => (0, 0),
+            Rm::Mem(mem) => (mem.index.map_or(0, |(index, _)| index.0), mem.base.map_or(0, |base| base.0)),
         };
         let rex = (u8::from(wide) << 3) | (reg >> 3 << 2) | (index >> 3 << 1) | (base >> 3);
         self.raw(prefixes);
@@ -392,15 +492,19 @@ impl Assembler {
         match rm {
             Rm::Reg(reg) => self.raw(&[0xc0 | field | (reg.0 & 7)]),
             Rm::Mem(mem) => self.memory(field, mem),
-            // SIB without base and index: an absolute disp32 (SDM 2.2.1.6).
-            Rm::Zero => self.raw(&[field | 4, 0x25, 0, 0, 0, 0]),
         }
     }
 
     fn memory(&mut self, field: u8, mem: Mem) {
+        let Some(base) = mem.base else {
+            debug_assert!(mem.index.is_none(), "an index wants a base");
+            // SIB without base and index: an absolute disp32 (SDM 2.2.1.6).
+            self.raw(&[field | 4, 0x25]);
+            return self.raw(&mem.disp.to_le_bytes());
+        };
         let short = i8::try_from(mem.disp).ok();
         let mode = if short.is_some() { 0x40 } else { 0x80 };
-        let base = mem.base.0 & 7;
+        let base = base.0 & 7;
         match mem.index {
             Some((index, scale)) => {
                 debug_assert!(index != RSP, "rsp cannot be an index");

@@ -1,0 +1,5 @@
+//! i386.
+
+pub(crate) mod count;
+pub(crate) mod event;
+pub(crate) mod routines;
