@@ -66,18 +66,27 @@ pub fn relocate(isa: Isa, original: Address, bytes: &[u8], at: Address) -> Resul
     }
 }
 
-/// Where the unconditional branch `bytes` at `at` goes with the given registers: the new `(pc, sp)`.
+/// What a branch may ask of a stopped thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Thread<'a> {
+    /// The `NT_PRSTATUS` set.
+    pub registers: &'a [u8],
+    /// What `%fs:0` of x86-64 or `%gs:0` of i386 is the address of, if anything.
+    pub thread_pointer: Option<Address>,
+}
+
+/// Where the unconditional branch `bytes` at `at` goes in a stopped thread: the new `(pc, sp)`.
 ///
-/// `registers` is the `NT_PRSTATUS` set; `read` fetches target memory and says whether it could.
+/// `read` fetches target memory and says whether it could.
 /// `None` if memory cannot be read or the bytes are no such branch.
 pub fn branch_target(
     isa: Isa,
     at: Address,
     bytes: &[u8],
-    registers: &[u8],
+    thread: &Thread<'_>,
     read: &mut dyn FnMut(Address, &mut [u8]) -> bool,
 ) -> Option<(Address, Address)> {
     match isa {
-        Isa::X86_64 | Isa::I386 => crate::x86::emulate::branch_target(isa, at, bytes, registers, read),
+        Isa::X86_64 | Isa::I386 => crate::x86::emulate::branch_target(isa, at, bytes, thread, read),
     }
 }

@@ -202,6 +202,12 @@ impl Target for Fake {
         self.task(tid, |machine| machine.stopped(tid).map(|task| task.registers.clone_from(registers)))
     }
 
+    fn thread_pointer(&self, tid: Tid) -> Option<Address> {
+        let slot = self.isa().abi().thread_base?;
+        let at = self.registers(tid).ok()?.get(slot);
+        (at != 0).then_some(Address(at))
+    }
+
     fn group_stop(&self, tid: Tid) -> Option<i32> {
         match self.machine().stopped(tid)?.run {
             Run::Stopped(Event::GroupStop(signal)) => Some(signal),

@@ -57,6 +57,9 @@ pub struct Process {
     poke: bool,
 }
 
+/// The fifth byte of 32-bit ELF files (elf(5)).
+const ELFCLASS32: u8 = 1;
+
 /// How long a thread under our hands may take to reach its next stop. To give up would leave it with registers that are
 /// not its own, so the patience is nearly the front's: registering for membarrier waits for a grace period of the kernel, which
 /// on a starved machine took over ten seconds.
@@ -85,7 +88,7 @@ impl Process {
     fn with_tasks(tracer: &Rc<Tracer>, pid: i32, tasks: BTreeMap<Tid, State>) -> Result<Self, TargetError> {
         let memory = permission::open_memory(pid)?;
         let tracer = Rc::clone(tracer);
-        Ok(Self { pid, isa: Isa::X86_64, tasks, tracer, memory, gate: None, poke: force_poke() })
+        Ok(Self { pid, isa: isa_of(pid), tasks, tracer, memory, gate: None, poke: force_poke() })
     }
 
     /// The process's number.
@@ -187,6 +190,16 @@ impl Process {
         });
         self.tracer.windows.mark(Window::HalfWritten, false);
         poked
+    }
+}
+
+/// The ISA that a process was started for, by the file that it executes. The register set of each thread must agree.
+fn isa_of(pid: i32) -> Isa {
+    let mut header = [0; 20];
+    let read = File::open(format!("/proc/{pid}/exe")).and_then(|exe| exe.read_exact_at(&mut header, 0));
+    match read {
+        Ok(()) if header[4] == ELFCLASS32 => Isa::I386,
+        _ => Isa::X86_64,
     }
 }
 
@@ -316,14 +329,33 @@ impl Target for Process {
     fn registers(&self, tid: Tid) -> Result<Registers, TargetError> {
         let bytes = self.stopped(tid)?.registers().map_err(|_| TargetError::Gone { tid })?;
         let len = bytes.len();
-        Registers::new(bytes).ok_or_else(|| TargetError::Unsupported {
-            pid: self.pid,
-            why: format!("its threads have a register set of {len} bytes, not a 64-bit x86 one"),
-        })
+        let unsupported = |why| TargetError::Unsupported { pid: self.pid, why };
+        let registers = Registers::new(bytes).ok_or_else(|| {
+            unsupported(format!("its threads have a register set of {len} bytes, which is no x86 one"))
+        })?;
+        if registers.isa() != self.isa {
+            // A far jump, as Wine makes them: the kernel goes by the code segment (`user_64bit_mode`).
+            let bits = |isa: Isa| 8 * isa.abi().word;
+            return Err(unsupported(format!(
+                "thread {tid} of the {}-bit process runs in a {}-bit code segment",
+                bits(self.isa),
+                bits(registers.isa())
+            )));
+        }
+        Ok(registers)
     }
 
     fn set_registers(&mut self, tid: Tid, registers: &Registers) -> Result<(), TargetError> {
         self.stopped(tid)?.set_registers(registers.bytes()).map_err(|_| TargetError::Gone { tid })
+    }
+
+    fn thread_pointer(&self, tid: Tid) -> Option<Address> {
+        let registers = self.registers(tid).ok()?;
+        let at = match registers.isa().abi().thread_base {
+            Some(slot) => registers.get(slot),
+            None => self.stopped(tid).ok()?.thread_area(registers.bytes()).ok()??,
+        };
+        (at != 0).then_some(Address(at))
     }
 
     fn group_stop(&self, tid: Tid) -> Option<i32> {

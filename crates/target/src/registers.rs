@@ -32,17 +32,26 @@ impl Registers {
     /// One register.
     #[must_use]
     pub fn get(&self, slot: RegisterSlot) -> u64 {
-        self.bytes
-            .get(slot.0..slot.0 + 8)
-            .and_then(|bytes| bytes.try_into().ok())
-            .map_or(0, u64::from_le_bytes)
+        let bytes = self.bytes.get(slot.0..slot.0 + self.isa.abi().word);
+        bytes.map_or(0, little_endian)
     }
 
-    /// Sets one register.
+    /// Sets one register, as much of the value as it has room for.
     pub fn set(&mut self, slot: RegisterSlot, value: u64) {
-        if let Some(bytes) = self.bytes.get_mut(slot.0..slot.0 + 8) {
-            bytes.copy_from_slice(&value.to_le_bytes());
+        let word = self.isa.abi().word;
+        if let Some(bytes) = self.bytes.get_mut(slot.0..slot.0 + word) {
+            bytes.copy_from_slice(&value.to_le_bytes()[..word]);
         }
+    }
+
+    /// The kernel's answer to a system call: `-errno`, or a number or address that may have the register's highest bit.
+    #[must_use]
+    pub fn answer(&self) -> i64 {
+        let unused = 64 - 8 * self.isa.abi().word;
+        let value = self.get(self.isa.abi().syscall.result);
+        let signed = (value << unused).cast_signed() >> unused;
+        // `IS_ERR_VALUE`, include/linux/err.h.
+        if (-4095..0).contains(&signed) { signed } else { value.cast_signed() }
     }
 
     /// The program counter.
@@ -65,5 +74,43 @@ impl Registers {
     /// Sets the stack pointer.
     pub fn set_sp(&mut self, sp: Address) {
         self.set(self.isa.abi().sp, sp.0);
+    }
+}
+
+/// A word of the target's, of 8 bytes at most.
+pub(crate) fn little_endian(word: &[u8]) -> u64 {
+    word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(len: usize, value: u64) -> i64 {
+        let mut registers = Registers::new(vec![0; len]).unwrap();
+        registers.set(registers.isa().abi().syscall.result, value);
+        registers.answer()
+    }
+
+    #[test]
+    fn answers_are_errors_or_addresses_of_any_width() {
+        let no_memory = (-i64::from(libc::ENOMEM)).cast_unsigned();
+        for len in [216, 68] {
+            assert_eq!(answer(len, no_memory), -i64::from(libc::ENOMEM));
+            assert_eq!(answer(len, 0xd404_8000), 0xd404_8000);
+            assert_eq!(answer(len, 0), 0);
+        }
+        assert_eq!(answer(68, 0xffff_f000), 0xffff_f000);
+    }
+
+    #[test]
+    fn a_narrow_register_has_no_neighbours_bytes() {
+        let mut registers = Registers::new((0..68).collect()).unwrap();
+        let before = registers.clone();
+        let sp = registers.sp();
+        registers.set_sp(Address(u64::MAX));
+        assert_eq!(registers.sp(), Address(u64::from(u32::MAX)));
+        registers.set_sp(sp);
+        assert_eq!(registers, before);
     }
 }

@@ -192,6 +192,8 @@ pub trait Target {
     /// # Errors
     /// [`TargetError::Gone`].
     fn set_registers(&mut self, tid: Tid, registers: &Registers) -> Result<(), TargetError>;
+    /// The thread pointer of a stopped thread: `%fs:0` or `%gs:0` is there. `None` for a thread without one.
+    fn thread_pointer(&self, tid: Tid) -> Option<Address>;
     /// The signal by which job control has stopped the process, as a thread's present stop tells it.
     fn group_stop(&self, tid: Tid) -> Option<i32>;
     /// Replaces the siginfo that a thread is about to receive.

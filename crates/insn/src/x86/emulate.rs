@@ -4,6 +4,7 @@ use iced_x86::{Instruction, OpKind, Register};
 
 use crate::address::Address;
 use crate::isa::Isa;
+use crate::relocate::Thread;
 use crate::x86::analyze::{Kind, decode, kind};
 use crate::x86::mode::Mode;
 
@@ -14,11 +15,11 @@ pub(crate) fn branch_target(
     isa: Isa,
     at: Address,
     bytes: &[u8],
-    registers: &[u8],
+    thread: &Thread<'_>,
     read: Read<'_>,
 ) -> Option<(Address, Address)> {
     let insn = decode(isa, at, bytes)?;
-    let thread = Thread { isa, mode: Mode::of(isa), registers };
+    let thread = View { isa, mode: Mode::of(isa), thread };
     let sp = Address(thread.word(isa.abi().sp.0)?);
     match kind(&insn) {
         Kind::Jump(to) => Some((to, sp)),
@@ -35,16 +36,16 @@ pub(crate) fn branch_target(
     }
 }
 
-/// A stopped thread.
-struct Thread<'a> {
+/// A stopped thread, as its ISA has it.
+struct View<'a> {
     isa: Isa,
     mode: &'static Mode,
-    registers: &'a [u8],
+    thread: &'a Thread<'a>,
 }
 
-impl Thread<'_> {
+impl View<'_> {
     fn word(&self, offset: usize) -> Option<u64> {
-        self.registers.get(offset..offset.checked_add(usize::from(self.mode.word))?).map(little_endian)
+        self.thread.registers.get(offset..offset.checked_add(usize::from(self.mode.word))?).map(little_endian)
     }
 
     /// A general register, as wide as addresses are or its lower half.
@@ -63,13 +64,25 @@ impl Thread<'_> {
         read(from, bytes).then(|| Address(little_endian(bytes)))
     }
 
-    /// The address of the memory operand. `fs` and `gs` have bases of their own, which the registers do not always tell.
-    fn operand(&self, insn: &Instruction) -> Option<Address> {
-        if matches!(insn.memory_segment(), Register::FS | Register::GS) {
-            return None;
+    /// Where the segment of the memory operand begins. Of `fs` and `gs` one is the thread pointer's (`call *%gs:0x10` is how
+    /// programs of i386 call the kernel), and no compiler uses the other.
+    fn segment(&self, insn: &Instruction) -> Option<u64> {
+        let thread_segment = match self.isa {
+            Isa::X86_64 => Register::FS,
+            Isa::I386 => Register::GS,
+        };
+        match insn.memory_segment() {
+            segment if segment == thread_segment => self.thread.thread_pointer.map(|base| base.0),
+            Register::FS | Register::GS => None,
+            _ => Some(0),
         }
+    }
+
+    /// The address of the memory operand.
+    fn operand(&self, insn: &Instruction) -> Option<Address> {
+        let segment = self.segment(insn)?;
         if insn.is_ip_rel_memory_operand() {
-            return Some(Address(insn.ip_rel_memory_address()));
+            return Some(Address(segment.wrapping_add(insn.ip_rel_memory_address())));
         }
         let part = |register| match register {
             Register::None => Some(0),
@@ -80,7 +93,8 @@ impl Thread<'_> {
         let address = base.wrapping_add(index).wrapping_add(insn.memory_displacement64());
         // An address-size prefix truncates the sum (Intel SDM vol. 1, 3.7.5.1).
         let is_narrow = insn.memory_base().is_gpr32() || insn.memory_index().is_gpr32();
-        Some(self.isa.wrap(Address(if is_narrow { address & u64::from(u32::MAX) } else { address })))
+        let offset = if is_narrow { address & u64::from(u32::MAX) } else { address };
+        Some(self.isa.wrap(Address(segment.wrapping_add(offset))))
     }
 }
 

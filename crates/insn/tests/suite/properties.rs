@@ -7,7 +7,7 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use insn::code::{Code, Outline};
 use insn::place::{Demand, Room, patch_bytes};
 use insn::plan::{Mechanism, Plan};
-use insn::relocate::{Destination, Moved, branch_target, relocate};
+use insn::relocate::{Destination, Moved, Thread, branch_target, relocate};
 use insn::set::Analysis;
 use insn::survey::Tally;
 use insn::{Address, Isa, disassemble, instruction_len};
@@ -118,7 +118,10 @@ proptest! {
         for len in 0..bytes.len().min(16) {
             let _ = relocate(Isa::X86_64, at, &bytes[..len], to);
         }
-        let _ = branch_target(Isa::X86_64, at, &bytes, &bytes, &mut |_, _| true);
+        let thread = Thread { registers: &bytes, thread_pointer: Some(at) };
+        for isa in [Isa::X86_64, Isa::I386] {
+            let _ = branch_target(isa, at, &bytes, &thread, &mut |_, _| true);
+        }
         let code = [Code { start: at, bytes: &bytes }];
         let outline = Outline { functions: vec![at..to, to..at], pointed_at: vec![to], ..Outline::default() };
         let analysis = Analysis::new(Isa::X86_64, &code, &outline, false, &mut |_| {});

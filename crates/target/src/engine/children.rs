@@ -26,11 +26,9 @@ impl<T: Target> Engine<T> {
         }
     }
 
-    /// The value by which the code in the target finds the thread's slot: `fs_base`.
+    /// The value by which the code in the target finds the thread's slot.
     pub(super) fn thread_key(&self, tid: Tid) -> Option<u64> {
-        let registers = self.target.registers(tid).ok()?;
-        let key = registers.get(self.target.isa().abi().thread_base);
-        (key != 0).then_some(key)
+        self.target.thread_pointer(tid).map(|at| at.0)
     }
 
     pub(super) fn assign_slot(&mut self, tid: Tid, key: u64) -> bool {

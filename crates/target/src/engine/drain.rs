@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use insn::Address;
-use insn::relocate::{Destination, branch_target};
+use insn::relocate::{Destination, Thread, branch_target};
 use program::layout::SharedMemory;
 use program::stub::Stub;
 
@@ -15,7 +15,7 @@ use super::change::answer;
 use super::dispositions::bit;
 use super::state::Engine;
 use crate::error::TargetError;
-use crate::registers::Registers;
+use crate::registers::{Registers, little_endian};
 use crate::seam::{Call, Resume, Target, Tid, Window};
 use crate::sys::ptrace::SigInfo;
 
@@ -122,9 +122,9 @@ impl<T: Target> Engine<T> {
             return Some(stub.at);
         }
         self.routines_at(pc)?;
-        let mut word = [0; 8];
+        let mut word = vec![0; self.target.isa().abi().word];
         self.target.read(registers.sp(), &mut word).ok()?;
-        self.stub_at(Address(u64::from_le_bytes(word))).map(|(stub, _)| stub.at)
+        self.stub_at(Address(little_endian(&word))).map(|(stub, _)| stub.at)
     }
 
     /// Writes breakpoints over the exits of a stub, or the exits' own bytes again.
@@ -171,7 +171,7 @@ impl<T: Target> Engine<T> {
         info: &SigInfo,
     ) -> Result<(), TargetError> {
         let at = Address(registers.pc().0.wrapping_sub(self.target.isa().abi().pc_past_breakpoint));
-        match self.behind_exit(at, &registers) {
+        match self.behind_exit(tid, at, &registers) {
             Some((pc, sp)) => {
                 registers.set_pc(pc);
                 registers.set_sp(sp);
@@ -233,7 +233,7 @@ impl<T: Target> Engine<T> {
     }
 
     /// Where an exit leads: the new `(pc, sp)`.
-    fn behind_exit(&self, at: Address, registers: &Registers) -> Option<(Address, Address)> {
+    fn behind_exit(&self, tid: Tid, at: Address, registers: &Registers) -> Option<(Address, Address)> {
         let (stub, offset) = self.stub_at(at)?;
         let exit = stub.exits.iter().find(|exit| exit.offset == offset)?;
         match exit.to {
@@ -242,7 +242,9 @@ impl<T: Target> Engine<T> {
                 let start = usize::try_from(offset).ok()?;
                 let bytes = stub.bytes.get(start..(start + 15).min(stub.bytes.len()))?;
                 let mut read = |at: Address, buffer: &mut [u8]| self.target.read(at, buffer).is_ok();
-                branch_target(self.target.isa(), at, bytes, registers.bytes(), &mut read)
+                let thread =
+                    Thread { registers: registers.bytes(), thread_pointer: self.target.thread_pointer(tid) };
+                branch_target(self.target.isa(), at, bytes, &thread, &mut read)
             }
         }
     }
@@ -258,11 +260,12 @@ impl<T: Target> Engine<T> {
     /// Where that call must not be made, or fails (EAGAIN at RLIMIT_SIGPENDING, EFAULT where the program unmapped the state),
     /// it is sent from outside.
     pub(super) fn requeue(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
+        let number = self.target.isa().abi().numbers.rt_tgsigqueueinfo;
         // The filter may be newer than the last look.
-        if self.gentle || self.target.is_filtered() {
+        let Some(number) = number.filter(|_| !self.gentle && !self.target.is_filtered()) else {
             return self.reissue(tid, info);
-        }
-        match self.queue_to_itself(tid, info) {
+        };
+        match self.queue_to_itself(tid, info, number) {
             Err(TargetError::Injected { .. }) => self.reissue(tid, info),
             other => other,
         }
@@ -274,7 +277,7 @@ impl<T: Target> Engine<T> {
         self.target.send(tid, info.signal())
     }
 
-    fn queue_to_itself(&mut self, tid: Tid, info: &SigInfo) -> Result<(), TargetError> {
+    fn queue_to_itself(&mut self, tid: Tid, info: &SigInfo, number: u64) -> Result<(), TargetError> {
         let (Some(layout), Some((state, _)), Some(shared)) = (&self.layout, self.state_at, &self.shared)
         else {
             return self.reissue(tid, info);
@@ -284,7 +287,6 @@ impl<T: Target> Engine<T> {
             shared.store(offset + 8 * index, u64::from_ne_bytes(word.try_into().unwrap_or([0; 8])));
         }
         let at = state.0 + offset as u64;
-        let number = self.target.isa().abi().numbers.rt_tgsigqueueinfo;
         // The call is the thread's own: it takes the numbers of the thread's pid namespace.
         let [group, thread] = [Tid(self.target.group_of(tid)), tid]
             .map(|tid| u64::from(self.target.number_inside(tid).0.cast_unsigned()));

@@ -14,6 +14,7 @@ use insn::isa::SignalFrame;
 use super::change::Change;
 use super::state::Engine;
 use crate::error::TargetError;
+use crate::registers::little_endian;
 use crate::seam::{Target, Tid};
 
 /// How far above the stack pointer is searched: frames of handlers that run now were within it in 91 of 91 cases.
@@ -23,6 +24,8 @@ const PAGE: u64 = 4096;
 
 /// The part of a stack that was read.
 struct Stack {
+    /// Bytes of a word.
+    word: usize,
     start: Address,
     bytes: Vec<u8>,
 }
@@ -30,14 +33,13 @@ struct Stack {
 impl Stack {
     fn word(&self, at: Address) -> Option<u64> {
         let offset = usize::try_from(at.0.checked_sub(self.start.0)?).ok()?;
-        self.bytes.get(offset..offset.checked_add(8)?)?.try_into().ok().map(u64::from_le_bytes)
+        self.bytes.get(offset..offset.checked_add(self.word)?).map(little_endian)
     }
 
     /// Each aligned word, with its address.
     fn words(&self) -> impl Iterator<Item = (Address, u64)> + '_ {
-        let value = |word: &[u8]| word.try_into().map_or(0, u64::from_le_bytes);
-        let words = self.bytes.chunks_exact(8).map(value);
-        words.enumerate().map(|(index, word)| (self.start + 8 * index as u64, word))
+        let words = self.bytes.chunks_exact(self.word).map(little_endian);
+        words.enumerate().map(|(index, word)| (self.start + (self.word * index) as u64, word))
     }
 }
 
@@ -56,7 +58,7 @@ impl<T: Target> Engine<T> {
                 if self.is_ours(Address(word)) {
                     self.open_moved();
                 }
-                self.target.write(at, &to.0.to_le_bytes())?;
+                self.target.write(at, &to.0.to_le_bytes()[..stack.word])?;
                 self.statistics.frames += 1;
             }
         }
@@ -66,26 +68,28 @@ impl<T: Target> Engine<T> {
     /// What lies above the stack pointer, red zone included; `None` if it points nowhere.
     fn stack_of(&self, tid: Tid) -> Result<Option<Stack>, TargetError> {
         let sp = self.target.registers(tid)?.sp();
-        let start = Address(sp.0.saturating_sub(self.target.isa().abi().red_zone) & !7);
+        let word = self.target.isa().abi().word;
+        let below = sp.0.saturating_sub(self.target.isa().abi().red_zone);
+        let start = Address(below & !(word as u64 - 1));
         // A stack may end before the reach does: as far as it goes then.
         let page_end = start.0.checked_add(PAGE).map(|end| end & !(PAGE - 1));
         let ends = (0..=REACH / PAGE).rev().filter_map(|pages| page_end?.checked_add(pages * PAGE));
         Ok(ends.into_iter().find_map(|end| {
             let mut bytes = vec![0; usize::try_from(end.checked_sub(start.0)?).ok()?];
-            self.target.read(start, &mut bytes).is_ok().then_some(Stack { start, bytes })
+            self.target.read(start, &mut bytes).is_ok().then_some(Stack { word, start, bytes })
         }))
     }
 
     /// Whether the word at `at` is the saved PC of a signal frame, as far as anything can tell.
     fn is_saved_pc(&self, stack: &Stack, at: Address) -> bool {
-        let frame = &self.target.isa().abi().signal_frame;
-        self.verify_frame(frame, stack, at).unwrap_or(false)
+        let mut frames = self.target.isa().abi().signal_frames.iter();
+        frames.any(|frame| self.verify_frame(frame, stack, at).unwrap_or(false))
     }
 
     fn verify_frame(&self, frame: &SignalFrame, stack: &Stack, at: Address) -> Option<bool> {
         let start = Address(at.0.checked_sub(frame.pc as u64)?);
         let word = |offset: usize| stack.word(start + offset as u64);
-        word(frame.len - 8)?;
+        word(frame.len - stack.word)?;
         let aligned = start.0 % frame.alignment.0 == frame.alignment.1;
         let fixed =
             frame.fixed.iter().all(|(offset, mask, value)| word(*offset).is_some_and(|w| w & mask == *value));

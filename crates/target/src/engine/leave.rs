@@ -14,6 +14,7 @@ use super::place::Place;
 use super::state::{Boundary, Engine, Notice};
 use crate::area::{self, Description, Entry};
 use crate::error::TargetError;
+use crate::registers::little_endian;
 use crate::seam::{Call, Target, Tid};
 use crate::sys::ptrace::SigInfo;
 
@@ -273,7 +274,7 @@ impl<T: Target> Engine<T> {
         let Ok(pc) = self.target.registers(tid).map(|registers| registers.pc()) else { return false };
         let is_ours = |info: &SigInfo| {
             let at = Address(info.address());
-            info.signal() == libc::SIGILL && (self.boundary(at).is_some() || self.boundary(pc).is_some())
+            self.raises(info.signal()) && (self.boundary(at).is_some() || self.boundary(pc).is_some())
         };
         self.has_breakpoint_pending(tid, pc)
             || self.target.pending(tid).is_ok_and(|pending| pending.iter().any(is_ours))
@@ -307,17 +308,15 @@ impl<T: Target> Engine<T> {
         leads: impl Fn(Address) -> bool,
     ) -> bool {
         let Ok(registers) = self.target.registers(tid) else { return false };
-        let low = Address(registers.sp().0.saturating_sub(self.target.isa().abi().red_zone) & !7);
+        let abi = self.target.isa().abi();
+        let low = Address(registers.sp().0.saturating_sub(abi.red_zone) & !(abi.word as u64 - 1));
         let Some(stack) = mappings.iter().find(|mapping| mapping.range.contains(&low)) else { return false };
         let len = (stack.range.end - low).min(limit);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         if self.target.read(low, &mut bytes).is_err() {
             return true;
         }
-        bytes
-            .chunks_exact(8)
-            .filter_map(|word| word.try_into().ok().map(u64::from_le_bytes))
-            .any(|word| leads(Address(word)))
+        bytes.chunks_exact(abi.word).any(|word| leads(Address(little_endian(word))))
     }
 
     /// The addresses between which everything of ours is mapped.

@@ -1,6 +1,7 @@
 //! Signals of a traced thread: which are ours, and what becomes of the rest.
 
 use insn::Address;
+use insn::isa::Trap;
 
 use super::dispositions::bit;
 use super::place::Place;
@@ -29,7 +30,11 @@ impl<T: Target> Engine<T> {
     /// A thread is about to receive a signal.
     pub(super) fn on_signal(&mut self, tid: Tid, info: SigInfo) -> Result<(), TargetError> {
         let info = self.former_info(tid, info)?;
-        let registers = self.target.registers(tid)?;
+        let registers = match self.target.registers(tid) {
+            // It runs where no code of ours can be.
+            Err(TargetError::Unsupported { .. }) => return self.run(tid, info.signal()),
+            registers => registers?,
+        };
         match self.ours(tid, &registers, &info) {
             Some(ours) => self.in_window(|engine| {
                 let done = engine.on_trap(tid, registers, &info, &ours);
@@ -75,9 +80,9 @@ impl<T: Target> Engine<T> {
                 let at = Address(pc.0.wrapping_sub(self.target.isa().abi().pc_past_breakpoint));
                 self.breakpoint(at)
             }
-            libc::SIGILL => {
+            signal if self.raises(signal) && self.is_fault(pc, info) => {
                 // The fault's own address first: the PC may have been moved between fault and report. Where the
-                // program had SIGILL pending the old siginfo is reported, and only the PC tells.
+                // program had the signal pending the old siginfo is reported, and only the PC tells.
                 let at = [Address(info.address()), pc];
                 let at = at.into_iter().find(|at| self.boundary(*at).is_some())?;
                 let boundary = self.boundary(at)?;
@@ -88,6 +93,21 @@ impl<T: Target> Engine<T> {
             libc::SIGSEGV | libc::SIGBUS if info.code() > 0 => self.recovery(pc).map(Ours::At),
             _ => None,
         }
+    }
+
+    /// Whether an opcode inside a jump raises this signal, other than as a breakpoint.
+    pub(super) fn raises(&self, signal: i32) -> bool {
+        self.target.isa().abi().trapping.iter().any(|trapping| match trapping.by {
+            Trap::Invalid => signal == libc::SIGILL,
+            Trap::Protected => signal == libc::SIGSEGV,
+            Trap::Breakpoint => false,
+        })
+    }
+
+    /// Whether the signal may be the fault of such an opcode: of faults of memory there are others, also in our code.
+    fn is_fault(&self, pc: Address, info: &SigInfo) -> bool {
+        info.signal() == libc::SIGILL
+            || self.boundary(pc).is_some() && matches!(info.code(), SI_KERNEL | ..=0)
     }
 
     fn breakpoint(&self, at: Address) -> Option<Ours> {
@@ -153,7 +173,9 @@ impl<T: Target> Engine<T> {
             }
             Ours::Exit => return self.on_exit_trap(tid, registers, info),
         };
-        if info.signal() == libc::SIGILL {
+        let is_stray = self.raises(info.signal())
+            && [registers.pc(), Address(info.address())].into_iter().any(|at| self.boundary(at).is_some());
+        if is_stray {
             self.statistics.strays += 1;
             if to == registers.pc() {
                 self.put_back.insert((tid, to));
@@ -182,9 +204,9 @@ impl<T: Target> Engine<T> {
         *asked <= LIMIT
     }
 
-    /// A SIGILL that another process queued, reported in the place of our fault's (which the kernel then drops).
+    /// A signal that another process queued, reported in the place of our fault's (which the kernel then drops).
     fn is_users_own(&self, info: &SigInfo) -> bool {
-        info.signal() == libc::SIGILL && info.code() <= 0
+        self.raises(info.signal()) && info.code() <= 0
     }
 
     /// A signal for a thread that is in a stub. The program must see the address of its own code.

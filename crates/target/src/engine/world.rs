@@ -125,7 +125,7 @@ impl<T: Target> Engine<T> {
         let Ok(mut registers) = self.target.registers(tid) else { return };
         let is_one =
             abi.original_number.is_some_and(|slot| abi.ended_by_stops.contains(&registers.get(slot)));
-        if is_one && registers.get(abi.result).cast_signed() == -i64::from(libc::EINTR) {
+        if is_one && registers.answer() == -i64::from(libc::EINTR) {
             registers.set(abi.result, RESTART_UNLESS_HANDLED.cast_unsigned());
             // A thread that died meanwhile needs no call.
             let _ = self.target.set_registers(tid, &registers);

@@ -597,7 +597,7 @@ impl Machine {
             }
             number if number == numbers.rt_sigaction => self.rt_sigaction(a, Address(b), Address(c)),
             number if number == numbers.membarrier && self.has_membarrier => Ok(0),
-            number if number == numbers.rt_tgsigqueueinfo => {
+            number if Some(number) == numbers.rt_tgsigqueueinfo => {
                 let mut raw = [0; 128];
                 self.space.read(Address(d), &mut raw, Access::Read).ok_or(libc::EFAULT)?;
                 let info = SigInfo::from_bytes(&raw);

@@ -30,7 +30,7 @@ const SET_GROUP: u32 = 0o2010;
 pub(super) fn about_to(target: &Process, tid: Tid) -> Option<Executable> {
     let registers = target.registers(tid).ok()?;
     let abi = target.isa().abi();
-    let is_entry = registers.get(abi.syscall.result).cast_signed() == -i64::from(libc::ENOSYS);
+    let is_entry = registers.answer() == -i64::from(libc::ENOSYS);
     let number = registers.get(abi.syscall.original_number?);
     let path = match number {
         _ if !is_entry => return None,

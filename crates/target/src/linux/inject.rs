@@ -61,8 +61,7 @@ impl<'a> Loan<'a> {
         self.process.set_registers(self.tid, &registers)?;
         self.run_to_syscall_stop()?;
         self.run_to_syscall_stop()?;
-        let result = self.process.registers(self.tid)?.get(abi.result);
-        Ok(result.cast_signed())
+        Ok(self.process.registers(self.tid)?.answer())
     }
 
     /// On to the next entry or exit of a system call.

@@ -2,7 +2,7 @@
 //!
 //! # Safety
 //! Every `unsafe` block is one system call. ptrace writes only to the buffers passed here, whose lengths are passed along
-//! (iovec) or fixed by the request's ABI (`siginfo_t`, 8-byte masks, one word of event message); all live on this
+//! (iovec) or fixed by the request's ABI (`siginfo_t`, 8-byte masks, `struct user_desc`, one word of event message); all live on this
 //! stack frame for the duration of the call. No request used here makes the kernel keep a pointer.
 #![allow(unsafe_code, reason = "ptrace(2) and wait4(2) are variadic or raw-pointer calls")]
 
@@ -296,6 +296,29 @@ impl Stopped {
         )?;
         infos.truncate(usize::try_from(got).unwrap_or(0));
         Ok(infos)
+    }
+
+    /// The base of the segment that a 32-bit thread's `gs` names; `None` if that is no entry of the thread's own in the global
+    /// descriptor table. `registers` is its `struct user_regs_struct32`.
+    ///
+    /// # Errors
+    /// As [`Self::cont`]; EIO: the kernel runs no 32-bit programs.
+    pub fn thread_area(&self, registers: &[u8]) -> io::Result<Option<u64>> {
+        /// Byte 36: `gs` (arch/x86/include/asm/user32.h).
+        const GS: usize = 36;
+        /// Of a selector: the local table, and how far the index is shifted (Intel SDM vol. 3, 3.4.2).
+        const LOCAL: u8 = 1 << 2;
+        /// arch/x86/include/uapi/asm/ptrace-abi.h
+        const PTRACE_GET_THREAD_AREA: libc::c_uint = 25;
+        let selector = registers.get(GS).copied().unwrap_or(0);
+        if selector & LOCAL != 0 || selector >> 3 == 0 {
+            return Ok(None);
+        }
+        // `struct user_desc`: entry_number, base_addr, limit, flags.
+        let mut area = [0_u32; 4];
+        let at = ptr::addr_of_mut!(area) as usize;
+        request(PTRACE_GET_THREAD_AREA, self.tid, usize::from(selector >> 3), at)?;
+        Ok(Some(u64::from(area[1])))
     }
 
     /// The thread's signal mask.
