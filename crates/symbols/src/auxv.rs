@@ -2,9 +2,10 @@
 
 use insn::Address;
 
+use crate::headers::Class;
 use crate::reader::Reader;
 
-/// The entries xol asks for (x86-64: pairs of 64-bit words).
+/// The entries xol asks for (pairs of words).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Auxv {
     /// `AT_PHDR`: the program headers of the program, in memory.
@@ -26,10 +27,11 @@ pub struct Auxv {
 impl Auxv {
     /// Reads the vector up to `AT_NULL`.
     #[must_use]
-    pub fn parse(bytes: &[u8]) -> Self {
+    pub fn parse(class: Class, bytes: &[u8]) -> Self {
+        let word = class.word();
         let mut found = Self::default();
         let mut reader = Reader::new(bytes);
-        while let (Some(kind), Some(value)) = (reader.u64(), reader.u64()) {
+        while let (Some(kind), Some(value)) = (reader.word(word), reader.word(word)) {
             let address = Some(Address(value)).filter(|address| address.0 != 0);
             // The numbers are those of linux/auxvec.h and asm/auxvec.h.
             match kind {
@@ -55,7 +57,7 @@ mod tests {
 
     #[test]
     fn our_own_vector_agrees_with_our_own_maps() {
-        let auxv = Auxv::parse(&std::fs::read("/proc/self/auxv").unwrap());
+        let auxv = Auxv::parse(Class::Elf64, &std::fs::read("/proc/self/auxv").unwrap());
         let maps = maps::parse(&std::fs::read("/proc/self/maps").unwrap());
         let at = |address: Option<Address>| maps::mapping_of(&maps, address.unwrap()).unwrap();
         assert!(at(auxv.entry).executable);
@@ -68,8 +70,8 @@ mod tests {
     fn nothing_is_read_behind_the_end() {
         let words = [9u64, 0x1000, 0, 0, 33, 0x2000];
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let auxv = Auxv::parse(&bytes);
+        let auxv = Auxv::parse(Class::Elf64, &bytes);
         assert_eq!((auxv.entry, auxv.vdso), (Some(Address(0x1000)), None));
-        assert_eq!(Auxv::parse(&bytes[..12]), Auxv::default());
+        assert_eq!(Auxv::parse(Class::Elf64, &bytes[..12]), Auxv::default());
     }
 }

@@ -6,6 +6,7 @@
 use object::elf;
 
 use crate::address::FileAddress;
+use crate::headers::Class;
 use crate::reader::{Reader, string_at};
 
 /// An address and a size in bytes.
@@ -23,9 +24,13 @@ pub(crate) struct Dynamic {
     pub(crate) gnu_hash: Option<FileAddress>,
     pub(crate) versym: Option<FileAddress>,
     pub(crate) verdef: Option<FileAddress>,
-    pub(crate) rela: Table,
-    pub(crate) jump_rela: Table,
+    /// `DT_RELA`, or `DT_REL` where the file's class uses that (psABIs: x86-64 has the former only, i386 the latter).
+    pub(crate) relocations: Table,
+    /// `DT_JMPREL`, of the same kind.
+    pub(crate) jump_relocations: Table,
     pub(crate) relr: Table,
+    /// `DT_PLTGOT`.
+    pub(crate) got: Option<FileAddress>,
     pub(crate) init: Option<FileAddress>,
     pub(crate) fini: Option<FileAddress>,
     /// `DT_PREINIT_ARRAY`, `DT_INIT_ARRAY`, `DT_FINI_ARRAY`.
@@ -39,11 +44,13 @@ const MAX_NEEDED: usize = 4096;
 
 impl Dynamic {
     /// Reads tag/value pairs up to `DT_NULL` or the end of `bytes`.
-    pub(crate) fn parse(bytes: &[u8]) -> Self {
+    pub(crate) fn parse(class: Class, bytes: &[u8]) -> Self {
+        let word = class.word();
         let mut found = Self::default();
         let mut values = Values::default();
         let mut reader = Reader::new(bytes);
-        while let (Some(tag), Some(value)) = (reader.u64(), reader.u64()) {
+        while let (Some(tag), Some(value)) = (reader.word(word), reader.word(word)) {
+            // No tag that is asked for is negative.
             let tag = tag.cast_signed();
             if tag == elf::DT_NULL {
                 break;
@@ -51,9 +58,11 @@ impl Dynamic {
             found.entry(tag, value, &mut values);
         }
         found.strings = values.table(elf::DT_STRTAB, elf::DT_STRSZ);
-        found.rela = values.table(elf::DT_RELA, elf::DT_RELASZ);
-        // DT_PLTREL says whether the table of the PLT is Rel or Rela; x86-64 only has the latter.
-        found.jump_rela = values.table(elf::DT_JMPREL, elf::DT_PLTRELSZ);
+        found.relocations = match class {
+            Class::Elf32 => values.table(elf::DT_REL, elf::DT_RELSZ),
+            Class::Elf64 => values.table(elf::DT_RELA, elf::DT_RELASZ),
+        };
+        found.jump_relocations = values.table(elf::DT_JMPREL, elf::DT_PLTRELSZ);
         found.relr = values.table(elf::DT_RELR, elf::DT_RELRSZ);
         found.arrays = [
             values.table(elf::DT_PREINIT_ARRAY, elf::DT_PREINIT_ARRAYSZ),
@@ -68,7 +77,7 @@ impl Dynamic {
 
     /// Hands out every address, for those that hold run-time ones.
     pub(crate) fn for_each_address(&mut self, mut change: impl FnMut(&mut FileAddress)) {
-        let tables = [&mut self.strings, &mut self.rela, &mut self.jump_rela, &mut self.relr];
+        let tables = [&mut self.strings, &mut self.relocations, &mut self.jump_relocations, &mut self.relr];
         let tables = tables.into_iter().flatten().map(|(address, _)| address);
         let plain = [
             &mut self.symbols,
@@ -76,6 +85,7 @@ impl Dynamic {
             &mut self.gnu_hash,
             &mut self.versym,
             &mut self.verdef,
+            &mut self.got,
             &mut self.init,
             &mut self.fini,
         ];
@@ -93,6 +103,7 @@ impl Dynamic {
             elf::DT_GNU_HASH => self.gnu_hash = address,
             elf::DT_VERSYM => self.versym = address,
             elf::DT_VERDEF => self.verdef = address,
+            elf::DT_PLTGOT => self.got = address,
             elf::DT_INIT => self.init = address,
             elf::DT_FINI => self.fini = address,
             elf::DT_FLAGS_1 => self.pie = value & u64::from(elf::DF_1_PIE) != 0,
@@ -106,11 +117,13 @@ impl Dynamic {
 struct Values(Vec<(i64, u64)>);
 
 impl Values {
-    const WANTED: [i64; 14] = [
+    const WANTED: [i64; 16] = [
         elf::DT_STRTAB,
         elf::DT_STRSZ,
         elf::DT_RELA,
         elf::DT_RELASZ,
+        elf::DT_REL,
+        elf::DT_RELSZ,
         elf::DT_JMPREL,
         elf::DT_PLTRELSZ,
         elf::DT_RELR,

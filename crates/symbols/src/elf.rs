@@ -1,20 +1,15 @@
-//! An ELF file as xol sees it: what kind of program it is, and its bytes by virtual address (ELF gABI; System V x86-64 psABI).
+//! An ELF file as xol sees it: what kind of program it is, and its bytes by virtual address (ELF gABI; System V x86-64 and i386
+//! psABIs).
 
 use std::ops::Range;
 
 use insn::{Address, Isa};
-use object::LittleEndian;
 use object::elf;
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
 
 use crate::address::{Bias, FileAddress};
 use crate::dynamic::{Dynamic, Table};
+use crate::headers::{self, Class, Headers, Section, Sections, inside};
 use crate::reader::{Reader, string_at};
-
-pub(crate) type Header = elf::FileHeader64<LittleEndian>;
-type RawSection = elf::SectionHeader64<LittleEndian>;
-type RawSegment = elf::ProgramHeader64<LittleEndian>;
-pub(crate) const LE: LittleEndian = LittleEndian;
 
 /// Mappings begin at multiples of this (x86-64's base page size; the kernel's `ELF_PAGESTART`).
 const PAGE: u64 = 4096;
@@ -41,9 +36,12 @@ pub enum ElfError {
     /// The headers contradict themselves.
     #[error("malformed ELF file: {0}")]
     Malformed(&'static str),
-    /// A program for another machine, or 32-bit.
-    #[error("a program for {0}: not supported yet (xol handles 64-bit x86 programs)")]
+    /// A program for another machine.
+    #[error("a program for {0}: not supported yet (xol handles x86 programs, 64-bit and 32-bit)")]
     Unsupported(String),
+    /// A file that the process has mapped, but cannot run itself.
+    #[error("a program for {0}, which is not what the process runs")]
+    Foreign(String),
     /// Not a program or library: an object file or a core.
     #[error("{0}, which is not a program or a shared library")]
     NotLoadable(&'static str),
@@ -99,11 +97,62 @@ pub struct ControlFlowProtection {
 /// The parts of a file's identification that are readable for every machine.
 #[derive(Clone, Copy, Debug)]
 struct Identification {
-    is_64: bool,
+    class: Class,
     little_endian: bool,
     machine: u16,
     object_type: u16,
 }
+
+impl Identification {
+    fn isa(&self) -> Result<Isa, ElfError> {
+        match self.object_type {
+            elf::ET_EXEC | elf::ET_DYN => {}
+            elf::ET_REL => return Err(ElfError::NotLoadable("an object file")),
+            elf::ET_CORE => return Err(ElfError::NotLoadable("a core file")),
+            _ => return Err(ElfError::NotLoadable("an ELF file of unknown type")),
+        }
+        match (self.machine, self.class, self.little_endian) {
+            (elf::EM_X86_64, Class::Elf64, true) => Ok(Isa::X86_64),
+            (elf::EM_386, Class::Elf32, true) => Ok(Isa::I386),
+            _ => Err(ElfError::Unsupported(self.machine())),
+        }
+    }
+
+    fn machine(&self) -> String {
+        let name = match self.machine {
+            elf::EM_X86_64 if self.class == Class::Elf32 => {
+                return "x32 (32-bit pointers on x86-64)".to_owned();
+            }
+            elf::EM_X86_64 => "x86-64",
+            elf::EM_386 => "i386",
+            elf::EM_ARM => "arm",
+            elf::EM_AARCH64 => "arm64",
+            elf::EM_RISCV => "riscv",
+            elf::EM_PPC | elf::EM_PPC64 => "powerpc",
+            elf::EM_S390 => "s390",
+            elf::EM_MIPS => "mips",
+            elf::EM_SPARC | elf::EM_SPARCV9 => "sparc",
+            elf::EM_ALPHA => "alpha",
+            elf::EM_SH => "sh",
+            elf::EM_LOONGARCH => "loongarch",
+            other => return format!("ELF machine {other}"),
+        };
+        let bits = 8 * self.class.word();
+        let order = if self.little_endian { "little" } else { "big" };
+        format!("{name} ({bits}-bit, {order}-endian)")
+    }
+}
+
+/// The ISA of a program or library, by the first bytes of its file ([`HEADER_LEN`] are enough).
+///
+/// # Errors
+/// As [`Image::isa`]; or it is no ELF file.
+pub fn isa_of(bytes: &[u8]) -> Result<Isa, ElfError> {
+    identify(bytes)?.isa()
+}
+
+/// The length of the longer file header.
+pub const HEADER_LEN: usize = 64;
 
 /// An ELF file over its bytes.
 ///
@@ -112,10 +161,8 @@ struct Identification {
 pub struct Image<'a> {
     bytes: &'a [u8],
     id: Identification,
-    entry: FileAddress,
+    headers: Headers<'a>,
     segments: Vec<Segment>,
-    raw_segments: &'a [RawSegment],
-    sections: SectionTable<'a, Header>,
     dynamic: Option<Dynamic>,
     strings: &'a [u8],
 }
@@ -159,25 +206,18 @@ impl<'a> Image<'a> {
         let mut image = Self {
             bytes,
             id,
-            entry: FileAddress(0),
+            headers: Headers::default(),
             segments: Vec::new(),
-            raw_segments: &[],
-            sections: SectionTable::default(),
             dynamic: None,
             strings: &[],
         };
-        if !(id.is_64 && id.little_endian) {
+        if !id.little_endian || id.class == Class::Elf32 && id.machine != elf::EM_386 {
             return Ok(image);
         }
-        let header = Header::parse(bytes).map_err(|_| ElfError::Malformed("unusable ELF header"))?;
-        image.entry = FileAddress(header.e_entry.get(LE));
-        image.raw_segments = program_headers(header, bytes)?;
-        image.segments = load_segments(image.raw_segments)?;
-        image.sections = match section_table(header, bytes) {
-            Err(error) if wanted == Sections::Required => return Err(error),
-            sections => sections.unwrap_or_default(),
-        };
-        image.dynamic = image.find_segment(elf::PT_DYNAMIC).map(Dynamic::parse);
+        image.headers = Headers::read(id.class, bytes, wanted)?;
+        image.segments = load_segments(&image.headers.segments)?;
+        let dynamic = image.find_segment(elf::PT_DYNAMIC);
+        image.dynamic = dynamic.map(|bytes| Dynamic::parse(id.class, bytes));
         image.strings = image.dynamic.as_ref().map_or(&[], |dynamic| image.table(dynamic.strings));
         Ok(image)
     }
@@ -187,40 +227,19 @@ impl<'a> Image<'a> {
     /// # Errors
     /// [`ElfError::Unsupported`] names a machine that xol does not handle; [`ElfError::NotLoadable`] an object or core file.
     pub fn isa(&self) -> Result<Isa, ElfError> {
-        match self.id.object_type {
-            elf::ET_EXEC | elf::ET_DYN => {}
-            elf::ET_REL => return Err(ElfError::NotLoadable("an object file")),
-            elf::ET_CORE => return Err(ElfError::NotLoadable("a core file")),
-            _ => return Err(ElfError::NotLoadable("an ELF file of unknown type")),
-        }
-        match (self.id.machine, self.id.is_64, self.id.little_endian) {
-            (elf::EM_X86_64, true, true) => Ok(Isa::X86_64),
-            _ => Err(ElfError::Unsupported(self.machine())),
-        }
+        self.id.isa()
     }
 
     /// The machine's name, for messages.
     #[must_use]
     pub fn machine(&self) -> String {
-        let name = match self.id.machine {
-            elf::EM_X86_64 if !self.id.is_64 => return "x32 (32-bit pointers on x86-64)".to_owned(),
-            elf::EM_X86_64 => "x86-64",
-            elf::EM_386 => return "32-bit x86 (i386)".to_owned(),
-            elf::EM_ARM => "arm",
-            elf::EM_AARCH64 => "arm64",
-            elf::EM_RISCV => "riscv",
-            elf::EM_PPC | elf::EM_PPC64 => "powerpc",
-            elf::EM_S390 => "s390",
-            elf::EM_MIPS => "mips",
-            elf::EM_SPARC | elf::EM_SPARCV9 => "sparc",
-            elf::EM_ALPHA => "alpha",
-            elf::EM_SH => "sh",
-            elf::EM_LOONGARCH => "loongarch",
-            other => return format!("ELF machine {other}"),
-        };
-        let bits = if self.id.is_64 { 64 } else { 32 };
-        let order = if self.id.little_endian { "little" } else { "big" };
-        format!("{name} ({bits}-bit, {order}-endian)")
+        self.id.machine()
+    }
+
+    /// The class.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.id.class
     }
 
     /// How the file is linked.
@@ -292,7 +311,7 @@ impl<'a> Image<'a> {
     pub fn control_flow_protection(&self) -> ControlFlowProtection {
         let features = self
             .find_note(b"GNU", elf::NT_GNU_PROPERTY_TYPE_0)
-            .and_then(|properties| property(properties, elf::GNU_PROPERTY_X86_FEATURE_1_AND))
+            .and_then(|properties| property(self.class(), properties, elf::GNU_PROPERTY_X86_FEATURE_1_AND))
             .unwrap_or(0);
         ControlFlowProtection {
             indirect_branch_tracking: features & elf::GNU_PROPERTY_X86_FEATURE_1_IBT != 0,
@@ -316,7 +335,7 @@ impl<'a> Image<'a> {
     /// Where the kernel (or the loader) enters.
     #[must_use]
     pub fn entry(&self) -> FileAddress {
-        self.entry
+        self.headers.entry
     }
 
     /// The loaded segments, in the order of the file.
@@ -357,11 +376,11 @@ impl<'a> Image<'a> {
     /// `.data.rel.ro` lies in a writable one; by segment otherwise.
     #[must_use]
     pub fn rodata(&self) -> Vec<(FileAddress, &'a [u8])> {
-        let constant = |section: &RawSection| {
-            let flags = section.sh_flags.get(LE);
-            let has = |flag| flags & u64::from(flag) != 0;
-            let relro = || self.section_name(section).is_some_and(|name| name.starts_with(".data.rel.ro"));
-            has(elf::SHF_ALLOC) && !has(elf::SHF_EXECINSTR) && (!has(elf::SHF_WRITE) || relro())
+        let constant = |section: &Section<'_>| {
+            let relro = || section.name.starts_with(b".data.rel.ro");
+            section.has(elf::SHF_ALLOC)
+                && !section.has(elf::SHF_EXECINSTR)
+                && (!section.has(elf::SHF_WRITE) || relro())
         };
         let by_section = self.section_contents(constant);
         if by_section.is_empty() {
@@ -372,10 +391,8 @@ impl<'a> Image<'a> {
 
     /// All loaded data that is not code, by section where the file has them.
     pub(crate) fn data(&self) -> Vec<(FileAddress, &'a [u8])> {
-        let by_section = self.section_contents(|section| {
-            let flags = section.sh_flags.get(LE);
-            flags & u64::from(elf::SHF_ALLOC) != 0 && flags & u64::from(elf::SHF_EXECINSTR) == 0
-        });
+        let by_section =
+            self.section_contents(|section| section.has(elf::SHF_ALLOC) && !section.has(elf::SHF_EXECINSTR));
         if by_section.is_empty() { self.contents(|segment| !segment.executable) } else { by_section }
     }
 
@@ -410,21 +427,33 @@ impl<'a> Image<'a> {
         self.segment_bytes(segment).get(skip..)
     }
 
-    /// The 64-bit word that the file has at a virtual address.
+    /// The word (as wide as an address) that the file has at a virtual address.
     #[must_use]
     pub fn word(&self, address: FileAddress) -> Option<u64> {
-        Reader::new(self.read(address, 8)?).u64()
+        let word = self.class().word();
+        Reader::new(self.read(address, word as u64)?).word(word)
+    }
+
+    /// The global offset table from which position-independent i386 code counts (psABI, "Global Offset Table").
+    #[must_use]
+    pub fn got(&self) -> Option<FileAddress> {
+        let by_section = || {
+            let names = [".got.plt", ".got"];
+            names.iter().find_map(|name| self.section(name)).map(|(address, _)| address)
+        };
+        let dynamic = self.dynamic.as_ref().and_then(|dynamic| dynamic.got);
+        dynamic.or_else(by_section).filter(|_| self.id.machine == elf::EM_386)
     }
 
     /// A section's address and bytes, by name.
     #[must_use]
     pub fn section(&self, name: &str) -> Option<(FileAddress, &'a [u8])> {
-        let (_, section) = self.sections.section_by_name(LE, name.as_bytes())?;
-        Some((FileAddress(section.sh_addr.get(LE)), section.data(LE, self.bytes).ok()?))
+        let section = self.sections().iter().find(|section| section.name == name.as_bytes())?;
+        Some((section.address, section.bytes?))
     }
 
-    pub(crate) fn sections(&self) -> &SectionTable<'a, Header> {
-        &self.sections
+    pub(crate) fn sections(&self) -> &[Section<'a>] {
+        &self.headers.sections
     }
 
     pub(crate) fn dynamic(&self) -> Option<&Dynamic> {
@@ -438,16 +467,15 @@ impl<'a> Image<'a> {
 
     /// What the program headers say is at `kind`, through the file offset (the kernel reads `PT_INTERP` so).
     pub(crate) fn find_segment(&self, kind: u32) -> Option<&'a [u8]> {
-        let raw = self.raw_segments.iter().find(|raw| raw.p_type.get(LE) == kind)?;
-        let start = usize::try_from(raw.p_offset.get(LE)).ok()?;
-        let len = usize::try_from(raw.p_filesz.get(LE)).ok()?;
+        let found = self.headers.segments.iter().find(|segment| segment.kind == kind)?;
+        let start = usize::try_from(found.offset).ok()?;
+        let len = usize::try_from(found.file_size).ok()?;
         self.bytes.get(start..start.checked_add(len)?)
     }
 
     /// The virtual address of the first program header of `kind`.
     pub(crate) fn segment_address(&self, kind: u32) -> Option<FileAddress> {
-        let raw = self.raw_segments.iter().find(|raw| raw.p_type.get(LE) == kind)?;
-        Some(FileAddress(raw.p_vaddr.get(LE)))
+        self.headers.segments.iter().find(|segment| segment.kind == kind).map(|segment| segment.address)
     }
 
     /// As much of a table as the file has.
@@ -471,41 +499,21 @@ impl<'a> Image<'a> {
         wanted.map(|segment| (segment.address, self.segment_bytes(segment))).collect()
     }
 
-    fn section_contents(&self, wanted: impl Fn(&RawSection) -> bool) -> Vec<(FileAddress, &'a [u8])> {
+    fn section_contents(&self, wanted: impl Fn(&Section<'_>) -> bool) -> Vec<(FileAddress, &'a [u8])> {
         const MOST: usize = 4096; // against tables of overlapping sections
-        let stored = |section: &&RawSection| section.sh_type.get(LE) != elf::SHT_NOBITS && wanted(section);
-        self.sections
-            .iter()
-            .filter(stored)
+        let stored = self.sections().iter().filter(|section| section.kind != elf::SHT_NOBITS);
+        stored
+            .filter(|section| wanted(section))
             .take(MOST)
-            .filter_map(|s| Some((FileAddress(s.sh_addr.get(LE)), s.data(LE, self.bytes).ok()?)))
+            .filter_map(|section| Some((section.address, section.bytes?)))
             .collect()
-    }
-
-    fn section_name(&self, section: &RawSection) -> Option<&'a str> {
-        std::str::from_utf8(self.sections.section_name(LE, section).ok()?).ok()
     }
 
     /// The body of the first note of that owner and type.
     fn find_note(&self, owner: &[u8], kind: u32) -> Option<&'a [u8]> {
-        let by_segment = self.raw_segments.iter().filter_map(|raw| raw.notes(LE, self.bytes).ok().flatten());
-        let by_section = self.sections.iter().filter_map(|raw| raw.notes(LE, self.bytes).ok().flatten());
-        for mut notes in by_segment.chain(by_section).take(64) {
-            while let Ok(Some(note)) = notes.next() {
-                if note.name() == owner && note.n_type(LE) == kind {
-                    return Some(note.desc());
-                }
-            }
-        }
-        None
+        let mut notes = self.headers.notes(self.bytes);
+        notes.find(|note| note.owner == owner && note.kind == kind).map(|note| note.body)
     }
-}
-
-/// What to do about a section table that cannot be read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sections {
-    Required,
-    IfReadable,
 }
 
 fn identify(bytes: &[u8]) -> Result<Identification, ElfError> {
@@ -519,39 +527,21 @@ fn identify(bytes: &[u8]) -> Result<Identification, ElfError> {
         elf::ELFDATA2MSB => false,
         _ => return Err(ElfError::Malformed("unknown byte order")),
     };
-    let is_64 = match field(4) {
-        elf::ELFCLASS64 => true,
-        elf::ELFCLASS32 => false,
+    let class = match field(4) {
+        elf::ELFCLASS64 => Class::Elf64,
+        elf::ELFCLASS32 => Class::Elf32,
         _ => return Err(ElfError::Malformed("unknown ELF class")),
     };
     let half = |at| {
         let pair = [field(at), field(at + 1)];
         if little_endian { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) }
     };
-    inside(bytes, if is_64 { 64 } else { 52 }, "file header")?;
-    Ok(Identification { is_64, little_endian, object_type: half(16), machine: half(18) })
+    inside(bytes, class.header_len(), "file header")?;
+    Ok(Identification { class, little_endian, object_type: half(16), machine: half(18) })
 }
 
-/// Nothing that ends at `end` is cut off.
-fn inside(bytes: &[u8], end: u64, what: &'static str) -> Result<(), ElfError> {
-    let have = bytes.len() as u64;
-    if end <= have { Ok(()) } else { Err(ElfError::Truncated { what, need: end, have }) }
-}
-
-fn program_headers<'a>(header: &'a Header, bytes: &'a [u8]) -> Result<&'a [RawSegment], ElfError> {
-    let size = u64::from(header.e_phnum.get(LE)) * size_of::<RawSegment>() as u64;
-    inside(bytes, header.e_phoff.get(LE).saturating_add(size), "table of program headers")?;
-    header.program_headers(LE, bytes).map_err(|_| ElfError::Malformed("unusable table of program headers"))
-}
-
-fn section_table<'a>(header: &'a Header, bytes: &'a [u8]) -> Result<SectionTable<'a, Header>, ElfError> {
-    let size = u64::from(header.e_shnum.get(LE)) * size_of::<RawSection>() as u64;
-    inside(bytes, header.e_shoff.get(LE).saturating_add(size), "table of section headers")?;
-    header.sections(LE, bytes).map_err(|_| ElfError::Malformed("unusable table of section headers"))
-}
-
-fn load_segments(raw: &[RawSegment]) -> Result<Vec<Segment>, ElfError> {
-    let loaded = raw.iter().filter(|raw| raw.p_type.get(LE) == elf::PT_LOAD);
+fn load_segments(raw: &[headers::Segment]) -> Result<Vec<Segment>, ElfError> {
+    let loaded = raw.iter().filter(|raw| raw.kind == elf::PT_LOAD);
     let segments: Vec<Segment> = loaded.take(MAX_LOAD_SEGMENTS + 1).map(load_segment).collect();
     if segments.len() > MAX_LOAD_SEGMENTS {
         return Err(ElfError::Malformed("too many loaded segments"));
@@ -573,21 +563,20 @@ fn load_segments(raw: &[RawSegment]) -> Result<Vec<Segment>, ElfError> {
     Ok(segments)
 }
 
-fn load_segment(raw: &RawSegment) -> Segment {
-    let flags = raw.p_flags.get(LE);
+fn load_segment(raw: &headers::Segment) -> Segment {
     Segment {
-        address: FileAddress(raw.p_vaddr.get(LE)),
-        offset: raw.p_offset.get(LE),
-        file_size: raw.p_filesz.get(LE),
-        memory_size: raw.p_memsz.get(LE),
-        readable: flags & elf::PF_R != 0,
-        writable: flags & elf::PF_W != 0,
-        executable: flags & elf::PF_X != 0,
+        address: raw.address,
+        offset: raw.offset,
+        file_size: raw.file_size,
+        memory_size: raw.memory_size,
+        readable: raw.flags & elf::PF_R != 0,
+        writable: raw.flags & elf::PF_W != 0,
+        executable: raw.flags & elf::PF_X != 0,
     }
 }
 
-/// A 32-bit property in the body of a `.note.gnu.property` note: entries of type, size, data padded to 8 bytes.
-fn property(body: &[u8], wanted: u32) -> Option<u32> {
+/// A 32-bit property in the body of a `.note.gnu.property` note: entries of type, size, data padded to words.
+fn property(class: Class, body: &[u8], wanted: u32) -> Option<u32> {
     let mut reader = Reader::new(body);
     loop {
         let (kind, size) = (reader.u32()?, reader.u32()?);
@@ -595,6 +584,6 @@ fn property(body: &[u8], wanted: u32) -> Option<u32> {
         if kind == wanted {
             return Reader::new(data).u32();
         }
-        reader.take(data.len().next_multiple_of(8) - data.len())?;
+        reader.take(data.len().next_multiple_of(class.word()) - data.len())?;
     }
 }

@@ -29,7 +29,9 @@ type Cie<'a> = CommonInformationEntry<Slice<'a>>;
 #[must_use]
 pub fn frames(image: &Image<'_>) -> Vec<Frame> {
     let Some((address, bytes)) = eh_frame(image) else { return Vec::new() };
-    let section = EhFrame::new(bytes, LittleEndian);
+    let mut section = EhFrame::new(bytes, LittleEndian);
+    let word = u8::try_from(image.class().word()).unwrap_or(8);
+    section.set_address_size(word);
     let bases = bases(image, address);
     let mut headers = CommonHeaders::default();
     let mut found = Vec::new();
@@ -91,8 +93,9 @@ fn eh_frame<'a>(image: &Image<'a>) -> Option<(FileAddress, &'a [u8])> {
         return Some(section);
     }
     let header = image.segment_address(elf::PT_GNU_EH_FRAME)?;
+    let word = u8::try_from(image.class().word()).unwrap_or(8);
     let bases = BaseAddresses::default().set_eh_frame_hdr(header.0);
-    let parsed = gimli::EhFrameHdr::new(image.tail(header)?, LittleEndian).parse(&bases, 8).ok()?;
+    let parsed = gimli::EhFrameHdr::new(image.tail(header)?, LittleEndian).parse(&bases, word).ok()?;
     let start = direct(parsed.eh_frame_ptr())?;
     Some((start, image.tail(start)?))
 }

@@ -8,7 +8,9 @@ use insn::Address;
 use crate::address::{Bias, FileAddress};
 use crate::elf::{Image, Linkage};
 use crate::frames::Frame;
+use crate::headers::Class;
 use crate::lsda::landing_pads;
+use crate::reader::Reader;
 use crate::symbols::{Binding, Symbols};
 use crate::{relocations, rseq};
 
@@ -21,6 +23,8 @@ pub struct Outline {
     /// Code addresses that data refer to: relocations, landing pads, exported symbols, entry points. May hold more than is
     /// true (a number that looks like an address), never less than the file tells.
     pub pointed_at: Vec<FileAddress>,
+    /// From where position-independent i386 code counts.
+    pub got: Option<FileAddress>,
     /// Restartable sequences and the signatures of their abort handlers.
     pub refused: Vec<Range<FileAddress>>,
 }
@@ -32,6 +36,7 @@ impl Outline {
         Self {
             functions: functions(image, frames, symbols),
             pointed_at: pointed_at(image, frames, symbols),
+            got: image.got(),
             refused: rseq::refused(image),
         }
     }
@@ -79,12 +84,21 @@ fn pointed_at(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Vec
     let mut found = relocations::targets(image);
     found.push(image.entry());
     found.extend(initializers(image));
+    if let Some(got) = image.got() {
+        // Tables of `switch`es are distances from there (psABI, "Position-Independent Function Calls").
+        let distances =
+            image.rodata().into_iter().flat_map(|(start, bytes)| words(image.class(), start, bytes));
+        found.extend(
+            distances.map(|distance| FileAddress(got.0.wrapping_add(distance) & u64::from(u32::MAX))),
+        );
+    }
     found.extend(all_landing_pads(image, frames));
     let exported = symbols.functions().filter(|symbol| symbol.binding != Binding::Local);
     found.extend(exported.map(|symbol| symbol.address));
     if image.linkage() == Linkage::Fixed {
         // No relocations say which words are pointers: take each that could be one.
-        found.extend(image.data().into_iter().flat_map(|(start, bytes)| code.pointers_in(start, bytes)));
+        let words = image.data().into_iter().flat_map(|(start, bytes)| words(image.class(), start, bytes));
+        found.extend(words.map(FileAddress));
     }
     found.retain(|address| code.contains(*address));
     found.sort_unstable();
@@ -95,9 +109,9 @@ fn pointed_at(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Vec
 /// `DT_INIT`, `DT_FINI` and the arrays of functions the loader calls (their words too, for files without relocations).
 fn initializers(image: &Image<'_>) -> Vec<FileAddress> {
     let Some(dynamic) = image.dynamic() else { return Vec::new() };
-    let words = dynamic.arrays.iter().flat_map(|array| image.table(Some(*array)).chunks_exact(8));
-    let words = words.filter_map(|word| Some(FileAddress(u64::from_le_bytes(word.try_into().ok()?))));
-    dynamic.init.into_iter().chain(dynamic.fini).chain(words).collect()
+    let arrays = dynamic.arrays.iter();
+    let words = arrays.flat_map(|array| words(image.class(), array.0, image.table(Some(*array))));
+    dynamic.init.into_iter().chain(dynamic.fini).chain(words.map(FileAddress)).collect()
 }
 
 fn all_landing_pads(image: &Image<'_>, frames: &[Frame]) -> Vec<FileAddress> {
@@ -127,16 +141,12 @@ impl Code {
     fn holds(&self, range: &Range<FileAddress>) -> bool {
         self.0.iter().any(|code| code.start <= range.start && range.end <= code.end)
     }
+}
 
-    /// The 8-aligned words that are addresses of code.
-    fn pointers_in<'b>(
-        &self,
-        start: FileAddress,
-        bytes: &'b [u8],
-    ) -> impl Iterator<Item = FileAddress> + use<'_, 'b> {
-        let skip = usize::try_from(start.0.next_multiple_of(8) - start.0).unwrap_or(0);
-        let words = bytes.get(skip..).unwrap_or(&[]).chunks_exact(8);
-        let addresses = words.filter_map(|word| Some(FileAddress(u64::from_le_bytes(word.try_into().ok()?))));
-        addresses.filter(|address| self.contains(*address))
-    }
+/// The aligned words of data.
+fn words(class: Class, start: FileAddress, bytes: &[u8]) -> impl Iterator<Item = u64> + use<'_> {
+    let len = class.word();
+    let skip = usize::try_from(start.0.next_multiple_of(len as u64) - start.0).unwrap_or(0);
+    let words = bytes.get(skip..).unwrap_or(&[]).chunks_exact(len);
+    words.filter_map(move |word| Reader::new(word).word(len))
 }

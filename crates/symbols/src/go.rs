@@ -4,18 +4,16 @@
 
 use std::ops::Range;
 
-use object::elf;
-
 use crate::address::FileAddress;
 use crate::elf::Image;
 use crate::reader::{Reader, string_at};
-use crate::relocations::relocations;
+use crate::relocations::{Kind as Relocated, relocations};
 use crate::symbols::{Binding, Kind, Symbol};
 
 /// The table's magic numbers: Go 1.18 and Go 1.20.
 const MAGIC: [u32; 2] = [0xffff_fff0, 0xffff_fff1];
-/// Where the header has the address of text.
-const TEXT_START: u64 = 24;
+/// Bytes of the header before its words, the third of which is the address of text.
+const WORDS: u64 = 8;
 
 /// A function of a Go program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,14 +51,16 @@ fn read<'a>(image: &Image<'a>, address: FileAddress, table: &'a [u8]) -> Option<
     let mut header = Reader::new(table);
     let magic = header.u32()?;
     header.take(3)?; // padding, and the unit of code addresses
-    if !MAGIC.contains(&magic) || header.u8()? != 8 {
+    let len = image.class().word();
+    if !MAGIC.contains(&magic) || usize::from(header.u8()?) != len {
         return None;
     }
-    let count = usize::try_from(header.u64()?).ok()?;
-    let (_files, text) = (header.u64()?, header.u64()?);
-    let names = tail(table, header.u64()?)?;
-    let (_units, _file_names, _counters) = (header.u64()?, header.u64()?, header.u64()?);
-    let entries = tail(table, header.u64()?)?;
+    let mut word = || header.word(len);
+    let count = usize::try_from(word()?).ok()?;
+    let (_files, text) = (word()?, word()?);
+    let names = tail(table, word()?)?;
+    let (_units, _file_names, _counters) = (word()?, word()?, word()?);
+    let entries = tail(table, word()?)?;
     let text = text_start(image, address, text)?;
     // `count` pairs of (code offset, function record's offset), then the end of the last function.
     let mut reader = Reader::new(entries);
@@ -95,8 +95,8 @@ fn text_start(image: &Image<'_>, table: FileAddress, stated: u64) -> Option<File
     if image.is_code(FileAddress(stated)) && stated != 0 {
         return Some(FileAddress(stated));
     }
-    let place = table + TEXT_START;
-    let relocated = relocations(image).find(|r| r.address == place && r.kind == elf::R_X86_64_RELATIVE);
+    let place = table + (WORDS + 2 * image.class().word() as u64);
+    let relocated = relocations(image).find(|r| r.address == place && r.kind == Relocated::Relative);
     let relocated = relocated.map(|r| FileAddress(r.addend));
     relocated.or_else(|| image.section(".text").map(|(text, _)| text))
 }

@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use insn::Isa;
+
 use crate::path::CachedLibrary;
 use crate::reader::{Reader, string_at};
 
@@ -19,8 +21,14 @@ const OLD_ENTRY_LEN: usize = 12;
 const KIND_MASK: u32 = 0xff;
 const ELF_LIBC6: u32 = 3;
 const ABI_MASK: u32 = 0xff00;
-/// `FLAG_X8664_LIB64`.
-const ABI_X86_64: u32 = 0x0300;
+
+/// The ABI in an entry's flags: `FLAG_X8664_LIB64`, or none for i386.
+fn abi(isa: Isa) -> u32 {
+    match isa {
+        Isa::I386 => 0,
+        _ => 0x0300,
+    }
+}
 
 /// Why the cache cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,11 +41,11 @@ pub enum CacheError {
     Truncated,
 }
 
-/// The x86-64 libraries of a cache, in the file's order: the loader takes the first that fits.
+/// The libraries of a cache for an ISA, in the file's order: the loader takes the first that fits.
 ///
 /// # Errors
 /// [`CacheError`] where the header is not one.
-pub fn parse(bytes: &[u8]) -> Result<Vec<CachedLibrary>, CacheError> {
+pub fn parse(isa: Isa, bytes: &[u8]) -> Result<Vec<CachedLibrary>, CacheError> {
     let bytes = new_format(bytes)?;
     let mut header = Reader::new(bytes.get(MAGIC.len()..).unwrap_or(&[]));
     let count = header.u32().ok_or(CacheError::Truncated)?;
@@ -51,7 +59,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<CachedLibrary>, CacheError> {
             Some((flags, name, path))
         })();
         let (flags, name, path) = entry.ok_or(CacheError::Truncated)?;
-        if flags & KIND_MASK == ELF_LIBC6 && flags & ABI_MASK == ABI_X86_64 {
+        if flags & KIND_MASK == ELF_LIBC6 && flags & ABI_MASK == abi(isa) {
             libraries.extend(library(bytes, name, path));
         }
     }
@@ -105,9 +113,11 @@ mod tests {
     }
 
     #[test]
-    fn only_x86_64_libraries_are_taken() {
-        let libraries = parse(&cache()).unwrap();
-        assert_eq!(libraries, [CachedLibrary { soname: "libx.so.1".into(), path: "/lib/libx.so.1".into() }]);
+    fn only_libraries_of_the_isa_are_taken() {
+        for (isa, path) in [(Isa::X86_64, "/lib/libx.so.1"), (Isa::I386, "/lib32/libx.so.1")] {
+            let libraries = parse(isa, &cache()).unwrap();
+            assert_eq!(libraries, [CachedLibrary { soname: "libx.so.1".into(), path: path.into() }]);
+        }
     }
 
     #[test]
@@ -116,7 +126,7 @@ mod tests {
         bytes.extend(1u32.to_le_bytes());
         bytes.resize((OLD_HEADER_LEN + OLD_ENTRY_LEN).next_multiple_of(8), 0);
         bytes.extend(cache());
-        assert_eq!(parse(&bytes).unwrap().len(), 1);
+        assert_eq!(parse(Isa::X86_64, &bytes).unwrap().len(), 1);
     }
 
     #[test]
@@ -125,16 +135,16 @@ mod tests {
             eprintln!("skipped: no /etc/ld.so.cache here");
             return;
         };
-        let libraries = parse(&bytes).unwrap();
+        let libraries = parse(Isa::X86_64, &bytes).unwrap();
         let libc = libraries.iter().find(|library| library.soname == "libc.so.6").unwrap();
         assert!(libc.path.is_absolute());
     }
 
     #[test]
     fn bad_caches_are_refused() {
-        assert_eq!(parse(b""), Err(CacheError::Format));
-        assert_eq!(parse(MAGIC), Err(CacheError::Truncated));
-        assert_eq!(parse(&cache()[..HEADER_LEN + 30]), Err(CacheError::Truncated));
+        assert_eq!(parse(Isa::X86_64, b""), Err(CacheError::Format));
+        assert_eq!(parse(Isa::X86_64, MAGIC), Err(CacheError::Truncated));
+        assert_eq!(parse(Isa::X86_64, &cache()[..HEADER_LEN + 30]), Err(CacheError::Truncated));
     }
 
     proptest! {
@@ -144,7 +154,7 @@ mod tests {
             let at = at % bytes.len();
             bytes[at] = byte;
             bytes.truncate(len);
-            let _ = parse(&bytes);
+            let _ = parse(Isa::X86_64, &bytes);
         }
     }
 }

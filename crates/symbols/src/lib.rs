@@ -22,6 +22,7 @@ pub mod frames;
 pub mod functions;
 pub mod glob;
 pub mod go;
+mod headers;
 pub mod ld_cache;
 pub mod loader;
 mod lsda;
@@ -39,5 +40,6 @@ pub mod symbols;
 
 pub use address::{Bias, FileAddress};
 pub use elf::{ElfError, Image};
+pub use headers::Class;
 pub use spec::{NamePattern, Spec};
 pub use symbols::{Symbol, Symbols};

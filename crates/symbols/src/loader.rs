@@ -8,6 +8,7 @@ use object::elf;
 
 use crate::address::{Bias, FileAddress};
 use crate::elf::Image;
+use crate::headers::Class;
 use crate::reader::Reader;
 use crate::symbols::Symbols;
 
@@ -51,14 +52,20 @@ const MOST_MODULES: usize = 1 << 16;
 const LONGEST_NAME: usize = 4096;
 
 /// Reads the rendezvous structure at `at`. `read` fills the buffer from the process's memory, or says that it cannot.
-pub fn rendezvous(at: Address, read: &mut dyn FnMut(Address, &mut [u8]) -> bool) -> Option<Rendezvous> {
-    let mut bytes = [0; 32];
+pub fn rendezvous(
+    class: Class,
+    at: Address,
+    read: &mut dyn FnMut(Address, &mut [u8]) -> bool,
+) -> Option<Rendezvous> {
+    let word = class.word();
+    let mut bytes = vec![0; 4 * word];
     if !read(at, &mut bytes) {
         return None;
     }
-    let mut reader = Reader::new(&bytes);
-    let (version, _padding) = (reader.u32()?, reader.u32()?);
-    let (first_module, break_address) = (Address(reader.u64()?), Address(reader.u64()?));
+    // A number and its padding, two addresses, a number.
+    let version = Reader::new(&bytes).u32()?;
+    let mut reader = Reader::starting_at(&bytes, word as u64)?;
+    let (first_module, break_address) = (Address(reader.word(word)?), Address(reader.word(word)?));
     let state = match reader.u32()? {
         0 => State::Consistent,
         1 => State::Adding,
@@ -77,13 +84,14 @@ pub fn find_rendezvous(
 ) -> Option<Address> {
     const MOST: u64 = 1024;
     let start = bias.run_time(image.segment_address(elf::PT_DYNAMIC)?);
+    let word = image.class().word();
     for index in 0..MOST {
-        let mut bytes = [0; 16];
-        if !read(start + index * 16, &mut bytes) {
+        let mut bytes = vec![0; 2 * word];
+        if !read(start + index * 2 * word as u64, &mut bytes) {
             return None;
         }
         let mut reader = Reader::new(&bytes);
-        let (tag, value) = (reader.u64()?.cast_signed(), reader.u64()?);
+        let (tag, value) = (reader.word(word)?.cast_signed(), reader.word(word)?);
         match tag {
             elf::DT_NULL => return None,
             elf::DT_DEBUG => return (value != 0).then_some(Address(value)),
@@ -94,16 +102,20 @@ pub fn find_rendezvous(
 }
 
 /// The modules on the loader's list. Ends early where the list cannot be read or does not end.
-pub fn modules(rendezvous: &Rendezvous, read: &mut dyn FnMut(Address, &mut [u8]) -> bool) -> Vec<Module> {
+pub fn modules(
+    class: Class,
+    rendezvous: &Rendezvous,
+    read: &mut dyn FnMut(Address, &mut [u8]) -> bool,
+) -> Vec<Module> {
     let mut found = Vec::new();
     let mut at = rendezvous.first_module;
     while at != Address(0) && found.len() < MOST_MODULES {
-        let mut bytes = [0; 32];
+        let mut bytes = vec![0; 4 * class.word()];
         if !read(at, &mut bytes) {
             break;
         }
         let mut reader = Reader::new(&bytes);
-        let mut word = || Address(reader.u64().unwrap_or(0));
+        let mut word = || Address(reader.word(class.word()).unwrap_or(0));
         let (bias, name, dynamic, next) = (Bias(word().0), word(), word(), word());
         found.push(Module { bias, name: text(name, read), dynamic });
         at = next;
@@ -171,9 +183,9 @@ mod tests {
         memory.extend(b"\0/lib/x.so\0");
         memory.resize(256, 0);
         let mut read = reader(memory);
-        let found = rendezvous(Address(0x1000), &mut read).unwrap();
+        let found = rendezvous(Class::Elf64, Address(0x1000), &mut read).unwrap();
         assert_eq!((found.break_address, found.state), (Address(0x7777), State::Adding));
-        let modules = modules(&found, &mut read);
+        let modules = modules(Class::Elf64, &found, &mut read);
         assert_eq!(modules.len(), 2);
         assert_eq!((modules[0].name.as_str(), modules[1].name.as_str()), ("", "/lib/x.so"));
         assert_eq!(modules[1].bias, Bias(0x5000));
@@ -184,14 +196,14 @@ mod tests {
         let mut memory = words(&[1, 0x1020, 0x7777, 0]);
         memory.extend(words(&[0, 0, 0, 0x1020]));
         let mut read = reader(memory);
-        let found = rendezvous(Address(0x1000), &mut read).unwrap();
-        assert_eq!(modules(&found, &mut read).len(), MOST_MODULES);
+        let found = rendezvous(Class::Elf64, Address(0x1000), &mut read).unwrap();
+        assert_eq!(modules(Class::Elf64, &found, &mut read).len(), MOST_MODULES);
     }
 
     #[test]
     fn what_is_not_set_up_or_not_readable_is_none() {
-        assert_eq!(rendezvous(Address(0x1000), &mut reader(words(&[0, 0, 0, 0]))), None);
-        assert_eq!(rendezvous(Address(0x1000), &mut reader(words(&[1, 0, 0, 9]))), None);
-        assert_eq!(rendezvous(Address(0x9000), &mut reader(words(&[1, 0, 0, 0]))), None);
+        assert_eq!(rendezvous(Class::Elf64, Address(0x1000), &mut reader(words(&[0, 0, 0, 0]))), None);
+        assert_eq!(rendezvous(Class::Elf64, Address(0x1000), &mut reader(words(&[1, 0, 0, 9]))), None);
+        assert_eq!(rendezvous(Class::Elf64, Address(0x9000), &mut reader(words(&[1, 0, 0, 0]))), None);
     }
 }

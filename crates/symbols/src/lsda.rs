@@ -6,6 +6,7 @@
 use crate::address::FileAddress;
 use crate::elf::Image;
 use crate::frames::Frame;
+use crate::headers::Class;
 use crate::reader::Reader;
 
 /// `DW_EH_PE_omit`.
@@ -17,11 +18,12 @@ const PC_RELATIVE: u8 = 0x10;
 pub(crate) fn landing_pads(image: &Image<'_>, frame: &Frame, found: &mut Vec<FileAddress>) -> usize {
     let Some((at, bytes)) = frame.lsda.and_then(|at| Some((at, image.tail(at)?))) else { return 0 };
     let mut reader = Reader::new(bytes);
-    read(&mut reader, at, frame.range.start, found);
+    read(image.class(), &mut reader, at, frame.range.start, found);
     reader.position()
 }
 
 fn read(
+    class: Class,
     reader: &mut Reader<'_>,
     at: FileAddress,
     function: FileAddress,
@@ -29,7 +31,7 @@ fn read(
 ) -> Option<()> {
     let base = match reader.u8()? {
         OMIT => function,
-        encoding => FileAddress(encoded(reader, at, encoding)?),
+        encoding => FileAddress(encoded(class, reader, at, encoding)?),
     };
     if reader.u8()? != OMIT {
         reader.uleb128()?; // where the types are: not asked
@@ -38,9 +40,9 @@ fn read(
     let len = usize::try_from(reader.uleb128()?).ok()?;
     let end = reader.position().checked_add(len)?;
     while reader.position() < end {
-        let _start = encoded(reader, at, encoding)?;
-        let _length = encoded(reader, at, encoding)?;
-        let pad = encoded(reader, at, encoding)?;
+        let _start = encoded(class, reader, at, encoding)?;
+        let _length = encoded(class, reader, at, encoding)?;
+        let pad = encoded(class, reader, at, encoding)?;
         let _action = reader.uleb128()?;
         if pad != 0 {
             found.push(base + pad);
@@ -50,11 +52,12 @@ fn read(
 }
 
 /// A pointer in one of the encodings of DWARF's exception headers; indirect ones are given up.
-fn encoded(reader: &mut Reader<'_>, table: FileAddress, encoding: u8) -> Option<u64> {
+fn encoded(class: Class, reader: &mut Reader<'_>, table: FileAddress, encoding: u8) -> Option<u64> {
     let here = table + reader.position() as u64;
     let signed = |value: i64| value.cast_unsigned();
     let value = match encoding & 0x0f {
-        0x00 | 0x04 | 0x0c => reader.u64()?,
+        0x00 => reader.word(class.word())?,
+        0x04 | 0x0c => reader.u64()?,
         0x01 => reader.uleb128()?,
         0x02 => u64::from(reader.u16()?),
         0x03 => u64::from(reader.u32()?),

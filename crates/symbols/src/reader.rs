@@ -50,6 +50,11 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// A word of 4 or 8 bytes.
+    pub(crate) fn word(&mut self, bytes: usize) -> Option<u64> {
+        if bytes == 4 { self.u32().map(u64::from) } else { self.u64() }
+    }
+
     /// DWARF's unsigned LEB128 (DWARF 5, 7.6); bits past the 64th are an error.
     pub(crate) fn uleb128(&mut self) -> Option<u64> {
         let mut value = 0u64;

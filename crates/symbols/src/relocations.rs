@@ -1,90 +1,137 @@
 //! What the loader writes where: relocations, and the slots through which functions of other modules are called.
 
 use object::elf;
-use object::read::elf::SectionHeader;
 
 use crate::address::FileAddress;
-use crate::elf::{Image, LE};
+use crate::elf::Image;
+use crate::headers::Class;
 use crate::reader::Reader;
 use crate::symbols::{dynamic_entries, dynamic_symbol};
 
-/// One dynamic relocation of x86-64 (psABI, "Relocation Types"; `RELR` entries appear as `R_X86_64_RELATIVE`).
+/// What a relocation writes (psABIs, "Relocation Types").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An address in the image itself (`R_*_RELATIVE`; also the entries of `RELR`).
+    Relative,
+    /// What an ifunc resolver in the image gives (`R_*_IRELATIVE`).
+    Resolved,
+    /// A symbol's address plus the addend (`R_X86_64_64`, `R_386_32`).
+    Symbol,
+    /// A symbol's address, in a slot for calls (`R_*_GLOB_DAT`, `R_*_JUMP_SLOT`).
+    Slot,
+    /// Something else.
+    Other,
+}
+
+impl Kind {
+    fn of(class: Class, number: u32) -> Self {
+        match (class, number) {
+            (Class::Elf64, elf::R_X86_64_RELATIVE | elf::R_X86_64_RELATIVE64)
+            | (Class::Elf32, elf::R_386_RELATIVE) => Self::Relative,
+            (Class::Elf64, elf::R_X86_64_IRELATIVE) | (Class::Elf32, elf::R_386_IRELATIVE) => Self::Resolved,
+            (Class::Elf64, elf::R_X86_64_64) | (Class::Elf32, elf::R_386_32) => Self::Symbol,
+            (Class::Elf64, elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT)
+            | (Class::Elf32, elf::R_386_GLOB_DAT | elf::R_386_JMP_SLOT) => Self::Slot,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// One dynamic relocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relocation {
     /// The place that is written.
     pub address: FileAddress,
-    /// `R_X86_64_*`.
-    pub kind: u32,
+    /// What is written there.
+    pub kind: Kind,
     /// Index into the dynamic symbol table; 0 for none.
     pub symbol: u32,
-    /// The addend.
+    /// The addend: of i386 what the file has at the place.
     pub addend: u64,
 }
 
 /// All relocations that are applied when the image is loaded.
-pub fn relocations<'a>(image: &Image<'a>) -> impl Iterator<Item = Relocation> + use<'a> {
-    let (rela, relr) = tables(image);
-    let packed: Vec<Relocation> = relr.iter().flat_map(|table| packed(image, table)).collect();
-    rela.into_iter().flat_map(|table| table.chunks_exact(24)).filter_map(entry).chain(packed)
+pub fn relocations<'i>(image: &'i Image<'_>) -> impl Iterator<Item = Relocation> + 'i {
+    let (tables, packed_tables) = tables(image);
+    let packed: Vec<Relocation> = packed_tables.iter().flat_map(|table| packed(image, table)).collect();
+    let len = match image.class() {
+        Class::Elf32 => 8,
+        Class::Elf64 => 24,
+    };
+    let entries = tables.into_iter().flat_map(move |table| table.chunks_exact(len));
+    entries.filter_map(|bytes| entry(image, bytes)).chain(packed)
 }
 
 /// The dynamic section's tables; in a static program, which has none, the sections that are loaded.
 fn tables<'a>(image: &Image<'a>) -> (Vec<&'a [u8]>, Vec<&'a [u8]>) {
     if let Some(dynamic) = image.dynamic() {
-        let rela = vec![image.table(dynamic.rela), image.table(dynamic.jump_rela)];
-        return (rela, vec![image.table(dynamic.relr)]);
+        let tables = vec![image.table(dynamic.relocations), image.table(dynamic.jump_relocations)];
+        return (tables, vec![image.table(dynamic.relr)]);
     }
     const MOST: usize = 64; // a static program has one or two
     let loaded = |kind: u32| {
-        let wanted = image.sections().iter().filter(move |section| {
-            let allocated = section.sh_flags.get(LE) & u64::from(elf::SHF_ALLOC) != 0;
-            section.sh_type.get(LE) == kind && allocated
-        });
-        wanted.take(MOST).filter_map(|section| section.data(LE, image.bytes()).ok()).collect()
+        let wanted = image.sections().iter().filter(move |section| section.kind == kind);
+        let wanted = wanted.filter(|section| section.has(elf::SHF_ALLOC));
+        wanted.take(MOST).filter_map(|section| section.bytes).collect()
     };
-    (loaded(elf::SHT_RELA), loaded(elf::SHT_RELR))
+    let with_addends = match image.class() {
+        Class::Elf32 => elf::SHT_REL,
+        Class::Elf64 => elf::SHT_RELA,
+    };
+    (loaded(with_addends), loaded(elf::SHT_RELR))
 }
 
-fn entry(bytes: &[u8]) -> Option<Relocation> {
+/// An entry: `Elf64_Rela`, or `Elf32_Rel`, whose addend is at the place.
+fn entry(image: &Image<'_>, bytes: &[u8]) -> Option<Relocation> {
     let mut reader = Reader::new(bytes);
-    let address = FileAddress(reader.u64()?);
-    let (kind, symbol) = (reader.u32()?, reader.u32()?);
-    Some(Relocation { address, kind, symbol, addend: reader.u64()? })
+    let class = image.class();
+    let address = FileAddress(reader.word(class.word())?);
+    let (number, symbol, addend) = match class {
+        Class::Elf32 => {
+            let info = reader.u32()?;
+            (info & 0xff, info >> 8, image.word(address).unwrap_or(0))
+        }
+        Class::Elf64 => (reader.u32()?, reader.u32()?, reader.u64()?),
+    };
+    Some(Relocation { address, kind: Kind::of(class, number), symbol, addend })
 }
 
-/// Packed relative relocations (gABI, `SHT_RELR`): an even word is an address, an odd one a bitmap of the 63 words behind it.
+/// Packed relative relocations (gABI, `SHT_RELR`): an even word is an address, an odd one a bitmap of the words behind it,
+/// one fewer than the word has bits.
 /// The addend is what the place holds.
 fn packed<'i>(image: &'i Image<'_>, table: &'i [u8]) -> impl Iterator<Item = Relocation> + 'i {
+    let len = image.class().word();
+    let (word_len, bit_count) = (len as u64, 8 * len as u64 - 1);
     let mut next = 0u64;
-    let places = table.chunks_exact(8).filter_map(|word| Reader::new(word).u64()).flat_map(move |word| {
+    let places = table.chunks_exact(len).filter_map(move |word| Reader::new(word).word(len));
+    let places = places.flat_map(move |word| {
         let (first, bits) = if word & 1 == 0 { (word, 1) } else { (next, word >> 1) };
-        next = first.wrapping_add(if word & 1 == 0 { 8 } else { 63 * 8 });
-        (0..63).filter(move |bit| bits >> bit & 1 != 0).map(move |bit| first.wrapping_add(bit * 8))
+        next = first.wrapping_add(if word & 1 == 0 { word_len } else { bit_count * word_len });
+        (0..bit_count)
+            .filter(move |bit| bits >> bit & 1 != 0)
+            .map(move |bit| first.wrapping_add(bit * word_len))
     });
     places.filter_map(|place| {
         let address = FileAddress(place);
         let addend = image.word(address)?;
-        Some(Relocation { address, kind: elf::R_X86_64_RELATIVE, symbol: 0, addend })
+        Some(Relocation { address, kind: Kind::Relative, symbol: 0, addend })
     })
 }
 
 /// The addresses that relocations put into memory, as far as they lie in this image.
 pub(crate) fn targets(image: &Image<'_>) -> Vec<FileAddress> {
     let symbols = dynamic_entries(image);
-    relocations(image).filter_map(|relocation| target(symbols, &relocation)).collect()
-}
-
-fn target(symbols: &[u8], relocation: &Relocation) -> Option<FileAddress> {
-    match relocation.kind {
-        elf::R_X86_64_RELATIVE | elf::R_X86_64_RELATIVE64 | elf::R_X86_64_IRELATIVE => {
-            Some(FileAddress(relocation.addend))
+    let target = |relocation: Relocation| match relocation.kind {
+        Kind::Relative | Kind::Resolved => Some(FileAddress(relocation.addend)),
+        Kind::Symbol | Kind::Slot => {
+            let symbol = dynamic_symbol(image.class(), symbols, relocation.symbol)?;
+            // What an i386 slot holds in the file is its way back to the PLT.
+            let addend = if relocation.kind == Kind::Slot { 0 } else { relocation.addend };
+            (symbol.section != elf::SHN_UNDEF).then_some(FileAddress(symbol.value) + addend)
         }
-        elf::R_X86_64_64 | elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT => {
-            let symbol = dynamic_symbol(symbols, relocation.symbol)?;
-            (symbol.section != elf::SHN_UNDEF).then_some(FileAddress(symbol.value) + relocation.addend)
-        }
-        _ => None,
-    }
+        Kind::Other => None,
+    };
+    relocations(image).filter_map(target).collect()
 }
 
 /// The slots that the loader fills with what the ifunc resolver at `resolver` chose. Read one in the running process to learn
@@ -92,7 +139,7 @@ fn target(symbols: &[u8], relocation: &Relocation) -> Option<FileAddress> {
 #[must_use]
 pub fn ifunc_slots(image: &Image<'_>, resolver: FileAddress) -> Vec<FileAddress> {
     relocations(image)
-        .filter(|r| r.kind == elf::R_X86_64_IRELATIVE && r.addend == resolver.0)
+        .filter(|r| r.kind == Kind::Resolved && r.addend == resolver.0)
         .map(|r| r.address)
         .collect()
 }
@@ -103,11 +150,13 @@ pub fn ifunc_slots(image: &Image<'_>, resolver: FileAddress) -> Vec<FileAddress>
 pub fn import_slots(image: &Image<'_>, name: &str) -> Vec<FileAddress> {
     let entries = dynamic_entries(image);
     let named = |index: u32| {
-        let symbol = dynamic_symbol(entries, index)?;
+        let symbol = dynamic_symbol(image.class(), entries, index)?;
         let text =
             image.strings().get(usize::try_from(symbol.name).ok()?..)?.strip_prefix(name.as_bytes())?;
         (text.first() == Some(&0)).then_some(())
     };
-    let slot = |kind: u32| matches!(kind, elf::R_X86_64_JUMP_SLOT | elf::R_X86_64_GLOB_DAT);
-    relocations(image).filter(|r| slot(r.kind) && named(r.symbol).is_some()).map(|r| r.address).collect()
+    relocations(image)
+        .filter(|r| r.kind == Kind::Slot && named(r.symbol).is_some())
+        .map(|r| r.address)
+        .collect()
 }

@@ -27,6 +27,7 @@ pub(crate) fn refused(image: &Image<'_>) -> Vec<Range<FileAddress>> {
     let relocated: HashMap<u64, u64> = relocations(image).map(|r| (r.address.0, r.addend)).collect();
     // In a position-independent file the pointers are addends of relocations, and the words may be 0.
     let word = |at: FileAddress| relocated.get(&at.0).copied().or_else(|| image.word(at));
+    // The fields of a descriptor have 64 bits in either class; addresses of 32 bits fill the lower half.
     let pointed = pointer_places(image).into_iter().filter_map(word).map(FileAddress);
     let mut ranges: Vec<_> =
         places.into_iter().chain(pointed).flat_map(|place| critical_section(place, word)).collect();
@@ -49,7 +50,7 @@ fn descriptors(image: &Image<'_>) -> Vec<FileAddress> {
 }
 
 fn pointer_places(image: &Image<'_>) -> Vec<FileAddress> {
-    places(image, &POINTERS, 8)
+    places(image, &POINTERS, image.class().word() as u64)
 }
 
 /// The critical section and the bytes around its abort handler's first one.

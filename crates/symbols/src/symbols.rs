@@ -8,14 +8,14 @@ use std::ffi::CStr;
 use std::ops::Range;
 
 use object::elf;
-use object::read::elf::{GnuHashTable, HashTable, SectionHeader};
 
 use crate::address::FileAddress;
 use crate::demangle::{Demangled, demangle};
 use crate::dynamic::version_names;
-use crate::elf::{Header, Image, LE};
+use crate::elf::Image;
 use crate::frames::{Frame, frame_of};
 use crate::go;
+use crate::headers::{Class, symbol_count};
 use crate::reader::Reader;
 
 /// What a symbol names.
@@ -186,13 +186,12 @@ impl<'a> Symbols<'a> {
     }
 
     fn add_symtab(&mut self, image: &Image<'a>) -> bool {
-        let table = image.sections().iter().find(|section| section.sh_type.get(LE) == elf::SHT_SYMTAB);
+        let table = image.sections().iter().find(|section| section.kind == elf::SHT_SYMTAB);
         let Some(table) = table else { return false };
-        let entries = table.data(LE, image.bytes()).unwrap_or(&[]);
-        let strings = image.sections().section(table.link(LE)).ok();
-        let strings = strings.and_then(|section| section.data(LE, image.bytes()).ok()).unwrap_or(&[]);
+        let entries = table.bytes.unwrap_or(&[]);
+        let strings = image.sections().get(table.link).and_then(|section| section.bytes).unwrap_or(&[]);
         let mut names = Names::new(strings);
-        for raw in raw_symbols(entries) {
+        for raw in raw_symbols(image.class(), entries) {
             match names.get(raw.name) {
                 Some(text) => {
                     let (name, version) = split_version(text);
@@ -300,10 +299,8 @@ pub fn preferred<'s, 'a: 's>(aliases: impl Iterator<Item = &'s Symbol<'a>>) -> O
 
 /// Sorted ranges of executable sections, or segments where there are no sections.
 fn code_sections(image: &Image<'_>) -> Vec<Range<FileAddress>> {
-    let executable = |flags: u64| flags & u64::from(elf::SHF_EXECINSTR) != 0;
-    let sections = image.sections().iter().filter(|s| executable(s.sh_flags.get(LE)));
-    let mut ranges: Vec<_> =
-        sections.map(|s| FileAddress(s.sh_addr.get(LE)).span(s.sh_size.get(LE))).collect();
+    let sections = image.sections().iter().filter(|section| section.has(elf::SHF_EXECINSTR));
+    let mut ranges: Vec<_> = sections.map(|section| section.address.span(section.size)).collect();
     if ranges.is_empty() {
         ranges = image.code().iter().map(|(start, bytes)| start.span(bytes.len() as u64)).collect();
     }
@@ -322,7 +319,7 @@ fn natural_end(
     Some(next_start.map_or(section_end, |next| next.min(section_end)))
 }
 
-/// An entry of a symbol table (gABI, "Symbol Table", 64-bit).
+/// An entry of a symbol table (gABI, "Symbol Table").
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawSymbol {
     pub(crate) name: u32,
@@ -333,7 +330,28 @@ pub(crate) struct RawSymbol {
 }
 
 impl RawSymbol {
-    const LEN: usize = 24;
+    fn len(class: Class) -> usize {
+        match class {
+            Class::Elf32 => 16,
+            Class::Elf64 => 24,
+        }
+    }
+
+    fn read(class: Class, entry: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(entry);
+        let name = reader.u32()?;
+        // The classes have the same fields in two orders.
+        let (value, size) = match class {
+            Class::Elf32 => (u64::from(reader.u32()?), u64::from(reader.u32()?)),
+            Class::Elf64 => (0, 0),
+        };
+        let (info, _other, section) = (reader.u8()?, reader.u8()?, reader.u16()?);
+        let (value, size) = match class {
+            Class::Elf32 => (value, size),
+            Class::Elf64 => (reader.u64()?, reader.u64()?),
+        };
+        Some(Self { name, info, section, value, size })
+    }
 
     fn kind(&self) -> u8 {
         self.info & 0xf
@@ -352,40 +370,33 @@ impl RawSymbol {
     }
 }
 
-fn raw_symbols(entries: &[u8]) -> impl Iterator<Item = RawSymbol> {
-    entries.chunks_exact(RawSymbol::LEN).filter_map(|entry| {
-        let mut reader = Reader::new(entry);
-        let (name, info, _other) = (reader.u32()?, reader.u8()?, reader.u8()?);
-        Some(RawSymbol { name, info, section: reader.u16()?, value: reader.u64()?, size: reader.u64()? })
-    })
+fn raw_symbols(class: Class, entries: &[u8]) -> impl Iterator<Item = RawSymbol> {
+    entries.chunks_exact(RawSymbol::len(class)).filter_map(move |entry| RawSymbol::read(class, entry))
 }
 
 /// The dynamic symbol table.
 pub(crate) fn dynamic_symbols<'a>(image: &Image<'a>) -> impl Iterator<Item = RawSymbol> + use<'a> {
-    raw_symbols(dynamic_entries(image))
+    raw_symbols(image.class(), dynamic_entries(image))
 }
 
 /// The dynamic symbol at an index of a relocation.
-pub(crate) fn dynamic_symbol(entries: &[u8], index: u32) -> Option<RawSymbol> {
-    let start = usize::try_from(index).ok()?.checked_mul(RawSymbol::LEN)?;
-    raw_symbols(entries.get(start..start.checked_add(RawSymbol::LEN)?)?).next()
+pub(crate) fn dynamic_symbol(class: Class, entries: &[u8], index: u32) -> Option<RawSymbol> {
+    let len = RawSymbol::len(class);
+    let start = usize::try_from(index).ok()?.checked_mul(len)?;
+    RawSymbol::read(class, entries.get(start..start.checked_add(len)?)?)
 }
 
 /// The bytes of the dynamic symbol table. Its length stands in the section header only; without one, the hash tables tell it.
 pub(crate) fn dynamic_entries<'a>(image: &Image<'a>) -> &'a [u8] {
-    let section = image.sections().iter().find(|section| section.sh_type.get(LE) == elf::SHT_DYNSYM);
-    if let Some(entries) = section.and_then(|section| section.data(LE, image.bytes()).ok()) {
+    let section = image.sections().iter().find(|section| section.kind == elf::SHT_DYNSYM);
+    if let Some(entries) = section.and_then(|section| section.bytes) {
         return entries;
     }
     let Some(dynamic) = image.dynamic() else { return &[] };
     let tail = |address: Option<FileAddress>| address.and_then(|address| image.tail(address)).unwrap_or(&[]);
-    let by_hash =
-        || HashTable::<Header>::parse(LE, tail(dynamic.hash)).ok().map(|hash| hash.symbol_table_length());
-    let by_gnu_hash =
-        || GnuHashTable::<Header>::parse(LE, tail(dynamic.gnu_hash)).ok()?.symbol_table_length(LE);
-    let count = by_hash().or_else(by_gnu_hash).unwrap_or(0);
+    let count = symbol_count(image.class(), tail(dynamic.hash), tail(dynamic.gnu_hash)).unwrap_or(0);
     let entries = tail(dynamic.symbols);
-    let len = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(RawSymbol::LEN);
+    let len = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(RawSymbol::len(image.class()));
     entries.get(..len.min(entries.len())).unwrap_or(&[])
 }
 

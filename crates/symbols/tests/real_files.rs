@@ -95,7 +95,7 @@ fn our_own_function_is_where_the_process_has_it() {
         assert_eq!(told, Some(bias), "{other:?}");
     }
     assert!(own.starts_function(found.file_address));
-    let auxv = auxv::Auxv::parse(&std::fs::read("/proc/self/auxv").unwrap());
+    let auxv = auxv::Auxv::parse(Class::Elf64, &std::fs::read("/proc/self/auxv").unwrap());
     assert_eq!(auxv.entry, Some(bias.run_time(own.image.entry())));
 }
 
@@ -200,13 +200,13 @@ fn our_loaders_list_has_libc_and_a_place_to_stop() {
     let Some((path, _)) = libc() else { return };
     let bytes = std::fs::read(std::env::current_exe().unwrap()).unwrap();
     let own = module(&bytes);
-    let auxv = auxv::Auxv::parse(&std::fs::read("/proc/self/auxv").unwrap());
+    let auxv = auxv::Auxv::parse(Class::Elf64, &std::fs::read("/proc/self/auxv").unwrap());
     let bias = Bias::between(auxv.entry.unwrap(), own.image.entry());
     let memory = std::fs::File::open("/proc/self/mem").unwrap();
     let mut read = |at: Address, into: &mut [u8]| memory.read_exact_at(into, at.0).is_ok();
     let at = loader::find_rendezvous(&own.image, bias, &mut read).unwrap();
-    let rendezvous = loader::rendezvous(at, &mut read).unwrap();
-    let modules = loader::modules(&rendezvous, &mut read);
+    let rendezvous = loader::rendezvous(Class::Elf64, at, &mut read).unwrap();
+    let modules = loader::modules(Class::Elf64, &rendezvous, &mut read);
     assert_eq!(modules[0].bias, bias);
     assert!(modules.iter().any(|module| Path::new(&module.name).file_name() == path.file_name()));
     // The loader's own symbol is the place that it announces.
@@ -415,13 +415,34 @@ fn protection_notes_are_read() {
     assert!(!module(&bytes).image.control_flow_protection().shadow_stack);
 }
 
+/// What is read of a program of either class, by the same source.
 #[test]
-fn a_32_bit_program_is_named() {
+fn a_32_bit_program_is_read_like_one_of_64_bits() {
     let directory = tempfile::tempdir().unwrap();
-    let flags = ["-m32", "-nostdlib", "-ffreestanding", "-Wl,-e,main", "-static"];
-    let Some(bytes) = compile(directory.path(), "gcc", "int main(void){return 0;}", &flags) else { return };
-    let image = Image::parse(&bytes).unwrap();
-    assert!(image.isa().unwrap_err().to_string().contains("32-bit x86"));
+    let source = "__attribute__((noinline)) int twice(int x){return 2*x;}\n\
+                  int (*pointer)(int)=twice; int main(void){return twice(0);}";
+    let flags = ["-nostdlib", "-ffreestanding", "-Wl,-e,main", "-Wl,--build-id=sha1"];
+    for (class, shape) in [("-m32", "-static"), ("-m32", "-shared"), ("-m64", "-static"), ("-m64", "-shared")]
+    {
+        let all: Vec<&str> = flags.into_iter().chain([class, shape, "-fPIC"]).collect();
+        let Some(bytes) = compile(directory.path(), "gcc", source, &all) else { return };
+        let module = module(&bytes);
+        let image = &module.image;
+        let isa = if class == "-m32" { Isa::I386 } else { Isa::X86_64 };
+        assert_eq!((image.isa(), image.class()), (Ok(isa), Class::of(isa)));
+        assert_eq!(symbols::elf::isa_of(&bytes[..symbols::elf::HEADER_LEN]), Ok(isa));
+        assert_eq!(image.build_id().map(<[u8]>::len), Some(20));
+        let twice = module.symbols.functions().find(|symbol| symbol.name == "twice").unwrap();
+        assert!(!twice.size_guessed && image.is_code(twice.address), "{twice:?}");
+        assert!(frame_of(&module.frames, twice.address).is_some_and(|frame| frame.range == twice.range()));
+        assert_eq!(image.got().is_some(), isa == Isa::I386);
+        if shape == "-shared" {
+            // The relocation of `pointer` says where `twice` is, or by which symbol it is found.
+            let targets = Outline::read(image, &module.frames, &module.symbols).pointed_at;
+            assert!(targets.contains(&twice.address), "{targets:x?}");
+            assert!(relocations(image).any(|relocation| relocation.kind == Kind::Symbol));
+        }
+    }
 }
 
 #[test]

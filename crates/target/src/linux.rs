@@ -57,9 +57,6 @@ pub struct Process {
     poke: bool,
 }
 
-/// The fifth byte of 32-bit ELF files (elf(5)).
-const ELFCLASS32: u8 = 1;
-
 /// How long a thread under our hands may take to reach its next stop. To give up would leave it with registers that are
 /// not its own, so the patience is nearly the front's: registering for membarrier waits for a grace period of the kernel, which
 /// on a starved machine took over ten seconds.
@@ -195,12 +192,10 @@ impl Process {
 
 /// The ISA that a process was started for, by the file that it executes. The register set of each thread must agree.
 fn isa_of(pid: i32) -> Isa {
-    let mut header = [0; 20];
-    let read = File::open(format!("/proc/{pid}/exe")).and_then(|exe| exe.read_exact_at(&mut header, 0));
-    match read {
-        Ok(()) if header[4] == ELFCLASS32 => Isa::I386,
-        _ => Isa::X86_64,
-    }
+    let mut header = [0; symbols::elf::HEADER_LEN];
+    let read = File::open(format!("/proc/{pid}/exe")).and_then(|exe| exe.read_at(&mut header, 0));
+    let isa = read.ok().and_then(|len| symbols::elf::isa_of(header.get(..len)?).ok());
+    isa.unwrap_or(Isa::X86_64)
 }
 
 /// What the kernel says of a task.

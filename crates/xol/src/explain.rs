@@ -25,10 +25,19 @@ use crate::files::System;
 use crate::room::free_ranges;
 use crate::session::{View, check_kind, differs, implementation, unfit_mapping};
 
-/// Where the loader puts a position-independent program without randomisation.
-const PROGRAM_BASE: u64 = 0x5555_5555_4000;
-/// The like of where it puts libraries, with it: between 1 TiB below the stack and the stack.
-const LIBRARY_BASE: u64 = 0x7f55_5555_4000;
+/// Where the loader puts a position-independent program without randomisation, and the like of where it puts libraries
+/// with it: between 1 TiB below the stack and the stack, or as far below it as a 32-bit process has it.
+struct Usual {
+    program: u64,
+    library: u64,
+}
+
+fn usual(isa: Isa) -> Usual {
+    match isa {
+        Isa::I386 => Usual { program: 0x5655_5000, library: 0xf7d0_0000 },
+        _ => Usual { program: 0x5555_5555_4000, library: 0x7f55_5555_4000 },
+    }
+}
 
 /// Bytes shown of a site that is refused.
 const SHOWN: u64 = 16;
@@ -211,9 +220,10 @@ fn bias_in(system: &System, path: &Path, image: &Image<'_>) -> Option<Bias> {
 }
 
 fn usual_bias(image: &Image<'_>) -> Bias {
+    let usual = usual(image.isa().unwrap_or(Isa::X86_64));
     match (image.is_pie(), image.is_shared()) {
-        (true, _) => Bias(PROGRAM_BASE),
-        (_, true) => Bias(LIBRARY_BASE),
+        (true, _) => Bias(usual.program),
+        (_, true) => Bias(usual.library),
         _ => Bias(0),
     }
 }
@@ -244,6 +254,7 @@ impl<'a> Module<'a> {
         let outline = Outline {
             functions: outline.functions_at(bias),
             pointed_at: outline.pointed_at_at(bias),
+            got: outline.got.map(|got| bias.run_time(got)),
             data: image.rodata().into_iter().map(at_run_time).collect(),
             refused: outline.refused_at(bias),
         };
@@ -347,7 +358,7 @@ impl<'a> Module<'a> {
         let environment = Environment {
             isa: self.isa,
             layout: Layout::new(sizing),
-            state: Address(LIBRARY_BASE),
+            state: Address(usual(self.isa).library),
             shard_by: ShardBy::ThreadPointer,
             thread_by: ThreadBy::ThreadPointer,
         };
@@ -373,7 +384,7 @@ impl<'a> Module<'a> {
 /// Gaps of the process; without one, everything but the file's own place.
 fn free_room(system: &System, image: &Image<'_>, bias: Bias) -> Vec<std::ops::Range<Address>> {
     if !system.mappings().is_empty() {
-        return free_ranges(system.mappings(), system.start_of_heap().map(|start| start.0));
+        return free_ranges(system.isa(), system.mappings(), system.start_of_heap().map(|start| start.0));
     }
     let mapping = |segment: &symbols::elf::Segment| symbols::maps::Mapping {
         range: bias.run_time(segment.range().start)..bias.run_time(segment.range().end),
@@ -388,7 +399,7 @@ fn free_room(system: &System, image: &Image<'_>, bias: Bias) -> Vec<std::ops::Ra
         deleted: false,
     };
     let mappings: Vec<_> = image.segments().iter().map(mapping).collect();
-    free_ranges(&mappings, None)
+    free_ranges(image.isa().unwrap_or(Isa::X86_64), &mappings, None)
 }
 
 fn notes(place: &Match, plan: &Plan, in_process: bool, is_chosen: bool) -> Vec<String> {
@@ -454,7 +465,7 @@ fn kernel_release() -> String {
 /// Whose caches a task of an ISA runs on.
 fn architecture(isa: Isa) -> Option<Architecture> {
     match isa {
-        Isa::X86_64 => Some(Architecture::X86),
+        Isa::X86_64 | Isa::I386 => Some(Architecture::X86),
         _ => None,
     }
 }

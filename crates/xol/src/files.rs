@@ -2,18 +2,18 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::{env, fs};
 
-use insn::Address;
-use symbols::ld_cache;
+use insn::{Address, Isa};
 use symbols::maps::{self, Mapping};
 use symbols::path::{CachedLibrary, Files, MappedFile};
 use symbols::stat::Stat;
 use symbols::status::Status;
+use symbols::{elf, ld_cache};
 
 /// Symbolic links that the kernel follows in one path (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -47,6 +47,15 @@ pub struct System {
     path_dirs: Vec<PathBuf>,
     /// Read when first asked for: few names need it, and a thread of the target may be waiting.
     loader_cache: OnceCell<Vec<CachedLibrary>>,
+    isa: OnceCell<Isa>,
+}
+
+/// The ISA of the file that a process executes; `None` where that cannot be read.
+fn isa_of_process(pid: u32) -> Option<Isa> {
+    let mut header = Vec::new();
+    let exe = fs::File::open(format!("/proc/{pid}/exe")).ok()?;
+    exe.take(elf::HEADER_LEN as u64).read_to_end(&mut header).ok()?;
+    elf::isa_of(&header).ok()
 }
 
 impl System {
@@ -73,7 +82,8 @@ impl System {
     fn with(root: PathBuf, pid: Option<u32>, mappings: Option<Vec<Mapping>>) -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
         let path_dirs = env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
-        let mut system = Self { root, mappings, mapped: None, pid, path_dirs, loader_cache: OnceCell::new() };
+        let (loader_cache, isa) = (OnceCell::new(), OnceCell::new());
+        let mut system = Self { root, mappings, mapped: None, pid, path_dirs, loader_cache, isa };
         system.mapped = system.mappings.as_deref().map(|mappings| system.read_mapped(mappings));
         system
     }
@@ -82,6 +92,12 @@ impl System {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.pid
+    }
+
+    /// The ISA that the process was started for; without a process, this machine's own.
+    #[must_use]
+    pub fn isa(&self) -> Isa {
+        *self.isa.get_or_init(|| self.pid.and_then(isa_of_process).unwrap_or(Isa::X86_64))
     }
 
     /// What the process has mapped.
@@ -173,7 +189,7 @@ impl System {
 
     fn read_loader_cache(&self) -> Vec<CachedLibrary> {
         let bytes = self.read(Path::new("/etc/ld.so.cache")).unwrap_or_default();
-        ld_cache::parse(&bytes).unwrap_or_default()
+        ld_cache::parse(self.isa(), &bytes).unwrap_or_default()
     }
 
     fn read_mapped(&self, mappings: &[Mapping]) -> Vec<MappedFile> {

@@ -2,42 +2,50 @@
 
 use std::ops::Range;
 
-use insn::Address;
+use insn::{Address, Isa};
 use symbols::maps::Mapping;
 
-/// The heap may grow by this much above its present end, and the main stack below its present start.
-const GROWTH: u64 = 1 << 30;
+/// How far the heap may grow above its present end, and the main stack below its present start: of 4 GiB there is less to
+/// give away. The kernel keeps 128 MiB for the stack (`MIN_GAP`, arch/x86/mm/mmap.c).
+struct Growth {
+    heap: u64,
+    stack: u64,
+}
+
+fn growth(isa: Isa) -> Growth {
+    match isa.abi().word {
+        4 => Growth { heap: 256 << 20, stack: 128 << 20 },
+        _ => Growth { heap: 1 << 30, stack: 1 << 30 },
+    }
+}
 
 /// The lowest address the kernel lets an ordinary process map (`vm.mmap_min_addr`'s default).
 const LOWEST: u64 = 0x1_0000;
 
-/// The end of the user's half of a 47-bit address space, less the guard page at its end (x86-64 memory map,
-/// Documentation/arch/x86/x86_64/mm.rst).
-const HIGHEST: u64 = 0x7fff_ffff_f000;
-
 /// Free address ranges, sorted, up to the next mapping (who places stubs keeps a distance): the gaps between mappings, without those that the heap (from `start_brk`, field 47 of
 /// `/proc/PID/stat`) and the main stack grow into.
 #[must_use]
-pub fn free_ranges(mappings: &[Mapping], start_brk: Option<u64>) -> Vec<Range<Address>> {
-    let mut taken: Vec<Range<u64>> = mappings.iter().flat_map(occupied).collect();
-    taken.extend(start_brk.map(|start| start..start.saturating_add(GROWTH)));
+pub fn free_ranges(isa: Isa, mappings: &[Mapping], start_brk: Option<u64>) -> Vec<Range<Address>> {
+    let (growth, end) = (growth(isa), isa.abi().address_end);
+    let mut taken: Vec<Range<u64>> = mappings.iter().flat_map(|mapping| occupied(mapping, &growth)).collect();
+    taken.extend(start_brk.map(|start| start..start.saturating_add(growth.heap)));
     taken.sort_by_key(|range| range.start);
     let mut free = Vec::new();
     let mut next = LOWEST;
     for range in taken {
-        push_gap(&mut free, next, range.start);
+        push_gap(&mut free, next, range.start.min(end));
         next = next.max(range.end);
     }
-    push_gap(&mut free, next, HIGHEST);
+    push_gap(&mut free, next, end);
     free
 }
 
 /// What a mapping occupies now and may come to occupy.
-fn occupied(mapping: &Mapping) -> Option<Range<u64>> {
+fn occupied(mapping: &Mapping, growth: &Growth) -> Option<Range<u64>> {
     let (start, end) = (mapping.range.start.0, mapping.range.end.0);
     match mapping.path.as_deref() {
-        Some("[heap]") => Some(start..end.saturating_add(GROWTH)),
-        Some("[stack]") => Some(start.saturating_sub(GROWTH)..end),
+        Some("[heap]") => Some(start..end.saturating_add(growth.heap)),
+        Some("[stack]") => Some(start.saturating_sub(growth.stack)..end),
         _ => Some(start..end),
     }
 }
@@ -51,8 +59,8 @@ pub(crate) fn mappings_left(mappings: &[Mapping]) -> usize {
 }
 
 fn push_gap(free: &mut Vec<Range<Address>>, start: u64, end: u64) {
-    if start < end.min(HIGHEST) {
-        free.push(Address(start)..Address(end.min(HIGHEST)));
+    if start < end {
+        free.push(Address(start)..Address(end));
     }
 }
 
@@ -75,7 +83,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
 
     #[test]
     fn not_where_something_is_or_will_be() {
-        let free = free_ranges(&maps::parse(MAPS), Some(0x0100_0000));
+        let free = free_ranges(Isa::X86_64, &maps::parse(MAPS), Some(0x0100_0000));
         for taken in [0, 0x1000, 0x0040_0000, 0x004f_ffff, 0x0100_0000, 0x4000_0000, 0x7fff_f000_0000] {
             assert!(!is_free(&free, taken), "{taken:#x} in {free:x?}");
         }
@@ -85,8 +93,25 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
     }
 
     #[test]
+    fn a_32_bit_process_has_room_below_4_gib() {
+        const MAPS: &[u8] = b"\
+08048000-080cd000 r-xp 00000000 08:01 12 /bin/program
+093e0000-09402000 rw-p 00000000 00:00 0 [heap]
+f7f29000-f7f2d000 r--p 00000000 00:00 0 [vvar]
+ffeb3000-ffed4000 rw-p 00000000 00:00 0 [stack]
+";
+        let free = free_ranges(Isa::I386, &maps::parse(MAPS), Some(0x093e_0000));
+        for taken in [0x0808_0000, 0x1000_0000, 0xf7f2_a000, 0xff00_0000, 0xffff_e000, 1 << 32] {
+            assert!(!is_free(&free, taken), "{taken:#x} in {free:x?}");
+        }
+        for gap in [0x0002_0000, 0x0811_0000, 0x4000_0000, 0xf700_0000] {
+            assert!(is_free(&free, gap), "{gap:#x} not in {free:x?}");
+        }
+    }
+
+    #[test]
     fn ranges_are_sorted_and_apart() {
-        let free = free_ranges(&maps::parse(MAPS), None);
+        let free = free_ranges(Isa::X86_64, &maps::parse(MAPS), None);
         assert!(free.windows(2).all(|pair| pair[0].end <= pair[1].start));
         assert!(free.iter().all(|range| range.start < range.end));
     }
@@ -94,7 +119,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
     #[test]
     fn mappings_that_make_no_sense() {
         let odd = b"0-ffffffffffffffff rw-p 0 0:0 0\nffff-0 rw-p 0 0:0 0\n";
-        assert!(free_ranges(&maps::parse(odd), Some(u64::MAX)).len() <= 1);
-        assert_eq!(free_ranges(&[], None).len(), 1);
+        assert!(free_ranges(Isa::X86_64, &maps::parse(odd), Some(u64::MAX)).len() <= 1);
+        assert_eq!(free_ranges(Isa::X86_64, &[], None).len(), 1);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use insn::Address;
 use insn::place::Demand;
 use insn::plan::{Mechanism, Patch, Plan, Reason};
-use insn::{Address, Isa};
 use program::layout::Layout;
 use program::stub::{Action as Body, Environment, Routines};
 use symbols::maps::Mapping;
@@ -141,7 +141,7 @@ impl Traced {
         let Some(environment) = self.environment.clone() else { return true };
         self.place_routines(&environment, drafts);
         let demands: Vec<Demand<'_>> = drafts.new.iter().map(|(_, draft, _)| draft.demand()).collect();
-        let places = self.room.place(Isa::X86_64, &demands);
+        let places = self.room.place(environment.isa, &demands);
         let mut all = true;
         for ((key, draft, at), place) in drafts.new.iter_mut().zip(places) {
             if let Err(reason) = &place
@@ -348,22 +348,22 @@ impl Traced {
 
     /// The shared state's place and the kind of its code, at the first arming.
     fn prepare_environment(&mut self, action: Action, view: &View) -> Result<(), Error> {
-        let start_brk = view.start_brk();
-        self.room.free = free_ranges(&view.mappings, start_brk);
+        let (isa, start_brk) = (view.system.isa(), view.start_brk());
+        self.room.free = free_ranges(isa, &view.mappings, start_brk);
         self.room.mappings = mappings_left(&view.mappings);
         // Areas that are mapped by now split the free ranges; their unused parts stay ours by `room.areas`. What is planned
         // does not change because they were made.
         let areas: HashSet<Address> = self.room.areas.iter().map(|area| area.start).collect();
         let is_foreign = |mapping: &&Mapping| !areas.contains(&mapping.range.start);
         let foreign: Vec<Mapping> = view.mappings.iter().filter(is_foreign).cloned().collect();
-        self.around = free_ranges(&foreign, start_brk);
+        self.around = free_ranges(isa, &foreign, start_brk);
         if self.shared.is_some() {
             return Ok(());
         }
         let layout = Layout::new(install::sizing(self.rows.all.len(), action));
         let state = self.take_room(layout.len as u64)?;
         let is_static_go = self.is_static_go(view);
-        self.environment = Some(install::environment(layout, state, is_static_go));
+        self.environment = Some(install::environment(view.system.isa(), layout, state, is_static_go));
         Ok(())
     }
 
@@ -591,7 +591,7 @@ impl Traced {
                 displaced: Vec::new(),
                 island: None,
             };
-            let at = self.room.place(Isa::X86_64, &[Demand { patch: &nothing, size: size.max(1) }]);
+            let at = self.room.place(environment.isa, &[Demand { patch: &nothing, size: size.max(1) }]);
             let Some(Ok(at)) = at.first() else { continue };
             let routines = Routines::assemble(environment, *at);
             drafts.routines.push(routines.clone());

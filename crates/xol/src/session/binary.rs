@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use insn::Isa;
 use symbols::frames::{Frame, frames};
 use symbols::functions::Outline;
 use symbols::maps::Mapping;
@@ -97,6 +98,12 @@ impl Binary {
         let symbols = Symbols::read(&image, &frames);
         progress.advance(3);
         Ok(Box::leak(Box::new(Self { path, image, symbols, is_replaced, frames, outline: OnceLock::new() })))
+    }
+
+    /// The ISA it is for.
+    pub(super) fn isa(&self) -> Isa {
+        // `parse` has seen to it that it is one we know.
+        self.image.isa().unwrap_or(Isa::X86_64)
     }
 
     /// What planning must know of it, in file addresses.

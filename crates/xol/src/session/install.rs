@@ -66,17 +66,17 @@ impl Draft {
 
     /// The changes of the text that lead to `stub`: at the site, and its island. `None` if it cannot be reached from here.
     pub(super) fn patched(&self, stub: Address, view: &View) -> Option<Vec<Patched>> {
-        let patch = &self.patch;
+        let (isa, patch) = (view.system.isa(), &self.patch);
         let patched = |start, original: &[u8], bytes, interior, tail| {
             let entry = Entry { start, original: original.to_vec(), patched: bytes, stub };
             let backing = Backing::at(&view.mappings, start)?;
             Some(Patched { entry, interior, tail, backing, notify: self.notify })
         };
-        let bytes = patch_bytes(Isa::X86_64, patch, stub)?;
+        let bytes = patch_bytes(isa, patch, stub)?;
         let tail = patch.overwritten.len() - patch.written();
         let mut all = vec![patched(patch.start, &patch.overwritten, bytes, patch.interior(), tail)?];
         if let Some(island) = &patch.island {
-            let bytes = island_bytes(Isa::X86_64, patch, stub)?;
+            let bytes = island_bytes(isa, patch, stub)?;
             all.push(patched(island.at, &island.overwritten, bytes, Vec::new(), 0)?);
         }
         Some(all)
@@ -184,14 +184,18 @@ pub(super) fn sizing(rows: usize, action: types::Action) -> Sizing {
 }
 
 /// How stubs find shard and slot in this kind of program.
-pub(super) fn environment(layout: Layout, state: Address, is_static_go: bool) -> Environment {
+pub(super) fn environment(isa: Isa, layout: Layout, state: Address, is_static_go: bool) -> Environment {
     let flags = cpu_flags();
-    let (shard_by, thread_by) = match (is_static_go, flags.contains("rdpid")) {
-        (false, _) => (ShardBy::ThreadPointer, ThreadBy::ThreadPointer),
-        (true, true) => (ShardBy::Cpu, ThreadBy::Base),
-        (true, false) => (ShardBy::Shared, ThreadBy::Base),
+    let shard_by = match (is_static_go, flags.contains("rdpid")) {
+        (false, _) => ShardBy::ThreadPointer,
+        (true, true) => ShardBy::Cpu,
+        (true, false) => ShardBy::Shared,
     };
-    Environment { isa: Isa::X86_64, layout, state, shard_by, thread_by }
+    let thread_by = match isa {
+        Isa::X86_64 if is_static_go => ThreadBy::Base,
+        _ => ThreadBy::ThreadPointer,
+    };
+    Environment { isa, layout, state, shard_by, thread_by }
 }
 
 /// The features of the CPU, as the kernel names them.

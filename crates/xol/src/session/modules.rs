@@ -5,9 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 
+use insn::Address;
 use insn::code::{Code, Outline};
 use insn::set::Analysis;
-use insn::{Address, Isa};
 use symbols::maps::Mapping;
 use symbols::{Bias, FileAddress};
 use target::linux::permission;
@@ -53,12 +53,13 @@ impl Module {
             let outline = Outline {
                 functions: outline.functions_at(bias),
                 pointed_at: outline.pointed_at_at(bias),
+                got: outline.got.map(|got| bias.run_time(got)),
                 data: binary.image.rodata().into_iter().map(at).collect(),
                 refused: outline.refused_at(bias),
             };
             let total: usize = code.iter().map(|code| code.bytes.len()).sum();
             progress.phase(&format!("decoding {name}"), total as u64);
-            Rc::new(Analysis::new(Isa::X86_64, &code, &outline, shadow_stack, &mut |done| {
+            Rc::new(Analysis::new(binary.isa(), &code, &outline, shadow_stack, &mut |done| {
                 progress.advance(done);
             }))
         };
@@ -97,7 +98,8 @@ impl View {
     /// A pointer in memory.
     pub(super) fn word(&self, at: Address) -> Option<u64> {
         let mut bytes = [0; 8];
-        self.read(at, &mut bytes).then(|| u64::from_le_bytes(bytes))
+        let word = bytes.get_mut(..self.system.isa().abi().word)?;
+        self.read(at, word).then(|| u64::from_le_bytes(bytes))
     }
 
     /// Whether a mapping consists of huge pages (hugetlbfs; transparent ones do not matter).
@@ -146,7 +148,8 @@ impl View {
     /// Where the dynamic loader is mapped, if there is one.
     pub(super) fn loader(&self) -> Option<Address> {
         let text = fs::read(format!("/proc/{}/auxv", self.pid)).ok()?;
-        symbols::auxv::Auxv::parse(&text).base.filter(|base| base.0 != 0)
+        let class = symbols::Class::of(self.system.isa());
+        symbols::auxv::Auxv::parse(class, &text).base.filter(|base| base.0 != 0)
     }
 
     /// The modules whose code is `path`'s: by the executable mappings of the file, or, if there is none because the
@@ -203,7 +206,17 @@ impl View {
         code.any(|(start, _)| self.mapping(bias.run_time(start)).is_some_and(|mapping| mapping.executable))
     }
 
+    /// The file of a mapping, if it is one for the ISA of the process.
     fn binary(&self, mapping: &Mapping, known: &[Module]) -> Result<&'static Binary, LookupError> {
+        let binary = self.any_binary(mapping, known)?;
+        if binary.isa() == self.system.isa() {
+            return Ok(binary);
+        }
+        let source = symbols::ElfError::Foreign(binary.image.machine());
+        Err(LookupError::Elf { path: binary.path.clone(), source })
+    }
+
+    fn any_binary(&self, mapping: &Mapping, known: &[Module]) -> Result<&'static Binary, LookupError> {
         let same =
             |module: &&Module| module.key.inode == mapping.inode && module.key.device == mapping.device;
         if let Some(module) = known.iter().find(same) {

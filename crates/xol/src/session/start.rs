@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Instant;
 
 use program::clock::Clock;
+use symbols::elf::{self, ElfError};
 use symbols::stat::Stat;
 use symbols::status::Status;
 use target::holder::{Attached, Client, Manner, Reply, Request, Space};
@@ -347,7 +349,7 @@ fn or_ended(error: Error, pids: &[i32]) -> Error {
     }
 }
 
-/// A process of a kind that we can probe: with memory of its own, and 64-bit.
+/// A process of a kind that we can probe: with memory of its own, for an ISA that we know.
 pub(crate) fn check_kind(pid: i32) -> Result<(), TargetError> {
     let status =
         std::fs::read(format!("/proc/{pid}/status")).map_err(|_| TargetError::NoSuchProcess { pid })?;
@@ -370,19 +372,14 @@ pub(crate) fn check_kind(pid: i32) -> Result<(), TargetError> {
 }
 
 fn check_class(pid: i32) -> Result<(), TargetError> {
-    use std::io::Read;
-    let mut header = [0; 20];
-    let mut open = || File::open(format!("/proc/{pid}/exe"))?.read_exact(&mut header);
-    if open().is_err() {
+    let mut header = Vec::new();
+    let read = File::open(format!("/proc/{pid}/exe"))
+        .and_then(|exe| exe.take(elf::HEADER_LEN as u64).read_to_end(&mut header));
+    if read.is_err() {
         return Ok(()); // the holder's own attempt says what is wrong
     }
-    let machine = u16::from_le_bytes([header[18], header[19]]);
-    let why = match (header[4], machine) {
-        (2, 62) => return Ok(()),
-        (1, _) => "it is a 32-bit process",
-        _ => "it is a process of a foreign machine",
-    };
-    Err(TargetError::Unsupported { pid, why: why.to_owned() })
+    let unsupported = |why: ElfError| TargetError::Unsupported { pid, why: format!("it is {why}") };
+    elf::isa_of(&header).map(drop).map_err(unsupported)
 }
 
 /// What a killed xol left is offered for removal, not worked around: its patches are in the text that we would analyse.
