@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#define JUNK 0x6b6e756a6b6e756aul
+#define JUNK ((word)0x6b6e756a6b6e756aull)
 
 static sigjmp_buf home;
 static word replaced[64];

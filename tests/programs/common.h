@@ -24,6 +24,15 @@
 
 typedef unsigned long word;
 
+/* The registers that a handler finds in its context. */
+#ifdef __i386__
+#define REG_PC REG_EIP
+#define REG_STACK REG_ESP
+#else
+#define REG_PC REG_RIP
+#define REG_STACK REG_RSP
+#endif
+
 #define NOINLINE __attribute__((noinline, noclone))
 #define MAYBE_UNUSED __attribute__((unused))
 
@@ -72,12 +81,12 @@ MAYBE_UNUSED static word nanoseconds(void)
 }
 
 /* Marsaglia's xorshift: reproducible inputs, the same in every run. */
-MAYBE_UNUSED static word next_random(word *state)
+MAYBE_UNUSED static word next_random(uint64_t *state)
 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
     *state ^= *state << 17;
-    return *state;
+    return (word)*state;
 }
 
 #endif

@@ -72,7 +72,7 @@ int main(void)
         } else if (is(&command, "keep")) {
             make(&kept, stacks[COROUTINES], fall, 0);
             swapcontext(&home, &kept);
-            say("kept pc=%#lx", (word)kept.uc_mcontext.gregs[REG_RIP]);
+            say("kept pc=%#lx", (word)kept.uc_mcontext.gregs[REG_PC]);
         } else {
             kept.uc_mcontext.gregs[REG_RDI] = (long)&number;
             swapcontext(&home, &kept);

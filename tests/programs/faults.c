@@ -41,9 +41,9 @@ static word sum_of(const greg_t *registers)
         word value = (word)registers[i];
         if (i == REG_EFL)
             value &= ~0x10000ul; /* the resume flag is the processor's */
-        if (i == REG_RIP)
+        if (i == REG_PC)
             value -= (word)at;
-        if (i == REG_RSP || i == REG_OLDMASK || i == REG_CSGSFS)
+        if (i == REG_STACK || i == REG_OLDMASK || i == REG_CSGSFS)
             value = 0;
         if (i == REG_CR2 && ((signal_number != SIGSEGV && signal_number != SIGBUS) || code == SI_KERNEL))
             value = 0; /* of the last page fault, whosever */
@@ -60,11 +60,11 @@ static void on_fault(int signal, siginfo_t *info, void *context)
     word now = sum_of(registers);
     same = first || (same && alike && now == sum);
     faults++, sum = now;
-    address = (word)info->si_addr, pc = (word)registers[REG_RIP];
+    address = (word)info->si_addr, pc = (word)registers[REG_PC];
     if (faults < 3)
         return;
     if (signal == SIGILL)
-        registers[REG_RIP] += 2;
+        registers[REG_PC] += 2;
     registers[REG_RDI] = (long)good;
     registers[REG_RSI] = 1;
 }

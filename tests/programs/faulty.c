@@ -16,8 +16,8 @@ static void on_fault(int signal, siginfo_t *info, void *context)
     ucontext_t *frame = context;
     (void)signal;
     faults++;
-    elsewhere += info->si_addr != (char *)raises + 3 || frame->uc_mcontext.gregs[REG_RIP] != (greg_t)raises + 3;
-    frame->uc_mcontext.gregs[REG_RIP] += 2;
+    elsewhere += info->si_addr != (char *)raises + 3 || frame->uc_mcontext.gregs[REG_PC] != (greg_t)raises + 3;
+    frame->uc_mcontext.gregs[REG_PC] += 2;
 }
 
 int main(void)

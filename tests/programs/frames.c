@@ -18,7 +18,7 @@ static void handler(int signal, siginfo_t *info, void *context)
     struct command command;
     (void)signal, (void)info;
     /* stdio is fine here: the fault comes from a place that uses none. */
-    say("inside pc=%#lx", (word)interrupted->uc_mcontext.gregs[REG_RIP]);
+    say("inside pc=%#lx", (word)interrupted->uc_mcontext.gregs[REG_PC]);
     hear(&command);
     interrupted->uc_mcontext.gregs[REG_RDI] = (long)&number;
 }

@@ -39,6 +39,16 @@ static const struct {
 static int disturbed(long (*call)(long), long argument, long *result)
 {
     word bad;
+#ifdef __i386__
+    __asm__ volatile(
+        "push %%ebx\n push %%ebp\n mov $0x1111, %%ebx\n mov $0x2222, %%ebp\n"
+        "call *%2\n"
+        "xor $0x1111, %%ebx\n xor $0x2222, %%ebp\n or %%ebx, %%ebp\n"
+        "pushf\n pop %%ecx\n and $0x500, %%ecx\n or %%ebp, %%ecx\n pop %%ebp\n pop %%ebx\n"
+        : "=&a"(*result), "=&c"(bad), "+&S"(call), "+&D"(argument)
+        :
+        : "edx", "memory", "cc");
+#else
     __asm__ volatile(
         "mov $0x1111, %%ebx\n mov $0x2222, %%r12d\n mov $0x3333, %%r13d\n mov $0x4444, %%r14d\n mov $0x5555, %%r15d\n"
         "call *%2\n"
@@ -48,6 +58,7 @@ static int disturbed(long (*call)(long), long argument, long *result)
         : "=&a"(*result), "=&m"(bad), "+&S"(call), "+&D"(argument)
         :
         : "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm3", "xmm4", "memory", "cc");
+#endif
     return bad != 0;
 }
 
@@ -63,7 +74,8 @@ int main(void)
     say("%s", "");
     struct command command;
     while (hear(&command)) {
-        word bad = 0, seed = 88172645463325252ul;
+        word bad = 0;
+        uint64_t seed = 88172645463325252u;
         const char *wrong = "none";
         for (word n = 0; n < command.number; n++) {
             long i = (long)next_random(&seed);

@@ -28,7 +28,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
     (void)info;
     caught[signal]++;
     if (signal != SIGTRAP)
-        frame->uc_mcontext.gregs[REG_RIP] += 3;
+        frame->uc_mcontext.gregs[REG_PC] += 3;
 }
 
 static void on_other(int signal)

@@ -47,7 +47,7 @@ static void read_text(void)
 
 static void on_profile(int signal, siginfo_t *info, void *context)
 {
-    word pc = (word)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+    word pc = (word)((ucontext_t *)context)->uc_mcontext.gregs[REG_PC];
     int known = 0;
     (void)signal;
     for (int i = 0; i < texts; i++)

@@ -2,19 +2,25 @@
  * Shows: a probe changes no register, flag, vector register or byte of the red zone.
  *
  *   go N   runs every variant of state.S with N random states -> done calls=N bad= wrong=VARIANT.FIELD args=
- *          args: the six argument registers at all sites but the leaves, each times its own odd number, added up
+ *          args: the six arguments at all sites but the leaves, each times its own odd number, added up
  * With AVX the same is done with 256-bit registers; `wide` in the first line says whether.
  */
 #include "common.h"
 
+#ifdef __i386__
+enum { GENERAL = 7, RED = 0, VECTORS = 8, FLAGS_AT = 28, VECTOR_AT = 36 };
+#else
+enum { GENERAL = 15, RED = 128, VECTORS = 16, FLAGS_AT = 120, VECTOR_AT = 264 };
+#endif
+
 struct state {
-    word general[15];
+    word general[GENERAL];
     word flags;
     word stack;         /* how far the stack pointer moved */
-    unsigned char red[128];
-    unsigned char vector[16][32];
+    unsigned char red[RED];
+    unsigned char vector[VECTORS][32];
 };
-_Static_assert(offsetof(struct state, flags) == 120 && offsetof(struct state, vector) == 264, "state.S has offsets");
+_Static_assert(offsetof(struct state, flags) == FLAGS_AT && offsetof(struct state, vector) == VECTOR_AT, "state.S has offsets");
 
 #define VARIANTS(LIST) LIST(nop5) LIST(span) LIST(trap) LIST(pun) LIST(call) LIST(dead)
 #define DECLARE(name)                                                                                   \
@@ -36,15 +42,15 @@ static const struct {
 /* Carry, parity, adjust, zero, sign, direction, overflow: all that a program can set freely. */
 #define FREE_FLAGS 0xcd5ul
 
-static void randomize(struct state *state, word *seed, int wide)
+static void randomize(struct state *state, uint64_t *seed, int wide)
 {
     memset(state, 0, sizeof *state);
-    for (int i = 0; i < 15; i++)
+    for (int i = 0; i < GENERAL; i++)
         state->general[i] = next_random(seed);
     state->flags = (next_random(seed) & FREE_FLAGS) | 0x202;
-    for (int i = 0; i < 128; i++)
+    for (int i = 0; i < RED; i++)
         state->red[i] = (unsigned char)next_random(seed);
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < VECTORS; i++)
         for (int j = 0; j < (wide ? 32 : 16); j++)
             state->vector[i][j] = (unsigned char)next_random(seed);
 }
@@ -60,15 +66,20 @@ static const char *difference(const struct state *in, const struct state *out, s
         return "flags";
     if (out->stack)
         return "stack";
-    if (memcmp(in->red + unkept, out->red + unkept, sizeof in->red - unkept))
+    if (RED && memcmp(in->red + unkept, out->red + unkept, RED - unkept))
         return "red";
     return memcmp(in->vector, out->vector, sizeof in->vector) ? "vector" : NULL;
 }
 
-static word digest(const struct state *state)
+static uint64_t digest(const struct state *state)
 {
     const word *reg = state->general;
-    return reg[5] + 3 * reg[4] + 5 * reg[3] + 7 * reg[2] + 9 * reg[7] + 11 * reg[8]; /* rdi rsi rdx rcx r8 r9 */
+#ifdef __i386__
+    uint64_t fifth = reg[1], sixth = reg[0]; /* edi esi edx ecx ebx eax, which state.S has on the stack */
+#else
+    uint64_t fifth = reg[7], sixth = reg[8]; /* rdi rsi rdx rcx r8 r9 */
+#endif
+    return reg[5] + 3ull * reg[4] + 5ull * reg[3] + 7ull * reg[2] + 9 * fifth + 11 * sixth;
 }
 
 int main(void)
@@ -81,7 +92,8 @@ int main(void)
     struct command command;
     static struct state in, out;
     while (hear(&command)) {
-        word bad = 0, args = 0, seed = 2463534242ul;
+        word bad = 0;
+        uint64_t args = 0, seed = 2463534242u;
         char wrong[64] = "none";
         for (word n = 0; n < command.number; n++)
             for (size_t row = 0; row < sizeof table / sizeof *table; row++) {
@@ -97,7 +109,7 @@ int main(void)
                     snprintf(wrong, sizeof wrong, "%s.%s", table[row].name, field);
                 }
             }
-        say("done calls=%lu bad=%lu wrong=%s args=%lu", command.number, bad, wrong, args);
+        say("done calls=%lu bad=%lu wrong=%s args=%llu", command.number, bad, wrong, (unsigned long long)args);
     }
     return 0;
 }

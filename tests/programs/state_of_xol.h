@@ -5,7 +5,8 @@
 
 struct shared_state {
     volatile word *words;
-    word count, random;
+    word count;
+    uint64_t random;
 };
 
 /* Where it is now; nothing if there is none. */

@@ -5,6 +5,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// A program to compile: its sources, and the flags that make this variant of it.
 #[derive(Clone, Debug)]
@@ -55,11 +56,35 @@ impl Program {
         self
     }
 
+    /// Whether the compiler is given this argument.
+    #[must_use]
+    pub fn has_flag(&self, flag: &str) -> bool {
+        self.flags.iter().any(|known| known == flag)
+    }
+
     /// Another compiler of the same language, such as `musl-gcc`.
     #[must_use]
     pub fn compiler(mut self, compiler: &'static str) -> Self {
         self.compiler = compiler;
         self
+    }
+
+    /// The 32-bit variant: of each source the one in `programs/i386` if there is one, by the cross compiler, whose libraries
+    /// and loader are in a folder of their own.
+    #[must_use]
+    pub fn i386(mut self) -> Self {
+        for source in &mut self.sources {
+            let variant = programs_dir().join("i386").join(source.file_name().unwrap_or_default());
+            if variant.exists() {
+                *source = variant;
+            }
+        }
+        self.compiler = match self.compiler {
+            "g++" => "i686-linux-gnu-g++",
+            _ => "i686-linux-gnu-gcc",
+        };
+        const FOLDER: &str = "/usr/i686-linux-gnu/lib";
+        self.flag(format!("-Wl,--dynamic-linker={FOLDER}/ld-linux.so.2")).flag(format!("-Wl,-rpath,{FOLDER}"))
     }
 
     /// A shared library called `name`.
@@ -77,6 +102,14 @@ impl Program {
     /// # Panics
     /// The program does not compile.
     pub fn build(&self) -> Result<PathBuf, String> {
+        if std::env::var_os("XOL_TEST_ISA").is_some_and(|isa| isa == "i386")
+            && !self.compiler.starts_with("i686-")
+        {
+            return self.clone().i386().build();
+        }
+        if self.compiler.starts_with("i686-") {
+            runs_32_bit_programs()?;
+        }
         let compiler = self.find_compiler()?;
         let folder = out_dir().join(format!("{:016x}", self.key()));
         let file = folder.join(&self.name);
@@ -134,6 +167,24 @@ impl Program {
         }
         assert!(folder.join(&self.name).exists(), "{} is not there", folder.display());
     }
+}
+
+/// Whether the kernel was built for 32-bit programs, and was not told to refuse them (`ia32_emulation=0`): it knows such a
+/// program from a file of no known format.
+fn runs_32_bit_programs() -> Result<(), String> {
+    static RUNS: OnceLock<bool> = OnceLock::new();
+    let runs = || {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (source, program) = (folder.path().join("empty.S"), folder.path().join("empty"));
+        fs::write(&source, ".globl _start\n_start: xor %ebx, %ebx\n mov $1, %eax\n int $0x80\n")
+            .expect("a file of ours");
+        let mut compiler = Command::new("i686-linux-gnu-gcc");
+        compiler.args(["-nostdlib", "-static", "-o"]).args([&program, &source]);
+        // Without a compiler the reason is that.
+        !compiler.status().is_ok_and(|status| status.success())
+            || Command::new(&program).status().is_ok_and(|status| status.success())
+    };
+    if *RUNS.get_or_init(runs) { Ok(()) } else { Err("the kernel runs no 32-bit programs".to_owned()) }
 }
 
 /// The temporary folder's own mode hides it from other users; xol as an ordinary user must be able to read programs.

@@ -151,7 +151,8 @@ impl Analysis<'_> {
         let bytes = self.bytes_from(span.start).and_then(|bytes| bytes.get(..span.overwritten));
         let tail = bytes.and_then(|bytes| bytes.get(span.written()..));
         tail.is_some_and(|tail| {
-            let jump = Jump::new(self.isa, span.start, span.overwritten, span.interior(), (span.written(), tail));
+            let jump =
+                Jump::new(self.isa, span.start, span.overwritten, span.interior(), (span.written(), tail));
             place::has_place(self.isa, span.start, &jump, free)
         })
     }

@@ -18,11 +18,8 @@ fn address(target: &Process, name: &str) -> u64 {
 }
 
 /// Probes every listed instruction, runs all, and compares every count.
-fn check_all(verb: &str, flags: &[&str], spell: impl Fn(&Process, &Path, &str) -> String) {
-    let mut program = Program::new("insns.c").source("insns.S");
-    for flag in flags {
-        program = program.flag(*flag);
-    }
+fn check_all(verb: &str, program: Program, spell: impl Fn(&Process, &Path, &str) -> String) {
+    let (is_earlier, is_punned) = (program.has_flag(EARLIER), program.has_flag(PUN));
     let program = need!(program.build());
     let mut target = Process::start(&program, &[]);
     let before = Snapshot::of(target.pid());
@@ -48,10 +45,15 @@ fn check_all(verb: &str, flags: &[&str], spell: impl Fn(&Process, &Path, &str) -
     assert_eq!(target.ask("go 100").number("bad"), 0);
     target.finish();
     match verb {
-        "stat" if flags.contains(&EARLIER) => assert_earlier(&report, &names, &probes),
-        "stat" => assert_mechanisms(&report, &names, &probes, flags.contains(&PUN)),
+        "stat" if is_earlier => assert_earlier(&report, &names, &probes),
+        "stat" => assert_mechanisms(&report, &names, &probes, is_punned),
         _ => {}
     }
+}
+
+/// The program with these flags.
+fn insns(flags: &[&str]) -> Program {
+    flags.iter().fold(Program::new("insns.c").source("insns.S"), |program, flag| program.flag(*flag))
 }
 
 /// Leaves out of the program what keeps a jump from beginning before a short instruction.
@@ -83,15 +85,21 @@ fn traced_or_lost(report: &Report, canonical: &str) -> u64 {
     lines + lost.map(|line| line["count"].as_u64().expect("a count")).sum::<u64>()
 }
 
+/// Of these names the ones that the program has: some instructions are of one ISA.
+fn known<'a>(names: &'a [String], of: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    of.iter().copied().filter(|name| names.iter().any(|known| known == name))
+}
+
 /// Those that an earlier jump serves, and those that none can: at the start of a function, or right behind a target.
 fn assert_earlier(report: &Report, names: &[String], probes: &[String]) {
     let of = |name: &str| {
         let (_, probe) = names.iter().zip(probes).find(|(known, _)| *known == name).expect("a known name");
         report.mechanism(probe)
     };
-    for name in
-        ["ret", "call_reg", "jmp_reg", "syscall", "leave", "loop", "jcc", "pushf", "rep_movs", "cpuid"]
-    {
+    let early = [
+        "ret", "call_reg", "jmp_reg", "syscall", "leave", "loop", "jcc", "pushf", "rep_movs", "cpuid", "daa",
+    ];
+    for name in known(names, &early) {
         assert_eq!(of(name), "jump", "{name}");
     }
     for name in ["push", "push_rsp"] {
@@ -110,13 +118,21 @@ fn assert_mechanisms(report: &Report, names: &[String], probes: &[String], punne
         assert!(puns.len() > 10, "{puns:?}");
         traps.append(&mut puns);
     }
+    let short = [
+        "loop", "jrcxz", "jecxz", "jcxz", "rep_movs", "pushf", "popf", "pusha", "syscall", "ret", "call_reg",
+        "jcc", "push_rsp",
+    ];
     for name in
-        ["loop", "jrcxz", "rep_movs", "pushf", "popf", "syscall", "ret", "call_reg", "jcc", "push_rsp"]
+        known(names, &short).filter(|name| *name != "jecxz" || names.iter().all(|other| other != "jrcxz"))
     {
         assert!(traps.contains(name), "{name} was to be a breakpoint: {traps:?}");
     }
     let jumps = by("jump");
-    for name in ["call_rel", "call_rip", "jmp_rip", "jcc_near", "rip_load", "rip_add", "fs", "lock"] {
+    let long = [
+        "call_rel", "call_rip", "call_gs", "jmp_rip", "jmp_far", "jcc_near", "rip_load", "rip_add", "fs",
+        "gs", "lock",
+    ];
+    for name in known(names, &long) {
         assert!(jumps.contains(name), "{name} was to be a jump: {jumps:?}");
     }
     assert_eq!(traps.len() + puns.len() + jumps.len(), names.len(), "{report:?}");
@@ -132,36 +148,38 @@ fn by_symbol(target: &Process, program: &Path, name: &str) -> String {
 
 #[test]
 fn counted_by_symbol() {
-    check_all("stat", &[], by_symbol);
+    check_all("stat", insns(&[]), by_symbol);
 }
 
 #[test]
 fn counted_by_address() {
-    check_all("stat", &[], |target, program, name| probe_at(target, program, address(target, name)));
+    check_all("stat", insns(&[]), |target, program, name| probe_at(target, program, address(target, name)));
 }
 
 #[test]
 fn counted_at_a_fixed_position() {
-    check_all("stat", &["-no-pie"], |target, program, name| {
+    check_all("stat", insns(&["-no-pie"]), |target, program, name| {
         probe(program, &format!("{:#x}", address(target, name)))
     });
 }
 
 #[test]
 fn counted_by_puns() {
-    check_all("stat", &[PUN], |target, program, name| probe_at(target, program, address(target, name)));
+    check_all("stat", insns(&[PUN]), |target, program, name| {
+        probe_at(target, program, address(target, name))
+    });
 }
 
 #[test]
 fn counted_by_puns_at_a_fixed_position() {
-    check_all("stat", &[PUN, "-no-pie"], |target, program, name| {
+    check_all("stat", insns(&[PUN, "-no-pie"]), |target, program, name| {
         probe(program, &format!("{:#x}", address(target, name)))
     });
 }
 
 #[test]
 fn traced_by_puns() {
-    check_all("trace", &[PUN], by_symbol);
+    check_all("trace", insns(&[PUN]), by_symbol);
 }
 
 /// A program may have so many mappings only, and stubs of puns take one each: what is beyond half of them is a breakpoint.
@@ -197,35 +215,64 @@ fn puns_beyond_the_mappings_are_breakpoints() {
 
 #[test]
 fn counted_by_earlier_jumps() {
-    check_all("stat", &[EARLIER], |target, program, name| probe_at(target, program, address(target, name)));
+    check_all("stat", insns(&[EARLIER]), |target, program, name| {
+        probe_at(target, program, address(target, name))
+    });
 }
 
 #[test]
 fn counted_by_earlier_jumps_at_a_fixed_position() {
-    check_all("stat", &[EARLIER, "-no-pie"], |target, program, name| {
+    check_all("stat", insns(&[EARLIER, "-no-pie"]), |target, program, name| {
         probe(program, &format!("{:#x}", address(target, name)))
     });
 }
 
 #[test]
 fn traced_by_earlier_jumps() {
-    check_all("trace", &[EARLIER], by_symbol);
+    check_all("trace", insns(&[EARLIER]), by_symbol);
 }
 
 #[test]
 fn traced() {
-    check_all("trace", &[], |target, program, name| probe_at(target, program, address(target, name)));
+    check_all("trace", insns(&[]), |target, program, name| probe_at(target, program, address(target, name)));
 }
 
 /// Every instruction of every function of the program at once.
 #[test]
 fn every_instruction() {
-    every_instruction_of(Program::new("insns.c").source("insns.S"));
+    every_instruction_of(insns(&[]));
 }
 
 #[test]
 fn every_instruction_with_earlier_jumps() {
-    every_instruction_of(Program::new("insns.c").source("insns.S").flag(EARLIER));
+    every_instruction_of(insns(&[EARLIER]));
+}
+
+/// The same in a 32-bit process.
+#[test]
+fn i386_counted() {
+    check_all("stat", insns(&[]).i386(), by_symbol);
+    check_all("stat", insns(&["-static"]).i386(), |target, program, name| {
+        probe(program, &format!("{:#x}", address(target, name)))
+    });
+}
+
+#[test]
+fn i386_counted_by_earlier_jumps() {
+    check_all("stat", insns(&[EARLIER]).i386(), |target, program, name| {
+        probe_at(target, program, address(target, name))
+    });
+}
+
+#[test]
+fn i386_traced() {
+    check_all("trace", insns(&[]).i386(), by_symbol);
+}
+
+#[test]
+fn i386_every_instruction() {
+    every_instruction_of(insns(&[]).i386());
+    every_instruction_of(insns(&[EARLIER]).i386());
 }
 
 fn every_instruction_of(program: Program) {

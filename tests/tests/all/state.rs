@@ -13,8 +13,12 @@ fn places(target: &Process) -> Vec<(String, u64)> {
     used.map(|key| (key.clone(), target.address(key))).collect()
 }
 
-fn unchanged(verb: &str, calls: u64) {
-    let program = need!(Program::new("state.c").source("state.S").build());
+fn state() -> Program {
+    Program::new("state.c").source("state.S")
+}
+
+fn unchanged(program: Program, verb: &str, calls: u64) {
+    let program = need!(program.build());
     let mut target = Process::start(&program, &[]);
     let before = Snapshot::of(target.pid());
     assert_eq!(target.ask("go 20").number("bad"), 0, "the program is right unprobed");
@@ -67,18 +71,25 @@ fn arguments(report: &Report) -> u64 {
 
 #[test]
 fn of_a_count() {
-    unchanged("stat", rounds(2_000, 100_000));
+    unchanged(state(), "stat", rounds(2_000, 100_000));
+    unchanged(state().i386(), "stat", rounds(2_000, 100_000));
 }
 
 #[test]
 fn of_an_event() {
-    unchanged("trace", rounds(500, 20_000));
+    unchanged(state(), "trace", rounds(500, 20_000));
+    unchanged(state().i386(), "trace", rounds(500, 20_000));
 }
 
 /// Function entries too: the whole functions around the places, entered by a call.
 #[test]
 fn of_counts_at_entries() {
-    let program = need!(Program::new("state.c").source("state.S").build());
+    at_entries(state());
+    at_entries(state().i386());
+}
+
+fn at_entries(program: Program) {
+    let program = need!(program.build());
     let mut target = Process::start(&program, &[]);
     let watch = Watch::on(&target, &["leaf"]);
     let probes = [probe(&program, "state_*"), probe(&program, "leaf*")];

@@ -304,8 +304,8 @@ impl Stopped {
     /// # Errors
     /// As [`Self::cont`]; EIO: the kernel runs no 32-bit programs.
     pub fn thread_area(&self, registers: &[u8]) -> io::Result<Option<u64>> {
-        /// Byte 36: `gs` (arch/x86/include/asm/user32.h).
-        const GS: usize = 36;
+        /// Byte 40: `gs` (arch/x86/include/asm/user32.h).
+        const GS: usize = 40;
         /// Of a selector: the local table, and how far the index is shifted (Intel SDM vol. 3, 3.4.2).
         const LOCAL: u8 = 1 << 2;
         /// arch/x86/include/uapi/asm/ptrace-abi.h

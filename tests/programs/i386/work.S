@@ -1,0 +1,82 @@
+/*
+ * The functions of ../work.S for i386. `work` begins with the commonest prologue: a jump over it covers two boundaries,
+ * at 1 and 3.
+ */
+    .text
+    .macro function name, align=16, behind=0
+    .balign \align
+    .skip \behind
+    .globl \name
+    .type \name, @function
+\name:
+    .cfi_startproc
+    .endm
+    .macro end name
+    .cfi_endproc
+    .size \name, . - \name
+    .endm
+
+/* long work(long a, long b) = 3 * (a + b + 7). With ACROSS the jump over its beginning goes on in another page. */
+#ifdef ACROSS
+    function work, 4096, 4093
+#else
+    function work
+#endif
+    push %ebp
+    .cfi_def_cfa_offset 8
+    .cfi_offset ebp, -8
+    mov %esp, %ebp
+    mov $7, %eax
+    add 8(%ebp), %eax
+    add 12(%ebp), %eax
+    imul $3, %eax, %eax
+    pop %ebp
+    .cfi_def_cfa_offset 4
+    ret
+    end work
+
+/* long neighbour(long a) = a ^ 0x55 */
+    function neighbour
+    mov 4(%esp), %eax
+    xor $0x55, %eax
+    ret
+    end neighbour
+
+/* long tiny(long a) = a + 1: no jump fits without the return. */
+    function tiny
+    mov 4(%esp), %eax
+    inc %eax
+    ret
+    end tiny
+
+/*
+ * long trapped(long a) = a + 2 * (number of times round): its second instruction is two bytes long and right in front
+ * of a loop's head, which is a known branch target, and is one itself, so that only a breakpoint fits there.
+ */
+    function trapped
+    mov $2, %ecx
+trapped_site:
+    xor %eax, %eax
+1:  add $2, %eax
+    dec %ecx
+    jnz 1b
+    add 4(%esp), %eax
+    ret
+    jmp trapped_site
+    end trapped
+    .globl trapped_site
+    .type trapped_site, @notype
+
+/*
+ * long enter_work_inside(long a, long b, void *inside): does what the first instruction of `work` does and jumps to
+ * the second, through an address that no analysis can know. Same result as work(a, b).
+ */
+    function enter_work_inside
+    push %ebp
+    .cfi_def_cfa_offset 8
+    .cfi_offset ebp, -8
+    mov 16(%esp), %eax
+    jmp *%eax
+    end enter_work_inside
+
+    .section .note.GNU-stack, "", @progbits
