@@ -24,13 +24,17 @@
 
 typedef unsigned long word;
 
-/* The registers that a handler finds in its context. */
+/* The registers that a handler finds in its context; REG_FIRST is the argument of a FIRST_IN_REGISTER function. */
 #ifdef __i386__
 #define REG_PC REG_EIP
 #define REG_STACK REG_ESP
+#define REG_FIRST REG_EAX
+#define FIRST_IN_REGISTER __attribute__((regparm(1)))
 #else
 #define REG_PC REG_RIP
 #define REG_STACK REG_RSP
+#define REG_FIRST REG_RDI
+#define FIRST_IN_REGISTER
 #endif
 
 #define NOINLINE __attribute__((noinline, noclone))
@@ -73,11 +77,11 @@ MAYBE_UNUSED static int is(const struct command *command, const char *name)
     return strcmp(command->line, name) == 0;
 }
 
-MAYBE_UNUSED static word nanoseconds(void)
+MAYBE_UNUSED static uint64_t nanoseconds(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (word)now.tv_sec * 1000000000ul + (word)now.tv_nsec;
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* Marsaglia's xorshift: reproducible inputs, the same in every run. */

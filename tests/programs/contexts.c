@@ -12,7 +12,7 @@
 
 #define COROUTINES 8
 
-extern long stumble(const long *at);
+extern long stumble(const long *at) FIRST_IN_REGISTER;
 extern long hop(long a, ucontext_t *from, ucontext_t *to);
 extern const char hop_call[], hop_behind[];
 
@@ -74,7 +74,7 @@ int main(void)
             swapcontext(&home, &kept);
             say("kept pc=%#lx", (word)kept.uc_mcontext.gregs[REG_PC]);
         } else {
-            kept.uc_mcontext.gregs[REG_RDI] = (long)&number;
+            kept.uc_mcontext.gregs[REG_FIRST] = (long)&number;
             swapcontext(&home, &kept);
             say("resumed value=%ld bad=%d", value, value != 3 * number + 5);
         }

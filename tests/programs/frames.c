@@ -8,7 +8,7 @@
 #include <signal.h>
 #include <ucontext.h>
 
-extern long stumble(const long *at);
+extern long stumble(const long *at) FIRST_IN_REGISTER;
 
 static long number;
 
@@ -20,7 +20,7 @@ static void handler(int signal, siginfo_t *info, void *context)
     /* stdio is fine here: the fault comes from a place that uses none. */
     say("inside pc=%#lx", (word)interrupted->uc_mcontext.gregs[REG_PC]);
     hear(&command);
-    interrupted->uc_mcontext.gregs[REG_RDI] = (long)&number;
+    interrupted->uc_mcontext.gregs[REG_FIRST] = (long)&number;
 }
 
 int main(void)

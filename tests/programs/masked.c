@@ -155,7 +155,7 @@ static void fault(void)
     sigemptyset(&none);
     pthread_sigmask(SIG_SETMASK, &none, NULL);
     memset((void *)caught, 0, sizeof caught);
-    __asm__ volatile("xor %%eax, %%eax\n movb $0, (%%rax)\n" ::: "rax", "memory");
+    __asm__ volatile("movb $0, (%0)\n" ::"a"(0l) : "memory");
     __asm__ volatile("ud2\n nop\n");
     __asm__ volatile("int3\n");
     say("fault segv=%lu ill=%lu trap=%lu", caught[SIGSEGV], caught[SIGILL], caught[SIGTRAP]);

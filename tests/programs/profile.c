@@ -89,7 +89,7 @@ static void *serve(void *argument)
     timers++;
     for (long i = 0; !atomic_load_explicit(&over, memory_order_relaxed); i++) {
         round_of_calls(self, i);
-        for (word until = pause_time ? nanoseconds() + pause_time : 0; until && nanoseconds() < until;)
+        for (uint64_t until = pause_time ? nanoseconds() + pause_time : 0; until && nanoseconds() < until;)
             ;
     }
     timer_delete(timer);
@@ -140,7 +140,7 @@ int main(int argc, char **argv)
         }
         start();
         if (is(&command, "storm")) {
-            word end = nanoseconds() + command.number * 1000000000ul;
+            uint64_t end = nanoseconds() + command.number * 1000000000ull;
             while (nanoseconds() < end)
                 usleep(10000);
             stop();

@@ -33,13 +33,23 @@
 #define KILL SECCOMP_RET_KILL_PROCESS
 #define REFUSE (SECCOMP_RET_ERRNO | EPERM)
 
+#ifdef __i386__
+#define OF_THE_ISA                                                                                                  \
+    ON(fstatat64, ALLOW), ON(statx, ALLOW), ON(mmap2, ALLOW), ON(set_thread_area, ALLOW), ON(waitpid, ALLOW),       \
+        ON(futex_time64, ALLOW), ON(ugetrlimit, ALLOW),
+#define SYS_MAP SYS_mmap2
+#else
+#define OF_THE_ISA ON(newfstatat, ALLOW),
+#define SYS_MAP SYS_mmap
+#endif
+
 /* What this program and its C library need, and what any program maps memory and sets handlers with. */
 static struct sock_filter like_containers[] = {
     NUMBER, ON(read, ALLOW), ON(write, ALLOW), ON(mmap, ALLOW), ON(munmap, ALLOW), ON(mprotect, ALLOW),
     ON(brk, ALLOW), ON(rt_sigaction, ALLOW), ON(rt_sigprocmask, ALLOW), ON(rt_sigreturn, ALLOW),
     ON(futex, ALLOW), ON(exit, ALLOW), ON(exit_group, ALLOW), ON(clone, ALLOW), ON(clone3, ALLOW),
     ON(set_robust_list, ALLOW), ON(rseq, ALLOW), ON(madvise, ALLOW), ON(restart_syscall, ALLOW), ON(execve, ALLOW),
-    ON(openat, ALLOW), ON(close, ALLOW), ON(newfstatat, ALLOW), ON(pread64, ALLOW), ON(arch_prctl, ALLOW),
+    ON(openat, ALLOW), ON(close, ALLOW), ON(pread64, ALLOW), ON(arch_prctl, ALLOW), OF_THE_ISA
     ON(set_tid_address, ALLOW), ON(prlimit64, ALLOW), ON(getrandom, ALLOW), ON(fstat, ALLOW), ON(access, ALLOW),
     ON(getpid, ALLOW), ON(gettid, ALLOW), ON(sched_yield, ALLOW), ON(wait4, ALLOW),
     OTHERWISE(REFUSE),
@@ -52,7 +62,7 @@ static struct sock_filter deadly[] = {
     NUMBER, ON(memfd_create, KILL), ON(membarrier, KILL), ON(rt_tgsigqueueinfo, KILL), OTHERWISE(ALLOW),
 };
 static struct sock_filter allow_all[] = { OTHERWISE(ALLOW) };
-static struct sock_filter nomap[] = { NUMBER, ON(mmap, REFUSE), OTHERWISE(ALLOW) };
+static struct sock_filter nomap[] = { NUMBER, ON(MAP, REFUSE), OTHERWISE(ALLOW) };
 
 static void filter(struct sock_filter *code, size_t len)
 {

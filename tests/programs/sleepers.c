@@ -60,7 +60,7 @@ static void *sleeper(void *argument)
             rounds_of[kind]++;
             continue;
         }
-        word start = nanoseconds();
+        uint64_t start = nanoseconds();
         int result = nap(kind, epoll);
         if (result && errno == EINTR)
             eintr++;

@@ -5,7 +5,8 @@
 //! with their standard input, and every child is killed by its own handle when a test drops it.
 //!
 //! Environment: `XOL_BIN` names another binary than `target/<profile>/xol`; `XOL_TEST_OUT` another place for compiled
-//! programs than `target/tmp`; `XOL_TEST_PROGRAMS` another folder than `programs/`; `XOL_LONG=1` chooses the long form of
+//! programs than `target/tmp`; `XOL_TEST_PROGRAMS` another folder than `programs/`; `XOL_TEST_ISA=i386` the 32-bit variant of
+//! programs in C, C++ and assembly; `XOL_LONG=1` chooses the long form of
 //! the runs that have one.
 
 mod compile;
