@@ -28,11 +28,15 @@ typedef unsigned long word;
 #ifdef __i386__
 #define REG_PC REG_EIP
 #define REG_STACK REG_ESP
+#define REG_DI REG_EDI
+#define REG_SI REG_ESI
 #define REG_FIRST REG_EAX
 #define FIRST_IN_REGISTER __attribute__((regparm(1)))
 #else
 #define REG_PC REG_RIP
 #define REG_STACK REG_RSP
+#define REG_DI REG_RDI
+#define REG_SI REG_RSI
 #define REG_FIRST REG_RDI
 #define FIRST_IN_REGISTER
 #endif

@@ -34,22 +34,33 @@ static const char *at;
 static long good[2] = { 5, 6 };
 static volatile word faults, same, sum, signal_number, code, address, pc;
 
+/* Stack pointers differ from run to run, and some slots hold no register. */
+#ifdef __i386__
+enum { LAST = REG_SS };
+#define IS_LEFT_OUT(i) ((i) == REG_ESP || (i) == REG_UESP)
+#define HOLDS_ADDRESS(i) 0
+#else
+enum { LAST = REG_CR2 };
+#define IS_LEFT_OUT(i) ((i) == REG_RSP || (i) == REG_OLDMASK || (i) == REG_CSGSFS)
+#define HOLDS_ADDRESS(i) ((i) == REG_CR2)
+#endif
+
 static word sum_of(const greg_t *registers)
 {
-    word all = 14695981039346656037ul;
-    for (int i = 0; i <= REG_CR2; i++) {
+    uint64_t all = 14695981039346656037ull;
+    for (int i = 0; i <= LAST; i++) {
         word value = (word)registers[i];
         if (i == REG_EFL)
             value &= ~0x10000ul; /* the resume flag is the processor's */
         if (i == REG_PC)
             value -= (word)at;
-        if (i == REG_STACK || i == REG_OLDMASK || i == REG_CSGSFS)
+        if (IS_LEFT_OUT(i))
             value = 0;
-        if (i == REG_CR2 && ((signal_number != SIGSEGV && signal_number != SIGBUS) || code == SI_KERNEL))
+        if (HOLDS_ADDRESS(i) && ((signal_number != SIGSEGV && signal_number != SIGBUS) || code == SI_KERNEL))
             value = 0; /* of the last page fault, whosever */
-        all = (all ^ value) * 1099511628211ul;
+        all = (all ^ value) * 1099511628211ull;
     }
-    return all;
+    return (word)all;
 }
 
 static void on_fault(int signal, siginfo_t *info, void *context)
@@ -65,14 +76,14 @@ static void on_fault(int signal, siginfo_t *info, void *context)
         return;
     if (signal == SIGILL)
         registers[REG_PC] += 2;
-    registers[REG_RDI] = (long)good;
-    registers[REG_RSI] = 1;
+    registers[REG_DI] = (long)good;
+    registers[REG_SI] = 1;
 }
 
 static long wild(const char *kind)
 {
     if (strcmp(kind, "wild") == 0)
-        return (long)0x8123456789abcdeful;
+        return (long)0x8123456789abcdefull;
     if (strcmp(kind, "bus") == 0) {
         FILE *file = tmpfile();
         void *mapped = file ? mmap((void *)0x10000000, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fileno(file), 0) : MAP_FAILED;

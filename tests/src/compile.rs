@@ -83,8 +83,17 @@ impl Program {
             "g++" => "i686-linux-gnu-g++",
             _ => "i686-linux-gnu-gcc",
         };
+        self
+    }
+
+    /// Where the cross compiler's dynamic programs find their loader and libraries, which are not where they say.
+    fn loader_flags(&self) -> Vec<String> {
         const FOLDER: &str = "/usr/i686-linux-gnu/lib";
-        self.flag(format!("-Wl,--dynamic-linker={FOLDER}/ld-linux.so.2")).flag(format!("-Wl,-rpath,{FOLDER}"))
+        let is_static = self.flags.iter().any(|flag| flag.starts_with("-static") || flag == "-nostdlib");
+        if is_static || !self.compiler.starts_with("i686-") {
+            return Vec::new();
+        }
+        vec![format!("-Wl,--dynamic-linker={FOLDER}/ld-linux.so.2"), format!("-Wl,-rpath,{FOLDER}")]
     }
 
     /// A shared library called `name`.
@@ -159,7 +168,7 @@ impl Program {
             command.arg("build");
         }
         command.args(["-o".as_ref(), output.as_os_str()]);
-        let result = command.args(&self.sources).args(&self.flags).output().expect("the compiler runs");
+        let result = command.args(&self.sources).args(&self.flags).args(self.loader_flags()).output().expect("the compiler runs");
         let said = String::from_utf8_lossy(&result.stderr);
         assert!(result.status.success(), "{} does not compile:\n{said}", self.name);
         if fs::rename(scratch.path(), folder).is_ok() {
