@@ -168,7 +168,12 @@ impl Program {
             command.arg("build");
         }
         command.args(["-o".as_ref(), output.as_os_str()]);
-        let result = command.args(&self.sources).args(&self.flags).args(self.loader_flags()).output().expect("the compiler runs");
+        let result = command
+            .args(&self.sources)
+            .args(&self.flags)
+            .args(self.loader_flags())
+            .output()
+            .expect("the compiler runs");
         let said = String::from_utf8_lossy(&result.stderr);
         assert!(result.status.success(), "{} does not compile:\n{said}", self.name);
         if fs::rename(scratch.path(), folder).is_ok() {

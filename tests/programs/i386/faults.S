@@ -27,6 +27,7 @@
 1:  dec     %ecx
     jnz     1b
     ret
+    jmp     0b + 1
     .size trap_\name, . - trap_\name
     .endm
 

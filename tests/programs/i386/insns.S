@@ -3,6 +3,12 @@
  * may be changed, and addresses are learnt by a call.
  */
     .text
+    .macro behind
+#ifndef PUN                         /* a jump to the next instruction: a displacement of these bytes leads to the program itself */
+    .byte 0xe9
+    .long 0
+#endif
+    .endm
     .macro insn name
     .balign 16
     .globl insn_\name
@@ -24,6 +30,9 @@ site_\name:
     jmp 2b
 #ifndef EARLIER
     jmp .Lsite_\name
+#ifndef PUN                         /* somebody seems to jump into the middle */
+    jmp .Lsite_\name + 1
+#endif
 #endif
     .size insn_\name, . - insn_\name
     .endm
@@ -42,24 +51,24 @@ site_\name:
     mov %edi, %eax
     site nop
     nop
-2:  tight nop
+2:  behind; tight nop
 
     insn push
     site push
     push %edi
-2:  pop %eax
+2:  behind; pop %eax
     tight push
 
     insn pop
     push %edi
     site pop
     pop %eax
-2:  tight pop
+2:  behind; tight pop
 
     insn push_rsp                   /* pushes the value before the push */
     site push_rsp
     push %esp
-2:  pop %eax
+2:  behind; pop %eax
     sub %esp, %eax
     add %edi, %eax
     tight push_rsp
@@ -71,12 +80,12 @@ site_\name:
     mov %edi, %eax
     site leave
     leave
-2:  tight leave
+2:  behind; tight leave
 
     insn enter
     site enter
     enter $16, $0
-2:  mov %edi, -8(%ebp)
+2:  behind; mov %edi, -8(%ebp)
     mov -8(%ebp), %eax
     leave
     tight enter
@@ -86,13 +95,13 @@ site_\name:
     xor %eax, %eax
     site xchg
     xchg %edx, %eax
-2:  tight xchg
+2:  behind; tight xchg
 
     insn cmc
     bt $0, %edi
     site cmc
     cmc
-2:  sbb %eax, %eax
+2:  behind; sbb %eax, %eax
     tight cmc
 
     insn adc
@@ -100,12 +109,12 @@ site_\name:
     bt $0, %edi
     site adc
     adc $0, %eax
-2:  tight adc
+2:  behind; tight adc
 
     insn std
     site std
     std
-2:  pushf
+2:  behind; pushf
     pop %eax
     cld
     and $0x500, %eax
@@ -116,7 +125,7 @@ site_\name:
     bt $0, %edi
     site lahf
     lahf
-2:  movzbl %ah, %eax
+2:  behind; movzbl %ah, %eax
     and $3, %eax
     tight lahf
 
@@ -126,7 +135,7 @@ site_\name:
     cmp $4, %edi
     site jcc
     jl 3f
-2:  add $1, %eax
+2:  behind; add $1, %eax
 3:  lea 2(%eax), %eax
     tight jcc
 
@@ -147,13 +156,13 @@ site_\name:
 1:  add $10, %eax
     site loop
     loop 1b
-2:  tight loop
+2:  behind; tight loop
 
     insn loop_self                  /* a branch to itself: a hit for each time round */
     mov $5, %ecx
     site loop_self
     loop .Lsite_loop_self
-2:  lea (%edi, %ecx), %eax
+2:  behind; lea (%edi, %ecx), %eax
     tight loop_self
 
     insn loope                      /* equal in the first round, not in the second */
@@ -163,7 +172,7 @@ site_\name:
     cmp $1, %eax
     site loope
     loope 1b
-2:  imul $100, %ecx, %ecx
+2:  behind; imul $100, %ecx, %ecx
     add %ecx, %eax
     tight loope
 
@@ -174,7 +183,7 @@ site_\name:
     cmp $2, %eax
     site loopne
     loopne 1b
-2:  imul $100, %ecx, %ecx
+2:  behind; imul $100, %ecx, %ecx
     add %ecx, %eax
     tight loopne
 
@@ -184,7 +193,7 @@ site_\name:
     and $1, %ecx
     site jecxz
     jecxz 3f
-2:  inc %eax
+2:  behind; inc %eax
 3:  tight jecxz
 
     insn jcxz                       /* looks at the lower half alone */
@@ -194,14 +203,14 @@ site_\name:
     or $0x70000, %ecx
     site jcxz
     jcxz 3f
-2:  inc %eax
+2:  behind; inc %eax
 3:  tight jcxz
 
     insn jmp_short
     mov %edi, %eax
     site jmp_short
     jmp 3f
-2:  inc %eax
+2:  behind; inc %eax
 3:  tight jmp_short
 
     insn jmp_reg
@@ -209,7 +218,7 @@ site_\name:
     mov %edi, %eax
     site jmp_reg
     jmp *%edx
-2:  inc %eax
+2:  behind; inc %eax
 3:  tight jmp_reg
 
     insn jmp_stack
@@ -218,7 +227,7 @@ site_\name:
     push %edx
     site jmp_stack
     jmp *(%esp)
-2:  inc %eax
+2:  behind; inc %eax
 3:  pop %edx
     tight jmp_stack
 
@@ -262,7 +271,7 @@ return_address:
     address return_address, edx
     site call_reg
     call *%edx
-2:  address 2b, edx
+2:  behind; address 2b, edx
     sub %edx, %eax
     add %edi, %eax
     tight call_reg
@@ -273,7 +282,7 @@ return_address:
     push $0
     site call_stack
     call *4(%esp)
-2:  add $8, %esp
+2:  behind; add $8, %esp
     address 2b, edx
     sub %edx, %eax
     add %edi, %eax
@@ -284,7 +293,7 @@ return_address:
     test %eax, %eax
     site ret
     ret
-2:  inc %eax
+2:  behind; inc %eax
     tight ret
 
     .balign 16
@@ -294,7 +303,7 @@ takes_two:
     sub 4(%esp), %eax
     site ret_imm
     ret $8
-2:  inc %eax
+2:  behind; inc %eax
     ret
     jmp 2b
     .size takes_two, . - takes_two
@@ -316,7 +325,7 @@ takes_two:
     mov $4, %ecx
     site rep_movs
     rep movsb
-2:  pop %eax
+2:  behind; pop %eax
     pop %edx
     add %ecx, %eax
     tight rep_movs
@@ -328,7 +337,7 @@ takes_two:
     mov $4, %ecx
     site rep_stos
     rep stosb
-2:  pop %eax
+2:  behind; pop %eax
     add %ecx, %eax
     tight rep_stos
 
@@ -340,7 +349,7 @@ takes_two:
     mov $4, %ecx
     site repe_cmps
     repe cmpsb
-2:  pop %eax
+2:  behind; pop %eax
     pop %edx
     mov %ecx, %eax
     tight repe_cmps
@@ -352,7 +361,7 @@ takes_two:
 1:  bt $0, %edi
     site pushf
     pushf
-2:  pop %eax
+2:  behind; pop %eax
     cld
     and $0x501, %eax
     tight pushf
@@ -364,7 +373,7 @@ takes_two:
     push %eax
     site popf
     popf
-2:  pushf
+2:  behind; pushf
     pop %eax
     cld
     and $0xdd5, %eax
@@ -375,7 +384,7 @@ takes_two:
     mov %esp, %edx
     site pusha
     pusha
-2:  sub 12(%esp), %edx
+2:  behind; sub 12(%esp), %edx
     mov (%esp), %eax
     add %edx, %eax
     add $32, %esp
@@ -387,7 +396,7 @@ takes_two:
     mov %edi, 28(%esp)
     site popa
     popa
-2:  tight popa
+2:  behind; tight popa
 
     insn daa                        /* 64-bit mode has none of these */
     mov %edi, %eax
@@ -395,7 +404,7 @@ takes_two:
     add $0x06, %al
     site daa
     daa
-2:  movzbl %al, %eax
+2:  behind; movzbl %al, %eax
     tight daa
 
     insn segment
@@ -403,7 +412,7 @@ takes_two:
     push %ds
     site segment
     pop %es
-2:  mov %es, %eax
+2:  behind; mov %es, %eax
     mov %ds, %edx
     sub %edx, %eax
     add %edi, %eax
@@ -413,7 +422,7 @@ takes_two:
     mov $20, %eax
     site syscall
     int $0x80
-2:  tight syscall
+2:  behind; tight syscall
 
     insn call_gs                    /* by the vDSO, as dynamic programs do */
     mov $20, %eax
@@ -428,14 +437,14 @@ takes_two:
     xor %ecx, %ecx
     site cpuid
     cpuid
-2:  mov %ebx, %eax
+2:  behind; mov %ebx, %eax
     pop %ebx
     tight cpuid
 
     insn rdtsc
     site rdtsc
     rdtsc
-2:  mov %edi, %eax
+2:  behind; mov %edi, %eax
     tight rdtsc
 
     insn gs
@@ -468,7 +477,7 @@ takes_two:
     pxor %xmm4, %xmm4
     site sse
     movaps %xmm3, %xmm4
-2:  movd %xmm4, %eax
+2:  behind; movd %xmm4, %eax
     tight sse
 
     insn x87

@@ -112,13 +112,24 @@ site_\name:
     leave_state span\suffix, \wide
     .size state_span\suffix, . - state_span\suffix
 
-    /* A branch target right behind a short instruction: a breakpoint. */
+    /* A branch target right behind a short instruction, and one inside it: a breakpoint. */
     enter_state trap\suffix, \wide
     site trap\suffix
-    mov %esi, %esi
+    xchg %ax, %ax
 2:  leave_state trap\suffix, \wide
     jmp 2b
+    jmp site_trap\suffix + 1
     .size state_trap\suffix, . - state_trap\suffix
+
+    /* The same, but a jump may end in the instruction behind, which leads to 1.5 GiB above. */
+    enter_state pun\suffix, \wide
+    site pun\suffix
+    .byte 0x3e, 0x89, 0xf6          /* mov %esi, %esi of three bytes */
+2:  .byte 0xeb, 0x60                /* jmp .+0x62 */
+    .skip 0x60, 0x90
+    leave_state pun\suffix, \wide
+    jmp 2b
+    .size state_pun\suffix, . - state_pun\suffix
 
     /* A relative call and its callee, both probed. */
     enter_state call\suffix, \wide

@@ -53,18 +53,26 @@
 
 /*
  * long trapped(long a) = a + 2 * (number of times round): its second instruction is two bytes long and right in front
- * of a loop's head, which is a known branch target, and is one itself, so that only a breakpoint fits there.
+ * of a loop's head, which is a known branch target, and is one itself, like its second byte, so that only a breakpoint
+ * fits there. With PUN a jump may end in the instruction at the loop's head: it leads to 1.5 GiB above.
  */
     function trapped
     mov $2, %ecx
 trapped_site:
     xor %eax, %eax
-1:  add $2, %eax
+1:
+#ifdef PUN
+    test $0x6000, %eax
+#endif
+    add $2, %eax
     dec %ecx
     jnz 1b
     add 4(%esp), %eax
     ret
     jmp trapped_site
+#ifndef PUN
+    jmp trapped_site + 1
+#endif
     end trapped
     .globl trapped_site
     .type trapped_site, @notype

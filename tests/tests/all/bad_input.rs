@@ -212,29 +212,6 @@ fn no_room_within_reach() {
 }
 
 #[test]
-fn a_32_bit_process() {
-    let program = Program::new("ia32.S").flag("-m32").flag("-nostdlib").flag("-static").flag("-no-pie");
-    let program = need!(program.build());
-    let mut command = Command::new(&program);
-    let Ok(()) = command.stdin(Stdio::null()).stdout(Stdio::null()).status().map(drop) else {
-        skip!("the kernel runs no 32-bit programs");
-    };
-    let mut target = Process::start(&program, &[]);
-    let pid = target.child_id().to_string();
-    for spec in [&probe(&program, "_start"), "libc:malloc"] {
-        refused(&["stat", spec, "-p", &pid], 1, &["32-bit", "not supported yet"]);
-    }
-    target.assert_running();
-    target.finish();
-    // As a command it runs, without probes, to its end.
-    let mut session = Session::start(["stat", "libc:malloc", "--", &program.to_string_lossy()]);
-    assert_eq!(session.process.hear().word, "ready");
-    session.process.close_stdin();
-    assert_eq!(session.process.hear().word, "over");
-    session.wait().assert_error(1, &["32-bit", "not supported yet", "goes on without probes"]);
-}
-
-#[test]
 fn a_program_of_another_machine() {
     let program = need!(Program::work().build());
     let folder = tempfile::tempdir().unwrap();

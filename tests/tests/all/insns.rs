@@ -265,6 +265,13 @@ fn i386_counted_by_earlier_jumps() {
 }
 
 #[test]
+fn i386_counted_by_puns() {
+    check_all("stat", insns(&[PUN]).i386(), |target, program, name| {
+        probe_at(target, program, address(target, name))
+    });
+}
+
+#[test]
 fn i386_traced() {
     check_all("trace", insns(&[]).i386(), by_symbol);
 }

@@ -13,6 +13,7 @@ mod faults;
 mod follow;
 mod frames;
 mod hostile;
+mod i386;
 mod in_process;
 mod insns;
 mod jobs;
