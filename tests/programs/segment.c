@@ -12,20 +12,20 @@
 extern volatile int is_over, has_entered;
 void run_in_32_bits(void);
 
-/* Nothing here uses the stack in the other mode; data are reached through its segment, since there is no other. */
+/* The other mode cuts the stack pointer to 32 bits, and does not use it here; data are reached through its segment, since there is no other. */
 __asm__(".pushsection .text\n"
         ".globl run_in_32_bits\n.type run_in_32_bits, @function\n"
         "run_in_32_bits:\n"
-        " sub $8, %rsp\n movl $0x23, 4(%rsp)\n movl $1f, (%rsp)\n lret\n"
+        " mov %rsp, stack(%rip)\n sub $8, %rsp\n movl $0x23, 4(%rsp)\n movl $1f, (%rsp)\n lret\n"
         ".code32\n"
         "1: movl $1, %ss:has_entered\n"
         "2: pause\n cmpl $0, %ss:is_over\n je 2b\n"
         " ljmp $0x33, $3f\n"
         ".code64\n"
-        "3: ret\n"
+        "3: mov stack(%rip), %rsp\n ret\n"
         ".size run_in_32_bits, . - run_in_32_bits\n"
         ".popsection\n"
-        ".pushsection .bss\n.globl is_over, has_entered\n.balign 4\nis_over: .skip 4\nhas_entered: .skip 4\n.popsection\n");
+        ".pushsection .bss\n.globl is_over, has_entered\n.balign 8\nstack: .skip 8\nis_over: .skip 4\nhas_entered: .skip 4\n.popsection\n");
 
 static volatile int shall_enter;
 

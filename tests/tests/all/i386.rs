@@ -154,7 +154,7 @@ fn other_commands() {
     assert!(line["stub"].to_string().contains("%gs:"), "{line}");
     let doctor = Report::of(&mut xol(["doctor", "--json", "-p", &pid]));
     assert!(doctor.of_type("doctor").count() > 5, "{doctor:?}");
-    let survey = Report::of(&mut xol(["explain", "--all", "--json", &file]));
+    let survey = Report::of(&mut xol(["explain", "--json", "--all", &file]));
     assert!(survey.status.success(), "{survey:?}");
     target.finish();
 }
