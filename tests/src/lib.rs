@@ -6,8 +6,7 @@
 //!
 //! Environment: `XOL_BIN` names another binary than `target/<profile>/xol`; `XOL_TEST_OUT` another place for compiled
 //! programs than `target/tmp`; `XOL_TEST_PROGRAMS` another folder than `programs/`; `XOL_TEST_ISA=i386` the 32-bit variant of
-//! programs in C, C++ and assembly; `XOL_LONG=1` chooses the long form of
-//! the runs that have one.
+//! programs in C, C++ and assembly; `XOL_LONG=1` chooses the long form of the runs that have one.
 
 mod compile;
 mod process;

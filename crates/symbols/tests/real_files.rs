@@ -5,13 +5,13 @@ use std::process::Command;
 
 use insn::{Address, Isa};
 use symbols::elf::Linkage;
-use symbols::frames::frames;
+use symbols::frames::{frame_of, frames};
 use symbols::functions::Outline;
 use symbols::glob::Glob;
-use symbols::relocations::{ifunc_slots, import_slots};
+use symbols::relocations::{self, ifunc_slots, import_slots, relocations};
 use symbols::resolve::{Match, ResolveError, resolve};
 use symbols::symbols::Kind;
-use symbols::{Bias, FileAddress, Image, NamePattern, Symbols, auxv, loader, maps};
+use symbols::{Bias, Class, FileAddress, Image, NamePattern, Symbols, auxv, loader, maps};
 
 /// Compiles one source text; `None` (and a line that says so) without a compiler or without what it needs.
 fn compile(directory: &Path, compiler: &str, source: &str, flags: &[&str]) -> Option<Vec<u8>> {
@@ -434,13 +434,13 @@ fn a_32_bit_program_is_read_like_one_of_64_bits() {
         assert_eq!(image.build_id().map(<[u8]>::len), Some(20));
         let twice = module.symbols.functions().find(|symbol| symbol.name == "twice").unwrap();
         assert!(!twice.size_guessed && image.is_code(twice.address), "{twice:?}");
-        assert!(frame_of(&module.frames, twice.address).is_some_and(|frame| frame.range == twice.range()));
+        assert!(frame_of(&frames(image), twice.address).is_some_and(|frame| frame.range == twice.range()));
         assert_eq!(image.got().is_some(), isa == Isa::I386);
         if shape == "-shared" {
             // The relocation of `pointer` says where `twice` is, or by which symbol it is found.
-            let targets = Outline::read(image, &module.frames, &module.symbols).pointed_at;
+            let targets = &module.outline.pointed_at;
             assert!(targets.contains(&twice.address), "{targets:x?}");
-            assert!(relocations(image).any(|relocation| relocation.kind == Kind::Symbol));
+            assert!(relocations(image).any(|relocation| relocation.kind == relocations::Kind::Symbol));
         }
     }
 }
