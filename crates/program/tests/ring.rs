@@ -149,6 +149,32 @@ fn an_unmarked_record_is_resolved_only_when_nobody_can_be_inside() {
     assert_eq!((reader.unattributed(), reader.corrupt()), (1, 0));
 }
 
+/// As code of 32 bits writes a state, in the round in which its upper half changes.
+#[test]
+fn a_state_that_is_written_in_halves_is_unmarked_until_it_is_whole() {
+    let state = State::new();
+    let mut reader = Reader::new(state.layout);
+    // A head that no producer could have moved there: the reader goes on from it.
+    let first = (1 << 30) - RECORDS;
+    state.memory.store(state.ring, first);
+    state.drain(&mut reader);
+    (0..RECORDS).for_each(|_| _ = state.produce(0, 1));
+    assert_eq!(state.drain(&mut reader).0.len() as u64, RECORDS);
+    let index = state.reserve();
+    let place = state.word(index, record::STATE);
+    let upper = u64::from(u32::MAX) << 32;
+    let (old, new) = (state.memory.load(place), index << 2 | record::BUSY);
+    assert_ne!(old & upper, new & upper);
+    for half in [old & upper, new & upper] {
+        state.memory.store(place, half);
+        assert_eq!(state.drain(&mut reader).1, Progress { hits: 0, waiting: 1 }, "{half:#x}");
+    }
+    state.begin(index, 0, 0, 1);
+    state.finish(index);
+    assert_eq!(state.drain(&mut reader).0.len(), 1);
+    assert_eq!((reader.corrupt(), reader.unattributed()), (1, 0), "only the head was");
+}
+
 #[test]
 fn a_record_that_contradicts_what_the_holder_told_is_corrupt() {
     let state = State::new();
