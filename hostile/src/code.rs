@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use insn::code::{Code, Outline};
 use insn::plan::{Mechanism, Patch};
-use insn::relocate::{branch_target, relocate};
+use insn::relocate::{Thread, branch_target, relocate};
 use insn::set::Analysis;
 use insn::{Address, Isa, disassemble, instruction_len};
 
@@ -13,8 +13,12 @@ use crate::Numbers;
 /// More of it takes longer and shows nothing new.
 const LONGEST: usize = 4096;
 
-/// Planning: a module whose functions, targets, data and refused ranges are what the bytes say, each instruction a site.
+/// Planning, in both modes: a module whose functions, targets, data and refused ranges are what the bytes say, each instruction a site.
 pub fn analysis(bytes: &[u8]) {
+    [Isa::X86_64, Isa::I386].into_iter().for_each(|isa| analysis_of(isa, bytes));
+}
+
+fn analysis_of(isa: Isa, bytes: &[u8]) {
     let mut numbers = Numbers(bytes);
     let flags = numbers.byte();
     let start = match flags & 3 {
@@ -32,10 +36,15 @@ pub fn analysis(bytes: &[u8]) {
     let pointed_at = (0..(flags >> 3 & 3)).map(|_| range().start).collect();
     let text = numbers.rest();
     let text = text.get(..LONGEST).unwrap_or(text);
-    let outline =
-        Outline { functions, pointed_at, data: vec![Code { start: start + 64, bytes: text }], refused };
+    let outline = Outline {
+        functions,
+        pointed_at,
+        data: vec![Code { start: start + 64, bytes: text }],
+        refused,
+        got: Some(start),
+    };
     let code = [Code { start, bytes: text }];
-    let analysis = Analysis::new(Isa::X86_64, &code, &outline, flags & 4 != 0, &mut |_| {});
+    let analysis = Analysis::new(isa, &code, &outline, flags & 4 != 0, &mut |_| {});
     let sites: Vec<Address> = (0..text.len().min(256) as u64 + 2).map(|offset| start + offset).collect();
     let free = [Address(0x1000)..Address(0x7fff_ffff_f000)];
     for force in [HashMap::new(), sites.iter().step_by(3).map(|site| (*site, Mechanism::Trap)).collect()] {
@@ -58,26 +67,36 @@ pub fn analysis(bytes: &[u8]) {
     drop(analysis.survey(&free));
 }
 
-/// One instruction after the other, displaced to where the bytes say.
+/// One instruction after the other, in both modes, displaced to where the bytes say.
 pub fn relocation(bytes: &[u8]) {
+    [Isa::X86_64, Isa::I386].into_iter().for_each(|isa| relocation_of(isa, bytes));
+}
+
+fn relocation_of(isa: Isa, bytes: &[u8]) {
     let mut numbers = Numbers(bytes);
     let distance = numbers.word().cast_signed() >> (numbers.byte() & 63);
     let text = numbers.rest();
     let text = text.get(..LONGEST).unwrap_or(text);
-    let start = Address(0x5555_5555_4000);
-    let shown: usize = disassemble(Isa::X86_64, start, text).iter().map(|line| line.1.len()).sum();
+    let start = if isa == Isa::I386 { Address(0x5655_5000) } else { Address(0x5555_5555_4000) };
+    let shown: usize = disassemble(isa, start, text).iter().map(|line| line.1.len()).sum();
     assert_eq!(shown, text.len());
     for offset in 0..text.len().min(256) {
         let (at, rest) = (start + offset as u64, &text[offset..]);
-        let _ = branch_target(Isa::X86_64, at, rest, text, &mut |_, _| true);
-        let Some(len) = instruction_len(Isa::X86_64, at, rest) else { continue };
+        let _ = branch_target(
+            isa,
+            at,
+            rest,
+            &Thread { registers: text, thread_pointer: Some(at) },
+            &mut |_, _| true,
+        );
+        let Some(len) = instruction_len(isa, at, rest) else { continue };
         let to = at.offset(distance);
-        let Ok(moved) = relocate(Isa::X86_64, at, &rest[..len], to) else { continue };
+        let Ok(moved) = relocate(isa, at, &rest[..len], to) else { continue };
         let end = u32::try_from(moved.bytes.len()).expect("a form is short");
         assert!(moved.points.iter().all(|point| point.offset < end));
         for exit in &moved.exits {
             let branch = &moved.bytes[exit.offset as usize..];
-            assert!(instruction_len(Isa::X86_64, to + u64::from(exit.offset), branch).is_some());
+            assert!(instruction_len(isa, to + u64::from(exit.offset), branch).is_some());
         }
     }
 }

@@ -6,7 +6,7 @@ use program::layout::{Layout, SharedMemory, Sizing};
 use program::memory::Words;
 use program::ring::Reader;
 use program::threads::Table;
-use symbols::loader;
+use symbols::{Class, loader};
 use target::area::Description;
 use target::holder::{Manner, Reply, Request, Space};
 
@@ -56,9 +56,11 @@ pub fn loader_list(bytes: &[u8]) {
             true
         })
     };
-    if let Some(found) = loader::rendezvous(base, &mut read) {
-        let modules = loader::modules(&found, &mut read);
-        assert!(modules.len() <= 1 << 16);
+    for class in [Class::Elf32, Class::Elf64] {
+        if let Some(found) = loader::rendezvous(class, base, &mut read) {
+            let modules = loader::modules(class, &found, &mut read);
+            assert!(modules.len() <= 1 << 16);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bytes taken for what the kernel, the loader or the user writes.
 
-use insn::Address;
+use insn::{Address, Isa};
+use symbols::Class;
 use symbols::auxv::Auxv;
 use symbols::demangle;
 use symbols::glob::Glob;
@@ -18,7 +19,7 @@ pub fn maps(bytes: &[u8]) {
 
 /// `/etc/ld.so.cache`.
 pub fn ld_cache(bytes: &[u8]) {
-    let _ = cache::parse(bytes);
+    let _ = [Isa::I386, Isa::X86_64].map(|isa| cache::parse(isa, bytes));
 }
 
 /// A PROBE as typed. What is understood is understood again as it is printed.
@@ -34,7 +35,8 @@ pub fn spec(bytes: &[u8]) {
 
 /// `/proc/PID/status`, `stat` and `auxv`.
 pub fn process(bytes: &[u8]) {
-    let _ = (status::Status::parse(bytes), stat::Stat::parse(bytes), Auxv::parse(bytes));
+    let _ = (status::Status::parse(bytes), stat::Stat::parse(bytes));
+    let _ = [Class::Elf32, Class::Elf64].map(|class| Auxv::parse(class, bytes));
 }
 
 pub(crate) fn all_maps() -> Vec<Vec<u8>> {
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn seeds_are_read() {
-        assert_eq!(cache::parse(&caches()[0]).map(|libraries| libraries.len()), Ok(2));
+        assert_eq!(cache::parse(Isa::X86_64, &caches()[0]).map(|libraries| libraries.len()), Ok(2));
         assert_eq!(mappings::parse(&all_maps()[0]).len(), 3);
         let understood =
             specs().iter().filter(|text| Spec::parse(std::str::from_utf8(text).unwrap()).is_ok()).count();

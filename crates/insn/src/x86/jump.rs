@@ -191,7 +191,12 @@ mod tests {
 
     /// The definition, tried one address after the other.
     fn first_by_trying(jump: &Jump, least: Address) -> Option<Address> {
-        (0..1 << 21).map(|offset| least + offset).find(|at| jump.encode(*at).is_some())
+        let is_allowed = |at: &Address| {
+            let displacement = i32::try_from(at.offset_from(jump.end())).ok().map(i32::to_le_bytes);
+            displacement
+                .is_some_and(|bytes| jump.displacement.iter().zip(bytes).all(|(b, value)| b.allows(value)))
+        };
+        (0..1 << 21).map(|offset| least + offset).find(is_allowed)
     }
 
     const DISTANCES: [i64; 8] =

@@ -68,7 +68,8 @@ fn analysis(isa: Isa, out: &mut String, at: Address, bytes: &[u8]) {
     );
     let Some(dead) = plan.patches.first().map(|patch| patch.displaced[0].dead) else { return };
     let registers = (0..16).filter(|register| dead.registers.contains(*register));
-    let names = registers.map(|register| name(isa, register as usize)).chain(dead.flags.then(|| "flags".to_owned()));
+    let names =
+        registers.map(|register| name(isa, register as usize)).chain(dead.flags.then(|| "flags".to_owned()));
     let names: Vec<String> = names.collect();
     if !names.is_empty() {
         writeln!(out, "> dead before: {}", names.join(", ")).unwrap();
