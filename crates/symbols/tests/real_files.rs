@@ -445,6 +445,23 @@ fn a_32_bit_program_is_read_like_one_of_64_bits() {
     }
 }
 
+/// The cases of a position-independent `switch` are known: i386 counts them from its global offset table.
+#[test]
+fn cases_of_a_32_bit_switch_are_pointed_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let cases: String = (0..12).map(|n| format!("case {n}: return f{}(x, {n});", n % 3)).collect();
+    let source = format!(
+        "int f0(int,int); int f1(int,int); int f2(int,int); int choose(int x){{switch(x){{{cases}}} return 0;}}"
+    );
+    let flags = ["-m32", "-O1", "-shared", "-fPIC", "-nostdlib", "-fno-reorder-functions"];
+    let Some(bytes) = compile(directory.path(), "gcc", &source, &flags) else { return };
+    let module = module(&bytes);
+    let choose = module.symbols.functions().find(|symbol| symbol.name == "choose").unwrap().range();
+    let inside = |at: &&FileAddress| choose.start < **at && **at < choose.end;
+    let cases = module.outline.pointed_at.iter().filter(inside).count();
+    assert!(cases >= 12, "{cases} places in {choose:x?}");
+}
+
 #[test]
 fn an_object_file_is_not_a_program() {
     let directory = tempfile::tempdir().unwrap();

@@ -66,6 +66,24 @@ fn arguments_of_an_event() {
     target.finish();
 }
 
+/// Whoever arrives inside a jump at a byte that only the kernel may run is sent on; so is one whose fault the program waits for.
+#[test]
+fn boundaries_that_halt() {
+    let program = need!(Program::new("i386/halted.c").source("work.S").flag("-no-pie").i386().build());
+    let mut target = Process::start(&program, &[]);
+    let mut session = Session::stat(&[&probe(&program, "work")], target.pid());
+    session.wait_armed(&Watch::on(&target, &["work"]));
+    let byte = read_memory(target.pid(), target.address("work") + 4, 1).expect("text")[0];
+    assert!([0xf4, 0xfa, 0xfb].contains(&byte), "{byte:#x} is to be hlt, cli or sti");
+    let answer = target.ask("interiors 500");
+    assert_eq!((answer.number("work"), answer.number("bad")), (500, 0));
+    let report = session.end();
+    report.assert_clean();
+    assert_eq!(report.hits("work"), 500, "those that came in behind the site are none of its");
+    assert_eq!(target.ask("interiors 10").number("bad"), 0);
+    target.finish();
+}
+
 /// A counter has 64 bits, which a 32-bit program adds to in halves.
 #[test]
 fn a_count_beyond_32_bits() {

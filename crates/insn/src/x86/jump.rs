@@ -191,10 +191,11 @@ mod tests {
 
     /// The definition, tried one address after the other.
     fn first_by_trying(jump: &Jump, least: Address) -> Option<Address> {
+        let mode = Mode::of(jump.isa);
         let is_allowed = |at: &Address| {
-            let displacement = i32::try_from(at.offset_from(jump.end())).ok().map(i32::to_le_bytes);
-            displacement
-                .is_some_and(|bytes| jump.displacement.iter().zip(bytes).all(|(b, value)| b.allows(value)))
+            let displacement = mode.displacement(jump.end(), *at);
+            let allows = |(byte, value): (&Byte, u8)| byte.gap(&mode.interior, value) == 0;
+            displacement.is_some_and(|bytes| jump.displacement.iter().zip(bytes).all(allows))
         };
         (0..1 << 21).map(|offset| least + offset).find(is_allowed)
     }

@@ -480,3 +480,21 @@ fn nothing_is_dead_before_what_may_not_be_carried_out() {
         assert!(dead_at(&code, len, insn.len() as u64).registers.contains(0), "{insn:x?}");
     }
 }
+
+/// Position-independent i386 code has the address of its global offset table in a register.
+#[test]
+fn a_distance_from_the_global_offset_table_is_an_address_taken() {
+    // push %ebp; mov %esp,%ebp; nop; nop; ret; lea -0xffe(%ebx),%eax; ret
+    let code = [0x55, 0x89, 0xe5, 0x90, 0x90, 0xc3, 0x8d, 0x83, 0x02, 0xf0, 0xff, 0xff, 0xc3];
+    for (got, reason) in [(None, None), (Some(at(0x1001)), Some(Reason::TargetInside { target: at(3) }))] {
+        let outline = Outline { got, ..outline(&[0..6, 6..13]) };
+        let stretch = [Code { start: at(0), bytes: &code }];
+        let analysis = Analysis::new(Isa::I386, &stretch, &outline, false, &mut |_| {});
+        let free = [Address(0xc000_0000)..Address(0xe000_0000)];
+        let plan = analysis.plan(&[at(0)], &HashMap::new(), &free);
+        let [patch] = &plan.patches[..] else { panic!("{plan:?}") };
+        let wanted = if reason.is_some() { Mechanism::Trap } else { Mechanism::Jump };
+        assert_eq!(patch.mechanism, wanted, "{got:?}");
+        assert_eq!(plan.rejected.first().map(|(_, rejected)| rejected.reason.clone()), reason);
+    }
+}
