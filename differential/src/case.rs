@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use insn::code::Outline;
-use insn::plan::Reason;
+use insn::plan::{Mechanism, Reason};
 use insn::relocate::{Moved, relocate};
 use insn::set::Analysis;
 use insn::{Address, Isa};
@@ -189,7 +189,7 @@ fn bury(case: &mut Case, slot: &[u8], len: usize) {
     let analysis = Analysis::new(Isa::X86_64, &code, &outline, false, &mut |_| {});
     // Anywhere near will do: the stub is not placed.
     let free = [start.span(1 << 30)];
-    let plan = analysis.plan(&[start], &HashMap::new(), &free);
+    let plan = analysis.plan(&[start], &HashMap::from([(start, Mechanism::Trap)]), &free);
     let first = plan.patches.first().and_then(|patch| patch.displaced.first());
     if let Some(displaced) = first.filter(|displaced| displaced.address == start) {
         case.dead = displaced.dead.registers.0;

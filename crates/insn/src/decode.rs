@@ -45,6 +45,8 @@ pub(crate) trait Findings {
     fn table(&mut self, at: Address);
     /// Code takes an address by its distance from the global offset table, or adds a number to a register.
     fn distance_from_got(&mut self, distance: i64);
+    /// A hardware transaction begins or ends.
+    fn transaction(&mut self);
 }
 
 /// Decodes `bytes`, which begin at `at`, one instruction after the other, the last one ending at their end. Behind

@@ -194,6 +194,12 @@ pub enum Reason {
         /// First address of the sequence.
         start: Address,
     },
+    /// An exception within a hardware transaction aborts it, each time anew (Intel SDM vol. 1, 16.3.8.2).
+    #[error("a breakpoint would abort the transactions of the function at {function}")]
+    Transaction {
+        /// Start of the function.
+        function: Address,
+    },
     /// No place for the stub under the constraints.
     #[error("no free address for the stub within reach")]
     NoRoom,
@@ -226,6 +232,7 @@ impl Reason {
             Self::NotStraight { .. } => "a jump would cover what the instruction before it does not go on to",
             Self::FunctionUndecodable { .. } => "the function does not decode completely",
             Self::RestartableSequence { .. } => "it belongs to a restartable sequence",
+            Self::Transaction { .. } => "a breakpoint would abort transactions",
             Self::OutsideCode
             | Self::Undecodable
             | Self::UnknownFunction

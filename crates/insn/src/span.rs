@@ -95,7 +95,11 @@ impl Analysis<'_> {
     /// The breakpoint at `at`.
     pub(crate) fn trap(&self, insns: &impl Insns, at: Address) -> Result<Span, Reason> {
         let len = decode::patch_len(self.isa, Mechanism::Trap);
-        self.span(insns, at, Mechanism::Trap, (len, len))
+        let span = self.span(insns, at, Mechanism::Trap, (len, len))?;
+        match self.function_at(at).filter(|function| function.has_transaction) {
+            Some(function) => Err(Reason::Transaction { function: function.range.start }),
+            None => Ok(span),
+        }
     }
 
     /// The jump at `start` that serves the instruction at `site`, there or behind it.

@@ -17,6 +17,8 @@ pub(crate) struct Function {
     pub(crate) range: Range<Address>,
     /// The first place that is not an instruction of it.
     pub(crate) first_bad: Option<Address>,
+    /// Whether it begins or ends a hardware transaction.
+    pub(crate) has_transaction: bool,
 }
 
 /// What the module's code and data say about where control may arrive.
@@ -67,6 +69,7 @@ pub(crate) fn sweep(
     for (index, at) in found.bad {
         functions[index].first_bad.get_or_insert(at);
     }
+    found.transactions.iter().for_each(|index| functions[*index].has_transaction = true);
     module.read_tables(found.tables);
     (functions, reached)
 }
@@ -103,7 +106,7 @@ fn divide(code: &[Code<'_>], ranges: &[Range<Address>]) -> (Vec<Function>, Vec<U
                 covered = covered.max(inside.end);
                 units.push(Unit { range: inside, function: Some(functions.len()) });
             }
-            functions.push(Function { range: range.clone(), first_bad });
+            functions.push(Function { range: range.clone(), first_bad, has_transaction: false });
         }
         if covered < end {
             units.push(Unit { range: covered..end, function: None });
@@ -126,6 +129,7 @@ struct Module<'a> {
 #[derive(Default)]
 struct Found {
     bad: Vec<(usize, Address)>,
+    transactions: Vec<usize>,
     tables: Vec<Table>,
 }
 
@@ -144,6 +148,7 @@ impl Module<'_> {
         let mut found = Found::default();
         for part in parts {
             found.bad.extend(part.bad);
+            found.transactions.extend(part.transactions);
             found.tables.extend(part.tables);
         }
         found
@@ -153,8 +158,11 @@ impl Module<'_> {
         let Some(bytes) = bytes_from(self.code, unit.range.start) else { return };
         let len = usize::try_from(unit.range.end - unit.range.start).unwrap_or(usize::MAX);
         let bytes = bytes.get(..len).unwrap_or(bytes);
-        let mut notes = Notes { module: self, unit, tables: &mut found.tables };
+        let mut notes = Notes { module: self, unit, tables: &mut found.tables, has_transaction: false };
         let bad = decode::sweep(self.isa, unit.range.start, bytes, &mut notes);
+        if notes.has_transaction {
+            found.transactions.extend(unit.function);
+        }
         if let (Some(function), Some(bad)) = (unit.function, bad) {
             found.bad.push((function, bad));
         }
@@ -203,6 +211,7 @@ struct Notes<'a, 'b> {
     module: &'a Module<'a>,
     unit: &'a Unit,
     tables: &'b mut Vec<Table>,
+    has_transaction: bool,
 }
 
 impl Findings for Notes<'_, '_> {
@@ -218,6 +227,10 @@ impl Findings for Notes<'_, '_> {
         if let Some(got) = self.module.got {
             self.module.reached.targets.set(got.offset(distance));
         }
+    }
+
+    fn transaction(&mut self) {
+        self.has_transaction = true;
     }
 
     fn table(&mut self, at: Address) {

@@ -78,6 +78,9 @@ pub(crate) enum Kind {
     Refused(&'static str),
 }
 
+/// `xbegin`, `xend`, `xabort`: whoever displaced them would answer for what runs between them.
+const TRANSACTION: &str = "it begins or ends a hardware transaction";
+
 /// The kind by the decoded form alone; [`displaceable`] looks at the prefixes too.
 pub(crate) fn kind(insn: &Instruction) -> Kind {
     let target = Address(insn.near_branch_target());
@@ -93,7 +96,7 @@ pub(crate) fn kind(insn: &Instruction) -> Kind {
         Code::Int3 | Code::Int1 => Kind::Refused("it is a breakpoint, which belongs to a debugger"),
         Code::Int_imm8 => Kind::Refused("software interrupts are not displaced yet"),
         Code::Sysenter | Code::Syscall => Kind::Refused("the kernel returns from it to a fixed address"),
-        Code::Xend | Code::Xabort_imm8 => Kind::Refused("transactions are not displaced yet"),
+        Code::Xend | Code::Xabort_imm8 => Kind::Refused(TRANSACTION),
         Code::Enclu => Kind::Refused("it stores its own address"),
         Code::Vmcall | Code::Vmmcall | Code::Vmgexit | Code::Vmgexit_F2 | Code::Tdcall | Code::Seamcall => {
             Kind::Refused("it calls the hypervisor")
@@ -103,7 +106,7 @@ pub(crate) fn kind(insn: &Instruction) -> Kind {
         code => match code.flow_control() {
             FlowControl::Next => Kind::Plain,
             FlowControl::Exception => Kind::Faults,
-            FlowControl::XbeginXabortXend => Kind::Refused("transactions are not displaced yet"),
+            FlowControl::XbeginXabortXend => Kind::Refused(TRANSACTION),
             _ => Kind::Refused("it changes the code segment or the privilege level"),
         },
     }

@@ -58,8 +58,10 @@ pub(crate) fn boundaries(
 fn note(insn: &Instruction, findings: &mut dyn Findings) {
     match insn.flow_control() {
         FlowControl::Next => address_taken(insn, findings),
-        FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch | FlowControl::XbeginXabortXend => {
+        FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => branch(insn, findings),
+        FlowControl::XbeginXabortXend => {
             branch(insn, findings);
+            findings.transaction();
         }
         // `syscall` among them: a sleeping thread's PC is behind it.
         FlowControl::Call | FlowControl::IndirectCall => {

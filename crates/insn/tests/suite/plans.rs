@@ -380,6 +380,26 @@ fn restartable_sequences_are_left_alone() {
     assert_eq!(plan.refused[0].reason, Reason::RestartableSequence { start: at(4) });
 }
 
+/// A jump may be within a transaction; a breakpoint aborts it, so a short instruction that only one fits is refused.
+#[test]
+fn no_breakpoint_is_set_in_a_function_with_transactions() {
+    // xbegin 0x10; mov $1, %eax; 11: inc %ecx; xend; jmp 11; 18: mov $2, %eax; ret
+    let code = [
+        0xc7, 0xf8, 10, 0, 0, 0, 0xb8, 1, 0, 0, 0, 0xff, 0xc1, 0x0f, 0x01, 0xd5, 0xeb, 0xf9, 0xb8, 2, 0, 0,
+        0, 0xc3,
+    ];
+    let plan = plan(&code, &outline(&[0..24]), &[0, 6, 11, 13, 18]);
+    let jumps: Vec<_> = plan.patches.iter().map(|patch| (patch.start, patch.mechanism)).collect();
+    assert_eq!(jumps, [(at(6), Mechanism::Jump), (at(18), Mechanism::Jump)]);
+    let reasons: Vec<_> = plan.refused.iter().map(|refusal| refusal.to_string()).collect();
+    assert_eq!(reasons.len(), 3);
+    assert!(
+        reasons[0].ends_with("cannot be displaced: it begins or ends a hardware transaction"),
+        "{reasons:?}"
+    );
+    assert!(reasons[1].ends_with("a breakpoint would abort the transactions of the function at 0x400000"));
+}
+
 #[test]
 fn position_independent_jump_tables_are_targets() {
     // lea 0x100(%rip),%rdx; movslq (%rdx,%rax,4),%rax; add %rdx,%rax; jmp *%rax; 16: nop x 8; ret
