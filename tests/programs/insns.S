@@ -95,6 +95,13 @@ site_\name:
     xchg %rdx, %rax
 2:  behind; tight xchg
 
+    insn xchg_r8                    /* not a nop, though it has the opcode of one */
+    mov %rdi, %r8
+    xor %eax, %eax
+    site xchg_r8
+    .byte 0x49, 0x90
+2:  behind; tight xchg_r8
+
     insn cmc
     bt $0, %rdi
     site cmc
@@ -461,6 +468,41 @@ takes_two:
     xor %rdi, %rax
     xor -128(%rsp), %rax
     tight red_zone
+
+    /* Nops that leave room for a probe: nothing below the stack pointer may change. */
+    .macro red_zone_around name bytes:vararg
+    insn \name
+    .irp n, 8,16,24,32,40,48,56,64,72,80,88,96,104,112,120,128
+    mov %rdi, -\n(%rsp)
+    .endr
+    site \name
+    .byte \bytes
+    xor %eax, %eax
+    .irp n, 8,16,24,32,40,48,56,64,72,80,88,96,104,112,120,128
+    mov -\n(%rsp), %rdx
+    xor %rdi, %rdx
+    or %rdx, %rax
+    .endr
+    or %rdi, %rax
+    loose \name
+    .endm
+
+    red_zone_around red_zone_nop5 0x0f, 0x1f, 0x44, 0, 0
+    red_zone_around red_zone_nop10 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0
+
+    .macro prefixed name prefix     /* an ignored segment-override prefix */
+    insn \name
+    mov %rdi, -8(%rsp)
+    site \name
+    .byte \prefix
+    mov -8(%rsp), %rax
+    loose \name
+    .endm
+
+    prefixed cs 0x2e
+    prefixed ds 0x3e
+    prefixed es 0x26
+    prefixed ss 0x36
 
     insn endbr
     site endbr

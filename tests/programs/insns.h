@@ -27,7 +27,14 @@
     LIST(rip_lea, 1, i)                                                         \
     LIST(rip_compare, 1, i)                                                     \
     LIST(rip_add, 1, i)                                                         \
-    LIST(red_zone, 1, i)
+    LIST(xchg_r8, 1, i)                                                         \
+    LIST(red_zone, 1, i)                                                        \
+    LIST(red_zone_nop5, 1, i)                                                   \
+    LIST(red_zone_nop10, 1, i)                                                  \
+    LIST(cs, 1, i)                                                              \
+    LIST(ds, 1, i)                                                              \
+    LIST(es, 1, i)                                                              \
+    LIST(ss, 1, i)
 #endif
 
 #define INSTRUCTIONS(LIST)                                                      \
