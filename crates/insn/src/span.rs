@@ -285,9 +285,11 @@ impl Analysis<'_> {
         }
     }
 
-    /// The program keeps some code for itself.
+    /// The program keeps some code for itself, and what leads into it: the instruction before a restartable sequence tells
+    /// the kernel of it, and the kernel forgets that if it then finds the thread elsewhere (rseq(2); kernel/rseq.c,
+    /// `rseq_ip_fixup`).
     pub(crate) fn check_refused(&self, range: Range<Address>) -> Result<(), Reason> {
-        match self.refused.iter().find(|refused| refused.start < range.end && range.start < refused.end) {
+        match self.refused.iter().find(|refused| refused.start <= range.end && range.start < refused.end) {
             Some(refused) => Err(Reason::RestartableSequence { start: refused.start }),
             None => Ok(()),
         }

@@ -25,6 +25,7 @@ mod overload;
 mod probes;
 mod real_programs;
 mod seccomp;
+mod sequences;
 mod signals;
 mod state;
 mod storms;

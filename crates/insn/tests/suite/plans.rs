@@ -374,10 +374,13 @@ fn bad_addresses_are_refused_with_their_bytes() {
 fn restartable_sequences_are_left_alone() {
     let mut outline = outline(&[0..10]);
     outline.refused = vec![range(4..8)];
-    let plan = plan(&PROLOGUE, &outline, &[0, 4, 8]);
-    assert_eq!(plan.patches.len(), 2);
+    let plan = plan(&PROLOGUE, &outline, &[0, 1, 4, 8]);
+    assert_eq!(plan.patches.iter().map(|patch| patch.start).collect::<Vec<_>>(), [at(0), at(8)]);
     assert_eq!(plan.rejected[0].1.reason, Reason::RestartableSequence { start: at(4) });
-    assert_eq!(plan.refused[0].reason, Reason::RestartableSequence { start: at(4) });
+    // What ends where the sequence begins tells the kernel of it, and must not go on from elsewhere.
+    let refused: Vec<_> = plan.refused.iter().map(|refusal| (refusal.address, &refusal.reason)).collect();
+    let reason = Reason::RestartableSequence { start: at(4) };
+    assert_eq!(refused, [(at(1), &reason), (at(4), &reason)]);
 }
 
 /// A jump may be within a transaction; a breakpoint aborts it, so a short instruction that only one fits is refused.
