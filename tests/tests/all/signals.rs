@@ -244,3 +244,26 @@ fn contexts_kept_by_handlers() {
         target.finish();
     }
 }
+
+/// Threads are cancelled in a system call by the program counter that a signal finds there: from displaced code too, it
+/// is that of the program. Every instruction around the call is probed, and then the call alone.
+#[test]
+fn cancelled_in_a_displaced_system_call() {
+    let program = need!(Program::new("cancel.c").flag("-pthread").build());
+    let mut target = Process::start(&program, &[]);
+    // mov; cmpl; jne; xor; syscall; ret
+    for offsets in [&[0, 3, 7, 9, 11, 13][..], &[11]] {
+        let named = |at: &u64| probe(&program, &format!("cancellable_read+{at}"));
+        let probes: Vec<_> = offsets.iter().map(named).collect();
+        let watch = tests::Watch::at(target.pid(), &[target.address("read") + offsets[0]]);
+        let mut session = Session::stat(&borrowed(&probes), target.pid());
+        session.wait_armed(&watch);
+        let times = rounds(500, 20_000);
+        let done = target.ask(&format!("cancel {times}"));
+        let report = session.end();
+        report.assert_clean();
+        let found = ["cancelled", "elsewhere", "stuck"].map(|name| done.number(name));
+        assert_eq!(found, [times, 0, 0], "{done:?} {report:?}");
+    }
+    target.finish();
+}
