@@ -514,3 +514,53 @@ fn text_by_poketext() {
     before.assert_unchanged(target.pid());
     target.finish();
 }
+
+/// A program that writes its own text while it is probed: its code is what runs, xol leaves it alone and says so. One that
+/// reads its text sees the probe, and its own bytes again afterwards.
+#[test]
+fn a_program_that_writes_its_own_text() {
+    let program = need!(Program::new("selfmade.c").build());
+    let victim = probe(&program, "victim");
+    let rewritten = "changed by the program while it was probed; not touched";
+    let undone = "the program wrote the original bytes back while it was probed; later hits were not counted";
+    for (change, count, word) in
+        [("change", 1000, rewritten), ("restore", 1000, undone), ("calls 0", 2000, "")]
+    {
+        let mut target = Process::start(&program, &[]);
+        let own = target.ask("sum").number("sum");
+        let mut session = Session::stat(&[&victim], target.pid());
+        session.wait_armed(&Watch::on(&target, &["victim"]));
+        assert_ne!(target.ask("sum").number("sum"), own, "the jump is to be seen");
+        assert_eq!(target.ask("calls 1000").number("bad"), 0);
+        assert_eq!(target.ask(change).number("bad"), 0);
+        assert_eq!(target.ask("calls 1000").number("bad"), 0, "after {change}");
+        let report = session.end();
+        report.assert_no_panic();
+        assert_eq!(report.hits(&victim), count, "{change}: {report:?}");
+        let warnings = report.summary()["warnings"].to_string();
+        assert_eq!(warnings.len() > 2, count == 1000, "{change}: {report:?}");
+        assert!(warnings.contains(word), "{change}: {report:?}");
+        assert_eq!(target.ask("calls 1000").number("bad"), 0, "after {change} and removal");
+        assert_eq!(target.ask("sum").number("sum") == own, change != "change");
+        target.finish();
+    }
+}
+
+/// A breakpoint that stands there already is somebody else's.
+#[test]
+fn a_probe_on_a_breakpoint() {
+    let program = need!(Program::new("selfmade.c").build());
+    let mut target = Process::start(&program, &[]);
+    let victim = probe(&program, "victim");
+    let pid = target.pid().to_string();
+    target.ask("debugger");
+    refused(&["stat", &victim, "-p", &pid], 1, &["live bytes differ", "cc 2a"]);
+    target.ask("restore");
+    let mut session = Session::stat(&[&victim], target.pid());
+    session.wait_armed(&Watch::on(&target, &["victim"]));
+    assert_eq!(target.ask("calls 100").number("bad"), 0);
+    let report = session.end();
+    report.assert_clean();
+    assert_eq!(report.hits(&victim), 100);
+    target.finish();
+}

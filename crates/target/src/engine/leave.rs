@@ -25,6 +25,8 @@ pub struct Left {
     pub restored: usize,
     /// Patches whose bytes the program (or another tool) had changed: not touched.
     pub changed: Vec<Address>,
+    /// Patches over which the program (or another tool) had written the original bytes: hits were missed since.
+    pub undone: Vec<Address>,
     /// Patches whose mapping was gone.
     pub unmapped: usize,
     /// Whether every byte of ours was seen to be the original again.
@@ -58,7 +60,11 @@ struct PutBack {
 }
 
 /// The patches of which `ours` says `which`, in the order of both.
-fn chosen<'p>(patches: &'p Patches, ours: &'p [bool], which: bool) -> impl Iterator<Item = &'p Patched> {
+fn chosen<'p>(
+    patches: &'p Patches,
+    ours: &'p [bool],
+    which: bool,
+) -> impl Iterator<Item = &'p Patched> + Clone {
     patches.values().zip(ours).filter(move |(_, ours)| **ours == which).map(|(patched, _)| patched)
 }
 
@@ -158,6 +164,10 @@ impl<T: Target> Engine<T> {
         let patches = std::mem::take(&mut self.patches);
         self.all_retired = true;
         self.put_back.clear();
+        if !self.restoring {
+            self.left.undone = self.undone(chosen(&patches, &ours, false), &mappings);
+        }
+        self.restoring = true;
         let originals = |engine: &mut Self| engine.write_originals(chosen(&patches, &ours, true));
         if let Err(error) = self.carry_out(originals, &Change::default()) {
             self.patches = patches;
@@ -165,6 +175,19 @@ impl<T: Target> Engine<T> {
             return Err(error);
         }
         Ok(PutBack { patches, ours, mappings })
+    }
+
+    /// Those of some patches that are not ours any more which are original again, though we have restored nothing yet.
+    fn undone<'p>(
+        &self,
+        others: impl Iterator<Item = &'p Patched> + Clone,
+        mappings: &[Mapping],
+    ) -> Vec<Address> {
+        let is_original = self.original_again(others.clone());
+        let undone = others.zip(is_original).filter(|(patched, is_original)| {
+            *is_original && Backing::at(mappings, patched.entry.start) == Some(patched.backing)
+        });
+        undone.map(|(patched, _)| patched.entry.start).collect()
     }
 
     /// Whether every byte of ours is the original again, or went with its mapping: the program runs on, and unloads libraries.

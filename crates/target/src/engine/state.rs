@@ -137,6 +137,8 @@ pub struct Engine<T: Target> {
     pub(super) all_retired: bool,
     /// Everything is taken out: whoever still stops is let go.
     pub(super) leaving: bool,
+    /// Whether originals were begun to be put back, on leaving.
+    pub(super) restoring: bool,
     /// How many changes were carried out, those before its fork included.
     pub changes: u32,
     pub(super) coherence: &'static Coherence,
@@ -196,6 +198,7 @@ impl<T: Target> Engine<T> {
             told_of_harm: false,
             all_retired: false,
             leaving: false,
+            restoring: false,
             changes: 0,
             coherence,
             owner,

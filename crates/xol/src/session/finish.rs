@@ -262,6 +262,11 @@ impl Session {
 fn warnings_of(traced: &Traced) -> Vec<String> {
     let mut warnings = Vec::new();
     let left = traced.left();
+    for at in &left.undone {
+        warnings.push(format!(
+            "{at}: the program wrote the original bytes back while it was probed; later hits were not counted"
+        ));
+    }
     for at in &left.changed {
         warnings.push(format!("{at}: changed by the program while it was probed; not touched"));
     }

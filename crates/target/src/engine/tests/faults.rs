@@ -96,7 +96,7 @@ fn check_leaving(mut world: World, outcome: Outcome, what: &str) {
         world.react();
         world.engine.leave().unwrap_or_else(|error| panic!("{what}: {error}"))
     });
-    assert!(left.verified && left.changed.is_empty(), "{what}: {left:?}");
+    assert!(left.verified && left.changed.is_empty() && left.undone.is_empty(), "{what}: {left:?}");
     assert!(world.is_text_original(), "{what}");
     assert_eq!(left.left_mapped, world.areas(), "{what}");
     assert!(world.fake.machine().violations.is_empty(), "{what}");
@@ -148,7 +148,10 @@ fn the_text_is_unmapped_at_every_operation_of_leaving() {
         world.fake.machine().fault = Some((first + number, Fault::Unmaps));
         let left = (leave.what)(&mut world).unwrap_or_else(|error| panic!("operation {number}: {error}"));
         let left = left.expect("it left");
-        assert!(left.verified && left.changed.is_empty(), "operation {number}: {left:?}");
+        assert!(
+            left.verified && left.changed.is_empty() && left.undone.is_empty(),
+            "operation {number}: {left:?}"
+        );
         gone += u32::from(!world.fake.machine().has_text());
     }
     assert!(gone > 0);
