@@ -425,6 +425,43 @@ fn position_independent_jump_tables_are_targets() {
     assert_eq!(plan.rejected[0].1.reason, Reason::TargetInside { target: at(19) });
 }
 
+/// Text that ends in the middle of an instruction: what is whole is probed, the rest says that it is none.
+#[test]
+fn half_an_instruction_at_the_end_of_text() {
+    let code = [&PROLOGUE[..9], &[0x48, 0xb8, 1, 2]].concat(); // ...; leave; half a movabs
+    let plan = plan(&code, &outline(&[0..13]), &[0, 8, 9, 12]);
+    assert_eq!(plan.patches.iter().map(|patch| patch.start).collect::<Vec<_>>(), [at(0), at(8)]);
+    assert!(plan.patches.iter().all(|patch| patch.mechanism == Mechanism::Trap), "{plan:?}");
+    let reasons: Vec<_> = plan.refused.iter().map(|refusal| (refusal.address, &refusal.reason)).collect();
+    let undecodable = Reason::FunctionUndecodable { at: at(9) };
+    assert_eq!(reasons, [(at(9), &Reason::Undecodable), (at(12), &undecodable)]);
+}
+
+/// Two functions that read the same bytes in different ways: at most one of them is probed there.
+#[test]
+fn overlapping_code() {
+    // From 0: mov $0x90c38948, %eax. From 1: mov %rax, %rbx; ret. Both: nop; ret.
+    let code = [0xb8, 0x48, 0x89, 0xc3, 0x90, 0x90, 0xc3];
+    let plan = plan(&code, &outline(&[0..7, 1..4]), &[0, 1, 5]);
+    let served: Vec<_> = plan.patches.iter().flat_map(|patch| patch.sites()).collect();
+    assert_eq!(served, [at(0), at(5)], "{plan:?}");
+    assert_eq!(plan.refused.len(), 1);
+    assert_eq!((plan.refused[0].address, &plan.refused[0].reason), (at(1), &Reason::Overlap));
+}
+
+/// Tables between the instructions of a function, as perlasm has them: what is behind them is a guess, but where the
+/// program itself leads.
+#[test]
+fn data_in_text() {
+    // call 11; 5: .long 0x06060606; 9: ret, nop; 11: pop %rax; mov (%rax), %eax; ret
+    let code = [0xe8, 6, 0, 0, 0, 6, 6, 6, 6, 0xc3, 0x90, 0x58, 0x8b, 0x00, 0xc3];
+    let plan = plan(&code, &outline(&[0..15]), &[0, 9, 11, 12]);
+    assert_eq!(plan.patches.iter().map(|patch| patch.start).collect::<Vec<_>>(), [at(0), at(11)], "{plan:?}");
+    let refused: Vec<_> = plan.refused.iter().map(|refusal| (refusal.address, &refusal.reason)).collect();
+    let undecodable = Reason::FunctionUndecodable { at: at(5) };
+    assert_eq!(refused, [(at(9), &undecodable), (at(12), &undecodable)]);
+}
+
 #[test]
 fn forced_mechanisms_are_kept_or_the_site_is_refused() {
     let outline = outline(&[0..10]);
