@@ -4,7 +4,7 @@
 use differential::fuzz::{Error, Options, Report, fuzz};
 
 /// Cases of an ordinary run: some seconds.
-const EXECUTIONS: u64 = 300_000;
+const EXECUTIONS: u64 = 150_000;
 const SEED: u64 = 1;
 
 fn run(executions: u64) -> Option<Report> {
@@ -40,6 +40,6 @@ fn displaced_instructions_do_what_they_did() {
 /// Batches are made from the seed alone.
 #[test]
 fn equal_seeds_make_equal_cases() {
-    let (Some(one), Some(other)) = (run(40_000), run(40_000)) else { return };
+    let (Some(one), Some(other)) = (run(20_000), run(20_000)) else { return };
     assert_eq!(one.outcomes, other.outcomes);
 }

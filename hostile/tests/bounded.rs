@@ -87,7 +87,7 @@ fn attack(name: &str, cases: u32) {
 
 #[test]
 fn image() {
-    attack("image", 60);
+    attack("image", 40);
 }
 
 #[test]
@@ -122,12 +122,12 @@ fn process() {
 
 #[test]
 fn analysis() {
-    attack("analysis", 300);
+    attack("analysis", 200);
 }
 
 #[test]
 fn relocation() {
-    attack("relocation", 1000);
+    attack("relocation", 300);
 }
 
 #[test]
