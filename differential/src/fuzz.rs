@@ -198,6 +198,7 @@ const RARELY: u64 = 50;
 /// Which codes are taken how often.
 #[derive(Debug)]
 struct Choice {
+    is_census: bool,
     codes: Vec<Code>,
     /// Those that may run to their end, at the same places.
     is_frequent: Vec<bool>,
@@ -206,7 +207,7 @@ struct Choice {
 impl Choice {
     fn all() -> Self {
         let codes = encode::codes();
-        Self { is_frequent: vec![true; codes.len()], codes }
+        Self { is_census: true, is_frequent: vec![true; codes.len()], codes }
     }
 
     fn after(census: &Report) -> Self {
@@ -215,7 +216,7 @@ impl Choice {
             let tally = census.codes.get(&(*code as u16));
             tally.is_some_and(|tally| tally.illegal < tally.runs) && !code.op_code().is_privileged()
         };
-        Self { is_frequent: codes.iter().map(may_complete).collect(), codes }
+        Self { is_census: false, is_frequent: codes.iter().map(may_complete).collect(), codes }
     }
 
     /// The next code from `position` on.
@@ -289,12 +290,14 @@ fn fill(
     let mut ran = Vec::with_capacity(CASES);
     // From batch to batch on, so that all codes get their turn.
     let mut position = usize::try_from(number).unwrap_or(0).wrapping_mul(CASES) % choice.codes.len();
+    // In the census every code is to be met itself.
+    let (patience, exact) = if choice.is_census { (ATTEMPTS, 100) } else { (ATTEMPTS / 4, 75) };
     while ran.len() < CASES {
         let code = choice.next(&mut position, &mut random);
         for attempt in 0..ATTEMPTS {
             match case::make(code, ran.len(), distance, &mut random, batch) {
                 // Rather another try than another code, but for some: prefixes make one of the other.
-                Made::Case(made) if made != code && attempt < ATTEMPTS / 4 && random.percent(75) => {}
+                Made::Case(made) if made != code && attempt + 1 < patience && random.percent(exact) => {}
                 Made::Case(code) => {
                     ran.push(code);
                     break;
