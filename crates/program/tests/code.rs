@@ -183,3 +183,77 @@ fn check_memory(environment: &Environment, code: &[Instruction], stub: &Stub) ->
     prop_assert_eq!(depth, 0);
     Ok(())
 }
+
+/// What a careful hand writes to count in a thread's shard at a site: by what is dead there.
+const BY_HAND: [(Dead, &[&str]); 3] = [
+    (
+        Dead { registers: Registers(1 << 11), flags: true },
+        &["mov %fs:0, %r11", "imul $s, %r11d", "shr $n, %r11d", "imul $l, %r11d", "lock incq c(%r11)"],
+    ),
+    (
+        Dead { registers: Registers(0), flags: true },
+        &[
+            "lea -128(%rsp), %rsp",
+            "push %rcx",
+            "mov %fs:0, %rcx",
+            "imul $s, %ecx",
+            "shr $n, %ecx",
+            "imul $l, %ecx",
+            "lock incq c(%rcx)",
+            "pop %rcx",
+            "lea 128(%rsp), %rsp",
+        ],
+    ),
+    (
+        Dead { registers: Registers(0), flags: false },
+        &[
+            "lea -128(%rsp), %rsp",
+            "push %rax",
+            "push %rcx",
+            "lahf",
+            "seto %al",
+            "mov %fs:0, %rcx",
+            "imul $s, %ecx",
+            "shr $n, %ecx",
+            "imul $l, %ecx",
+            "lock incq c(%rcx)",
+            "add $127, %al",
+            "sahf",
+            "pop %rcx",
+            "pop %rax",
+            "lea 128(%rsp), %rsp",
+        ],
+    ),
+];
+
+/// A count's stub is never more than two instructions longer than one written by hand; where nobody else counts and no flags
+/// live it is the one instruction.
+#[test]
+fn stubs_are_as_short_as_by_hand() {
+    let layout = Layout::new(Sizing { probes: 100, shards: 16, threads: 16, rings: 0, records: 0 });
+    let count = |_| vec![Action::Count { probe: 7 }];
+    let instructions = |state: u64, shard_by: ShardBy, dead: Dead| {
+        let environment = Environment {
+            isa: Isa::X86_64,
+            layout,
+            state: Address(state),
+            shard_by,
+            thread_by: ThreadBy::ThreadPointer,
+        };
+        let routines = Routines::assemble(&environment, Address(SITE + 0x100_0000));
+        let mut patch = patch(Isa::X86_64, dead);
+        patch.displaced.truncate(1);
+        let stub =
+            Stub::assemble(&environment, &routines, &patch, &count, Address(SITE + 0x200_0000)).unwrap();
+        // But for the displaced instruction and the jump back.
+        decode(Isa::X86_64, stub.at, &stub.bytes).len() - 2
+    };
+    for (dead, by_hand) in BY_HAND {
+        let low = instructions(0x4000_0000, ShardBy::ThreadPointer, dead);
+        assert!(low <= by_hand.len() + 2, "{low} instructions, {by_hand:?}");
+        // Far away the address takes a register: saved behind the red zone, loaded, restored.
+        assert!(instructions(SITE, ShardBy::ThreadPointer, dead) <= low + 5);
+    }
+    assert_eq!(instructions(0x4000_0000, ShardBy::Shared, BY_HAND[0].0), 1);
+    assert_eq!(instructions(0x4000_0000, ShardBy::Shared, BY_HAND[1].0), 1);
+}

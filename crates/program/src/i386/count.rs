@@ -4,8 +4,7 @@
 //!     push   %eax                      for the flags                not if dead
 //!     push   %edx                      offset of the shard          not if dead; a dead register is taken instead
 //!     lahf; seto %al                                                not if the flags are dead
-//!     xor    %edx, %edx
-//!     mov    %gs:0, %edx               may fault (gs = 0): goes on at the next instruction
+//!     mov    %gs:0, %edx               may fault (gs = 0): goes on at the next instruction, with any shard
 //!     imul   $SPREAD, %edx, %edx
 //!     shr    $32 - log2(shards), %edx
 //!     imul   $shard_len, %edx, %edx
@@ -84,7 +83,9 @@ fn find_shard(asm: &mut Assembler, environment: &Environment, shard: Reg, recove
         asm.rdpid(shard);
         asm.and32(shard, layout.sizing.shards - 1);
     } else {
-        load_thread_pointer(asm, shard, recoveries);
+        let load = asm.here();
+        asm.load_thread_pointer_of_gs(shard);
+        recoveries.push((load, asm.here()));
         spread(asm, shard, shard, layout.sizing.shards);
     }
     asm.imul32(shard, shard, u32::try_from(layout.shard_len()).unwrap_or(u32::MAX));

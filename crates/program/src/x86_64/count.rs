@@ -3,19 +3,19 @@
 //! ```text
 //!     lea    -128(%rsp), %rsp          past the red zone            only if a register must be saved
 //!     push   %rax                      for the flags                not if dead
-//!     push   %rcx                      address of the counters      not if dead; a dead register is taken instead
-//!     push   %rdx                      offset of the shard          "
+//!     push   %rcx                      offset of the shard          not if dead; a dead register is taken instead
 //!     lahf; seto %al                                                not if the flags are dead
-//!     mov    %fs:0, %rdx               may fault: goes on at the next instruction
-//!     imul   $SPREAD, %edx, %edx
-//!     shr    $32 - log2(shards), %rdx
-//!     imul   $shard_len, %edx, %edx
-//!     movabs $state + counters, %rcx
-//!     lock incq 8 * probe(%rcx, %rdx)  once per probe
+//!     mov    %fs:0, %rcx               may fault: goes on at the next instruction, with any shard
+//!     imul   $SPREAD, %ecx, %ecx
+//!     shr    $32 - log2(shards), %rcx
+//!     imul   $shard_len, %ecx, %ecx
+//!     lock incq state + counters + 8 * probe(%rcx)  once per probe
 //!     add    $127, %al; sahf
-//!     pop    %rdx; pop %rcx; pop %rax
+//!     pop    %rcx; pop %rax
 //!     lea    128(%rsp), %rsp
 //! ```
+//!
+//! Where the state does not lie in the lowest 2 GiB, its address takes a register more.
 //!
 //! State equation: between the first and the last `lea` the original stack pointer is `sp + 128 + 8 * saved`; the
 //! saved registers lie at `sp` in reverse order of the pushes. The hit is counted once the `lock inc` has run.
@@ -24,7 +24,7 @@ use insn::plan::Dead;
 
 use crate::layout::SPREAD;
 use crate::stub::{Environment, ShardBy};
-use crate::x86::asm::{ARGUMENTS, Assembler, RAX, RCX, RDX, RSP, Reg, mem};
+use crate::x86::asm::{ARGUMENTS, Assembler, Mem, RAX, RCX, RDX, RSP, Reg, absolute, mem};
 
 const RED_ZONE: i32 = 128;
 
@@ -38,9 +38,9 @@ pub(crate) fn count(
 ) {
     let layout = &environment.layout;
     let sharded = layout.sizing.shards > 1 && environment.shard_by != ShardBy::Shared;
-    let scratch = scratch(dead);
-    let (base, shard) = (scratch[0], scratch[1]);
-    let used = [(RAX, !dead.flags), (base, true), (shard, sharded)];
+    let [shard, base] = scratch(dead);
+    let near = near_counters(environment);
+    let used = [(RAX, !dead.flags), (shard, sharded), (base, near.is_none())];
     let saved: Vec<Reg> =
         used.into_iter().filter(|&(reg, used)| used && !is_dead(dead, reg)).map(|(reg, _)| reg).collect();
 
@@ -51,15 +51,35 @@ pub(crate) fn count(
     if sharded {
         find_shard(asm, environment, shard, recoveries);
     }
-    asm.set64(base, environment.state.0.wrapping_add(layout.counters() as u64));
+    if near.is_none() {
+        asm.set64(base, environment.state.0.wrapping_add(layout.counters() as u64));
+    }
     for &probe in probes {
-        let counter = mem(base, probe as usize * 8);
-        asm.lock_inc(if sharded { counter.plus(shard, 0) } else { counter });
+        let offset = probe as usize * 8;
+        asm.lock_inc(match near {
+            Some(near) if sharded => near.behind(offset_of(offset)).with_base(shard),
+            Some(near) => near.behind(offset_of(offset)),
+            None if sharded => mem(base, offset).plus(shard, 0),
+            None => mem(base, offset),
+        });
     }
     if !dead.flags {
         asm.flags_from_rax();
     }
     restore(asm, &saved);
+}
+
+/// The counters' place where an instruction can name it: a displacement of 32 bits is sign-extended (Intel SDM vol. 2,
+/// 2.2.1.3).
+fn near_counters(environment: &Environment) -> Option<Mem> {
+    let end = environment.state.0.checked_add(environment.layout.len as u64)?;
+    i32::try_from(end).ok()?;
+    Some(absolute(u32::try_from(environment.state.0 + environment.layout.counters() as u64).ok()?))
+}
+
+/// An offset in the layout, which is smaller than 1 GiB.
+fn offset_of(offset: usize) -> i32 {
+    i32::try_from(offset).unwrap_or(i32::MAX)
 }
 
 /// Leaves the offset of the thread's shard in `shard`.
@@ -69,8 +89,7 @@ fn find_shard(asm: &mut Assembler, environment: &Environment, shard: Reg, recove
         asm.rdpid(shard);
         asm.and32(shard, layout.sizing.shards - 1);
     } else {
-        // After a fault the register is 0 and so is the shard.
-        asm.zero(shard);
+        // After a fault the register is as it was: every number has a shard.
         let load = asm.here();
         asm.load_thread_pointer(shard);
         recoveries.push((load, asm.here()));

@@ -1,6 +1,7 @@
 //! Arming: what is wanted against what is mapped, as one change of the target.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use insn::Address;
 use insn::place::Demand;
@@ -24,6 +25,10 @@ use crate::room::{free_ranges, mappings_left};
 
 /// How often a change is planned anew because the program mapped something into the room meanwhile.
 const ATTEMPTS: usize = 5;
+/// The lowest 2 GiB: an instruction can name any address there.
+const LOW: Address = Address(1 << 31);
+/// What may be put there: some programs ask for memory there, and should find it.
+const MOST_LOW: u64 = 16 << 20;
 /// The mappings that hold no stubs.
 const STATE_AND_DESCRIPTION: u64 = 2;
 /// How often sites are planned anew because a stub found no place: each time some become traps.
@@ -361,7 +366,7 @@ impl Traced {
             return Ok(());
         }
         let layout = Layout::new(install::sizing(self.rows.all.len(), action));
-        let state = self.take_room(layout.len as u64)?;
+        let state = self.take_room_for_state(layout.len as u64)?;
         let is_static_go = self.is_static_go(view);
         self.environment = Some(install::environment(view.system.isa(), layout, state, is_static_go));
         Ok(())
@@ -373,20 +378,36 @@ impl Traced {
         binary.is_ok_and(|binary| binary.image.is_static_go())
     }
 
-    /// A place for a mapping that may be anywhere: the middle of the largest free range, out of everybody's way.
+    /// A place for the shared state: if it is small, where instructions can name it ([`LOW`]).
+    fn take_room_for_state(&mut self, len: u64) -> Result<Address, Error> {
+        let low = if len <= MOST_LOW { self.take_room_below(LOW, len) } else { Err(self.no_room(len)) };
+        low.or_else(|_| self.take_room(len))
+    }
+
+    /// A place for a mapping that may be anywhere.
     fn take_room(&mut self, len: u64) -> Result<Address, Error> {
+        self.take_room_below(Address(u64::MAX), len)
+    }
+
+    fn no_room(&self, len: u64) -> Error {
+        Error::NoRoom { pid: self.pid, len }
+    }
+
+    /// The middle of the largest free range, out of everybody's way.
+    fn take_room_below(&mut self, end: Address, len: u64) -> Result<Address, Error> {
         let len = len.next_multiple_of(insn::place::AREA_LEN);
-        let error = Error::NoRoom { pid: self.pid, len };
-        let widest = self.room.free.iter().enumerate().max_by_key(|(_, range)| range.end - range.start);
-        let (index, range) = widest.map(|(index, range)| (index, range.clone())).ok_or(error)?;
-        let size = range.end - range.start;
+        let below = |range: &Range<Address>| range.start..range.end.min(end).max(range.start);
+        let size = |range: &Range<Address>| range.end - range.start;
+        let free = self.room.free.iter().map(below).enumerate();
+        let (index, range) = free.max_by_key(|(_, range)| size(range)).ok_or_else(|| self.no_room(len))?;
+        let (size, whole) = (size(&range), self.room.free[index].clone());
         if size < len + 4 * insn::place::AREA_LEN {
-            return Err(Error::NoRoom { pid: self.pid, len });
+            return Err(self.no_room(len));
         }
         let middle = range.start.0 + (size - len) / 2;
         let at = Address(middle / insn::place::AREA_LEN * insn::place::AREA_LEN);
         let guard = insn::place::AREA_LEN;
-        let parts = [range.start..Address(at.0 - guard), at + len + guard..range.end];
+        let parts = [whole.start..Address(at.0 - guard), at + len + guard..whole.end];
         self.room.free.splice(index..=index, parts);
         Ok(at)
     }
