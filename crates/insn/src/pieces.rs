@@ -28,14 +28,21 @@ pub(crate) fn divide(lens: impl Iterator<Item = u64>) -> Vec<Range<usize>> {
     pieces
 }
 
+/// Threads for so many pieces. One needs no other, nor the question how many there may be, which reads files of cgroups.
+fn threads_for(pieces: usize) -> usize {
+    if pieces < 2 {
+        return 1;
+    }
+    thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS).min(pieces)
+}
+
 /// Has every piece worked on once. Each thread collects in a value of its own; `now_and_then` is called by this one.
 pub(crate) fn work<T: Default + Send>(
     pieces: &[Range<usize>],
     work: impl Fn(Range<usize>, &mut T) + Sync,
     now_and_then: &mut dyn FnMut(),
 ) -> Vec<T> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
-    let threads = threads.min(pieces.len()).max(1);
+    let threads = threads_for(pieces.len());
     let next = AtomicUsize::new(0);
     let run = |after: &mut dyn FnMut()| {
         let mut found = T::default();
