@@ -74,6 +74,8 @@ impl Span {
 pub(crate) trait Insns {
     /// The instruction at `at`, if it may run elsewhere.
     fn displaceable(&self, at: Address) -> Result<Insn, Reason>;
+    /// The innermost function that contains `at`.
+    fn function_at(&self, at: Address) -> Option<&Function>;
 }
 
 impl Insns for Analysis<'_> {
@@ -88,6 +90,10 @@ impl Insns for Analysis<'_> {
             return Err(Reason::NotDisplaceable { instruction, why });
         }
         Ok(insn)
+    }
+
+    fn function_at(&self, at: Address) -> Option<&Function> {
+        Analysis::function_at(self, at)
     }
 }
 
@@ -203,7 +209,7 @@ impl Analysis<'_> {
     ) -> Result<Span, Reason> {
         let mut span =
             Span { start, mechanism, insns: Vec::with_capacity(4), len: 0, overwritten, island: None };
-        self.cover(insns, &mut span, covered, self.function_at(start))?;
+        self.cover(insns, &mut span, covered, insns.function_at(start))?;
         self.check_interior(start, span.written())?;
         self.check_refused(start..start + span.len.max(span.written()) as u64)?;
         Ok(span)

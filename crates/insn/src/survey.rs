@@ -4,7 +4,7 @@
 //! patch is made and no stub placed, it is only asked whether there is a place.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -14,6 +14,7 @@ use crate::pieces;
 use crate::plan::Reason;
 use crate::set::Analysis;
 use crate::span::Insns;
+use crate::sweep::Function;
 
 /// How many instructions are probed in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,6 +127,8 @@ enum Found {
 struct Recent<'a> {
     analysis: &'a Analysis<'a>,
     slots: RefCell<[Slot; RECENT]>,
+    /// The function looked at, and where no other is further in.
+    function: Cell<(usize, Address, Address)>,
 }
 
 /// An address, and what was decoded there, if anything was yet.
@@ -146,6 +149,15 @@ impl Insns for Recent<'_> {
             }
         }
     }
+
+    fn function_at(&self, at: Address) -> Option<&Function> {
+        let (index, start, end) = self.function.get();
+        if (start..end).contains(&at) {
+            self.analysis.functions.get(index)
+        } else {
+            self.analysis.function_at(at)
+        }
+    }
 }
 
 impl Analysis<'_> {
@@ -156,8 +168,8 @@ impl Analysis<'_> {
         let len = |range: &Range<Address>| range.end.0.saturating_sub(range.start.0);
         let pieces = pieces::divide(self.functions.iter().map(|function| len(&function.range)));
         let look = |piece: Range<usize>, survey: &mut Survey| {
-            let recent =
-                Recent { analysis: self, slots: RefCell::new(std::array::from_fn(|_| Slot::default())) };
+            let slots = RefCell::new(std::array::from_fn(|_| Slot::default()));
+            let recent = Recent { analysis: self, slots, function: Cell::default() };
             piece.for_each(|index| self.look_at(&recent, index, free, survey));
         };
         let mut all = Survey::default();
@@ -177,6 +189,7 @@ impl Analysis<'_> {
         let next = self.functions.get(index + 1).map_or(end, |next| next.range.start);
         let is_innermost = |at| at < next || self.function_at(at).is_some_and(|inner| inner == function);
         let mut before = Vec::new();
+        recent.function.set((index, start, end.min(next)));
         let mut has_left = false;
         let mut at = start;
         while at < end {
@@ -210,7 +223,7 @@ impl Analysis<'_> {
         before: &[Address],
         free: &[Range<Address>],
     ) -> Found {
-        let bad = self.function_at(at).and_then(|function| function.first_bad).filter(|bad| at > *bad);
+        let bad = insns.function_at(at).and_then(|function| function.first_bad).filter(|bad| at > *bad);
         let before = match bad {
             Some(bad) if !self.reached.targets.contains(at) => {
                 return Found::Refused(Reason::FunctionUndecodable { at: bad });
