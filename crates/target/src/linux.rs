@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use insn::{Address, Isa};
 use symbols::maps::Mapping;
+use symbols::stat::Stat;
 use symbols::status::{SignalSet, Status};
 
 use crate::error::{TargetError, system};
@@ -388,6 +389,11 @@ impl Target for Process {
         let text = fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
         let pc = text.split_whitespace().last()?.strip_prefix("0x")?;
         u64::from_str_radix(pc, 16).ok().map(Address)
+    }
+
+    fn stack_bottom(&self) -> Option<Address> {
+        let text = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
+        Stat::parse(&text).map(|stat| stat.start_stack).filter(|bottom| bottom.0 != 0)
     }
 
     fn state(&self, tid: Tid) -> char {

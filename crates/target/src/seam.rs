@@ -223,6 +223,10 @@ pub trait Target {
     fn signal_fields(&self, tid: Tid) -> Result<SignalFields, TargetError>;
     /// Where a thread that does not answer will go on in user mode, if it is blocked in the kernel.
     fn blocked_at(&self, tid: Tid) -> Option<Address>;
+    /// Where the main stack began: arguments and environment are above, no return address. `None` where nobody tells.
+    fn stack_bottom(&self) -> Option<Address> {
+        None
+    }
     /// The state letter of a thread (`R`, `S`, `D`, `Z`, ...).
     fn state(&self, tid: Tid) -> char;
 

@@ -5,7 +5,10 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use tests::{Process, Program, Report, Session, Watch, maps, need, read_memory, skip, xol};
+use tests::{
+    Process, Program, Report, Session, Signal, Watch, children_of, maps, need, read_memory, send, skip,
+    tracer_of, wait_for, xol,
+};
 
 use crate::probes::probe;
 
@@ -89,6 +92,34 @@ fn boundaries_that_halt() {
     report.assert_clean();
     assert_eq!(report.hits("work"), 500, "those that came in behind the site are none of its");
     assert_eq!(target.ask("interiors 10").number("bad"), 0);
+    target.finish();
+}
+
+/// The text of arguments and environment, above the stack, looks like addresses of such a process: it keeps nothing mapped.
+#[test]
+fn text_that_looks_like_an_address() {
+    let program = need!(work());
+    let mut target = Process::start(&program, &["1"]);
+    let pid = target.pid();
+    let mut session = Session::stat(&[&probe(&program, "work")], pid);
+    session.wait_armed(&Watch::on(&target, &["work"]));
+    let regions = maps(pid);
+    let code = regions.iter().find(|region| region.is_xol() && region.permissions == "r-xp").expect("code");
+    let stack = regions.iter().find(|region| region.path == "[stack]").expect("a stack");
+    let memory = OpenOptions::new().write(true).open(format!("/proc/{pid}/mem"));
+    let Ok(memory) = memory else { skip!("the memory of a child may not be written") };
+    let lies = u32::try_from(code.range.start + 0x10).expect("an address").to_le_bytes().repeat(8);
+    memory.write_all_at(&lies, stack.range.end - 64).expect("the end of the environment");
+    // Whoever takes it out later knows no stub: any address in the area counts.
+    let front = session.process.child_id();
+    let holder = *children_of(front).first().expect("the holder");
+    assert!(send(front, Signal::Stop) && send(holder, Signal::Kill) && send(front, Signal::Kill));
+    drop(session);
+    wait_for("the end of the holder", || tracer_of(pid).is_none().then_some(()));
+    let detached = Report::of(&mut xol(["detach", "-p", &pid.to_string()]));
+    assert!(detached.status.success(), "{detached:?}");
+    assert!(!maps(pid).iter().any(tests::Region::is_xol), "{detached:?}");
+    assert_eq!(target.ask("calls 10").number("bad"), 0);
     target.finish();
 }
 

@@ -334,7 +334,10 @@ impl<T: Target> Engine<T> {
         let abi = self.target.isa().abi();
         let low = Address(registers.sp().0.saturating_sub(abi.red_zone) & !(abi.word as u64 - 1));
         let Some(stack) = mappings.iter().find(|mapping| mapping.range.contains(&low)) else { return false };
-        let len = (stack.range.end - low).min(limit);
+        // The text of an environment looks like addresses of 32 bits.
+        let is_inside = |bottom: &Address| low < *bottom && *bottom < stack.range.end;
+        let end = self.target.stack_bottom().filter(is_inside).unwrap_or(stack.range.end);
+        let len = (end - low).min(limit);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         if self.target.read(low, &mut bytes).is_err() {
             return true;
