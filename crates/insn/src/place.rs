@@ -482,7 +482,7 @@ impl<'a> Search<'a> {
             let windows = tops.iter().map(|top| wish.jump.window(*top).span(WINDOW));
             return windows.flat_map(|window| within(&usable, &window)).collect();
         }
-        let mut nearest: Vec<_> = usable.map(|range| toward(&range, wish.from)).collect();
+        let mut nearest: Vec<_> = usable.flat_map(|range| windows(&range, wish.from)).collect();
         nearest.sort_by_key(|range| (distance(range, wish.from), range.start));
         nearest
     }
@@ -497,16 +497,20 @@ fn within(ranges: &[Range<Address>], window: &Range<Address>) -> Vec<Range<Addre
         .collect()
 }
 
-/// The [`WINDOW`] bytes of `range` that are nearest to `at`.
-fn toward(range: &Range<Address>, at: Address) -> Range<Address> {
-    if at < range.start {
-        range.start..range.end.min(Address(range.start.0.saturating_add(WINDOW)))
-    } else if at >= range.end {
-        range.start.max(Address(range.end.0.saturating_sub(WINDOW)))..range.end
-    } else {
-        let low = range.start.max(Address(at.0.saturating_sub(WINDOW / 2)));
-        low..range.end.min(Address(at.0.saturating_add(WINDOW / 2)))
-    }
+/// `range` in stretches of at most [`WINDOW`] bytes, cut where that makes those near `at` whole.
+fn windows(range: &Range<Address>, at: Address) -> impl Iterator<Item = Range<Address>> + use<> {
+    let middle = at.max(range.start).min(range.end);
+    let (below, above) = (range.start..middle, middle..range.end);
+    let step = usize::try_from(WINDOW).unwrap_or(usize::MAX);
+    let down = (0..below.end - below.start).step_by(step).map(move |offset| {
+        let end = Address(below.end.0 - offset);
+        below.start.max(Address(end.0.saturating_sub(WINDOW)))..end
+    });
+    let up = (0..above.end - above.start).step_by(step).map(move |offset| {
+        let start = above.start + offset;
+        start..above.end.min(start + WINDOW)
+    });
+    down.chain(up)
 }
 
 fn distance(range: &Range<Address>, at: Address) -> u64 {

@@ -152,6 +152,22 @@ fn an_unconstrained_stub_lies_near_and_aligned() {
     assert!(place.0.is_multiple_of(16));
 }
 
+/// What a module with a probe at each of its instructions asks for: more than the nearest stretch has.
+#[test]
+fn stubs_of_many_megabytes_go_on_behind_the_nearest_stretch() {
+    let base = 0x7f00_0000_0000;
+    let patches: Vec<Patch> = (0..700).map(|n| patch(base + n * 16, &[5])).collect();
+    let above = Address(base + MIB)..Address(base + GIB);
+    let below = Address(base - 20 * MIB)..Address(base - MIB);
+    let mut room = Room { free: vec![below, above], areas: Vec::new() };
+    let size = u32::try_from(AREA_LEN).unwrap();
+    let places = room.place(Isa::X86_64, &demands(&patches, size));
+    assert_eq!(places.iter().flatten().count(), patches.len());
+    check(&room, &patches, &places, AREA_LEN);
+    let furthest = places.iter().flatten().map(|at| at.0.abs_diff(base)).max().unwrap();
+    assert!(furthest < 40 * MIB, "{furthest:#x}: near ones first");
+}
+
 #[test]
 fn stubs_reach_what_their_instructions_refer_to() {
     // lea 0x70000000(%rip),%rax: a stub 1.5 GiB below could not refer to it.
