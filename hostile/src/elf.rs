@@ -36,6 +36,7 @@ fn ask_everything(image: &Image<'_>) {
         NamePattern::Glob(Glob::new("*open*")),
         NamePattern::Address(image.entry()),
         NamePattern::Offset { symbol: "_start".to_owned(), offset: 3 },
+        NamePattern::Instructions,
     ] {
         let _ = resolve(image, &symbols, &name);
     }

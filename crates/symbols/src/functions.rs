@@ -69,7 +69,12 @@ fn ranges_at(ranges: &[Range<FileAddress>], bias: Bias) -> Vec<Range<Address>> {
     moved
 }
 
-fn functions(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Vec<Range<FileAddress>> {
+/// [`Outline::functions`].
+pub(crate) fn functions(
+    image: &Image<'_>,
+    frames: &[Frame],
+    symbols: &Symbols<'_>,
+) -> Vec<Range<FileAddress>> {
     let code = Code::of(image);
     let mut ranges: Vec<_> = frames.iter().map(|frame| frame.range.clone()).collect();
     ranges.extend(symbols.functions().map(|symbol| symbol.range()));

@@ -6,7 +6,8 @@
 //! From a typed PROBE to places in a program:
 //!
 //! * [`spec`] reads the text, [`path`] says which files its PATH means;
-//! * [`elf`] opens a file's bytes, [`symbols`] reads its symbol tables, [`resolve`] says which sites a NAME means;
+//! * [`elf`] opens a file's bytes, [`symbols`] reads its symbol tables, [`resolve`] says which sites a NAME means
+//!   ([`instructions`]: where they begin);
 //! * [`functions`] gives what the planner must know of a module (function ranges, known targets), from symbols, unwind tables
 //!   ([`frames`]), relocations ([`relocations`]) and, in Go, the runtime's function table ([`go`]);
 //! * [`maps`], [`status`], [`stat`], [`auxv`] and [`loader`] read what the kernel and the dynamic loader say of a process;
@@ -23,6 +24,7 @@ pub mod functions;
 pub mod glob;
 pub mod go;
 mod headers;
+pub mod instructions;
 pub mod ld_cache;
 pub mod loader;
 mod lsda;

@@ -3,7 +3,10 @@
 use crate::address::FileAddress;
 use crate::demangle::{demangle, is_mangled};
 use crate::elf::Image;
+use crate::frames::frames;
+use crate::functions::functions;
 use crate::glob::Glob;
+use crate::instructions::instructions;
 use crate::near::nearest;
 use crate::spec::NamePattern;
 use crate::symbols::{Kind, Symbol, Symbols, preferred};
@@ -66,6 +69,9 @@ pub enum ResolveError {
         /// As typed.
         name: String,
     },
+    /// Neither symbols nor unwind tables tell where functions are.
+    #[error("neither symbols nor unwind tables tell where its functions are")]
+    NoFunctions,
     /// The name is used here, but another library defines it.
     #[error("`{name}` is only imported here: name the library that defines it, or use *:{name} with -p")]
     Imported {
@@ -119,6 +125,7 @@ pub fn resolve(
         NamePattern::Symbol(name) => exact(image, symbols, name, 0),
         NamePattern::Offset { symbol, offset } => exact(image, symbols, symbol, *offset),
         NamePattern::Glob(glob) => matching(image, symbols, glob),
+        NamePattern::Instructions => everywhere(image, symbols),
     }
 }
 
@@ -128,12 +135,24 @@ fn at_address(
     address: FileAddress,
 ) -> Result<Vec<Match>, ResolveError> {
     check_text(image, address)?;
+    Ok(vec![place_at(symbols, address)])
+}
+
+fn place_at(symbols: &Symbols<'_>, address: FileAddress) -> Match {
     let found = match symbols.function_of(address) {
         Some(symbol) => Match::of(symbol, address - symbol.address),
         None => Match { symbol: None, file_address: address, offset: 0, size: 0, kind: Kind::Function },
     };
     // The place was given as an address: an ifunc's resolver is then what was meant.
-    Ok(vec![Match { kind: Kind::Function, ..found }])
+    Match { kind: Kind::Function, ..found }
+}
+
+/// Every instruction of every function.
+fn everywhere(image: &Image<'_>, symbols: &Symbols<'_>) -> Result<Vec<Match>, ResolveError> {
+    let functions = functions(image, &frames(image), symbols);
+    let found: Vec<Match> =
+        instructions(image, &functions).into_iter().map(|at| place_at(symbols, at)).collect();
+    if found.is_empty() { Err(ResolveError::NoFunctions) } else { Ok(found) }
 }
 
 fn exact(

@@ -1,7 +1,7 @@
 //! The text of a PROBE: `[KIND:]PATH:NAME`.
 //!
-//! NAME is a symbol (raw or demangled), a pattern of them (`*`, `?`, `[...]`), `SYMBOL+N`, or `0xN`, an address as `nm` prints
-//! it. Double quotes take colons, patterns and `+` as plain text; inside them `\"` and `\\` are a quote and a backslash.
+//! NAME is a symbol (raw or demangled), a pattern of them (`*`, `?`, `[...]`), `SYMBOL+N`, `0xN`, an address as `nm` prints it, or `0x*`,
+//! every instruction. Double quotes take colons, patterns and `+` as plain text; inside them `\"` and `\\` are a quote and a backslash.
 
 use std::fmt;
 
@@ -65,6 +65,8 @@ pub enum NamePattern {
     },
     /// A virtual address of the file.
     Address(FileAddress),
+    /// Every instruction of every function of the file.
+    Instructions,
 }
 
 /// A PROBE as the user typed it.
@@ -79,6 +81,9 @@ pub struct Spec {
     /// The text it was read from.
     pub text: String,
 }
+
+/// The NAME that means every instruction: an address, whichever.
+const EVERY_INSTRUCTION: &str = "0x*";
 
 /// What is wrong with the text of a probe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -198,6 +203,7 @@ impl fmt::Display for NamePattern {
                 write!(f, "+{offset:#x}")
             }
             Self::Address(address) => write!(f, "{address:#x}"),
+            Self::Instructions => f.write_str(EVERY_INSTRUCTION),
         }
     }
 }
@@ -312,6 +318,9 @@ fn name(cursor: &mut Cursor<'_>) -> Result<NamePattern, Wrong> {
     if text.is_empty() {
         return Err((start, Reason::EmptyName));
     }
+    if text == EVERY_INSTRUCTION {
+        return Ok(NamePattern::Instructions);
+    }
     if let Some(digits) = hexadecimal(text) {
         let value = number(16, digits).map_err(|reason| (start, reason.unwrap_or(Reason::BadAddress)))?;
         return Ok(NamePattern::Address(FileAddress(value)));
@@ -397,6 +406,7 @@ mod tests {
             ("bash:main+4", "bash", offset("main", 4)),
             ("bash:main+0x1f", "bash", offset("main", 0x1f)),
             ("bash:0x1f", "bash", NamePattern::Address(FileAddress(0x1f))),
+            ("bash:0x*", "bash", NamePattern::Instructions),
             ("libc:mall*", "libc", NamePattern::Glob(Glob::new("mall*"))),
             (r#""/tmp/a:b":f"#, "/tmp/a:b", symbol("f")),
             (r#"x:"operator*""#, "x", symbol("operator*")),
@@ -440,6 +450,7 @@ mod tests {
             ("libc:malloc+99999999999999999999", 12, Reason::TooLarge),
             ("libc:0x", 5, Reason::BadAddress),
             ("libc:0xfoo", 5, Reason::BadAddress),
+            ("libc:0x*f", 5, Reason::BadAddress),
             ("libc:0x11112222333344445", 5, Reason::TooLarge),
             ("libc:mall*+4", 5, Reason::OffsetOfPattern),
             ("libc:a\0b", 6, Reason::Nul),
@@ -457,6 +468,7 @@ mod tests {
             text.prop_map(NamePattern::Symbol),
             (text, any::<u64>()).prop_map(|(symbol, offset)| NamePattern::Offset { symbol, offset }),
             any::<u64>().prop_map(|address| NamePattern::Address(FileAddress(address))),
+            Just(NamePattern::Instructions),
             "[a-z:*?]{0,6}\\*[a-z:*?]{0,6}".prop_map(|text| NamePattern::Glob(Glob::new(&text))),
         ]
     }

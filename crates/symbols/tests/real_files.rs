@@ -1,5 +1,6 @@
 //! Real files: this test program itself, the C library it runs on, and small programs that gcc makes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -348,6 +349,16 @@ fn a_stripped_program_still_has_function_ranges() {
     let found =
         resolve(&stripped.image, &stripped.symbols, &NamePattern::Address(main.file_address)).unwrap();
     assert_eq!((found[0].symbol.as_ref(), found[0].file_address), (None, main.file_address));
+    // `0x*` means the same instructions with symbols and without, but for functions that only a symbol tells of.
+    let every = |module: &Module<'_>| -> BTreeSet<FileAddress> {
+        let found = resolve(&module.image, &module.symbols, &NamePattern::Instructions).unwrap();
+        found.iter().map(|place| place.file_address).collect()
+    };
+    let (with, without) = (every(&module(&bytes)), every(&stripped));
+    assert!(without.is_subset(&with) && without.contains(&main.file_address));
+    let inside = |at: &&FileAddress| main.file_address.span(main.size).contains(at);
+    assert_eq!(with.iter().filter(inside).count(), without.iter().filter(inside).count());
+    assert!(without.iter().filter(inside).count() > 1);
 }
 
 const RSEQ: &str = r#"

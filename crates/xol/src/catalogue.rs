@@ -101,7 +101,12 @@ impl LookupError {
         let is_missing = |error: &Self| {
             matches!(
                 error,
-                Self::Name { source: ResolveError::NotFound { .. } | ResolveError::Stripped { .. }, .. }
+                Self::Name {
+                    source: ResolveError::NotFound { .. }
+                        | ResolveError::Stripped { .. }
+                        | ResolveError::NoFunctions,
+                    ..
+                }
             )
         };
         let is_passed_over = |error: &Self| is_missing(error) || matches!(error, Self::Elf { .. });

@@ -33,7 +33,8 @@ impl Wanted {
 
     /// Names one place, whose refusal is an error; not a pattern, of which others may do.
     pub(super) fn is_exact(&self) -> bool {
-        !matches!(self.spec.name, NamePattern::Glob(_)) && self.spec.path != PathPattern::Every
+        !matches!(self.spec.name, NamePattern::Glob(_) | NamePattern::Instructions)
+            && self.spec.path != PathPattern::Every
     }
 }
 
