@@ -81,6 +81,7 @@ fn effect(factory: &mut InstructionInfoFactory, insn: &Instruction) -> Effect {
         let bit = 1 << register.full_register().number();
         match used.access() {
             // Writing the lower half clears the upper one; 8 and 16 bits leave the rest as it is.
+            OpAccess::Write if may_leave_target(insn) => effect.reads |= bit,
             OpAccess::Write if register.is_gpr64() || register.is_gpr32() => effect.kills |= bit,
             OpAccess::Write | OpAccess::CondWrite | OpAccess::NoMemAccess | OpAccess::None => {}
             _ => effect.reads |= bit,
@@ -135,6 +136,23 @@ const EVERYWHERE: [CpuidFeature; 6] = [
     CpuidFeature::X64,
     CpuidFeature::CMOV,
 ];
+
+/// Whether a register that the instruction names as its target may be as before behind it. `rdssp` does nothing where there are
+/// no shadow stacks (Intel SDM vol. 2); `bsf` and `bsr` leave it where the source is 0 (AMD64 vol. 3), and `tzcnt` and
+/// `lzcnt` are these on older processors; `lar` and `lsl` where the selector is none.
+fn may_leave_target(insn: &Instruction) -> bool {
+    matches!(
+        insn.mnemonic(),
+        Mnemonic::Rdsspd
+            | Mnemonic::Rdsspq
+            | Mnemonic::Bsf
+            | Mnemonic::Bsr
+            | Mnemonic::Tzcnt
+            | Mnemonic::Lzcnt
+            | Mnemonic::Lar
+            | Mnemonic::Lsl
+    )
+}
 
 /// Whether the flags behind the instruction depend on its operands alone. Shifts by a count of 0 and repeated string
 /// instructions with a count of 0 leave the flags as they are, so only these kill them.

@@ -485,6 +485,28 @@ fn forced_mechanisms_are_kept_or_the_site_is_refused() {
     assert_eq!(both.rejected[0].1.reason, Reason::Overlap);
 }
 
+/// The unwinder asks for its shadow stack so: without one rax keeps its 0.
+#[test]
+fn a_target_that_may_stay_as_it_is_is_alive() {
+    let cases: [(&str, &[u8]); 8] = [
+        ("rdsspq %rax", &[0xf3, 0x48, 0x0f, 0x1e, 0xc8]),
+        ("rdsspd %eax", &[0xf3, 0x0f, 0x1e, 0xc8]),
+        ("bsf %rcx,%rax", &[0x48, 0x0f, 0xbc, 0xc1]),
+        ("bsr %ecx,%eax", &[0x0f, 0xbd, 0xc1]),
+        ("tzcnt %rcx,%rax", &[0xf3, 0x48, 0x0f, 0xbc, 0xc1]),
+        ("lzcnt %ecx,%eax", &[0xf3, 0x0f, 0xbd, 0xc1]),
+        ("lar %ecx,%eax", &[0x0f, 0x02, 0xc1]),
+        ("lsl %ecx,%eax", &[0x0f, 0x03, 0xc1]),
+    ];
+    for (text, insn) in cases {
+        // nopl 0(%rax,%rax); the instruction; ret
+        let code = [&[0x0f, 0x1f, 0x44, 0x00, 0x00], insn, &[0xc3]].concat();
+        assert!(!dead_at(&code, code.len() as u64, 0).registers.contains(0), "{text}");
+    }
+    let mov = [0x0f, 0x1f, 0x44, 0x00, 0x00, 0x48, 0x89, 0xc8, 0xc3];
+    assert!(dead_at(&mov, 9, 0).registers.contains(0), "mov %rcx,%rax");
+}
+
 /// What is dead before the site at `offset`.
 fn dead_at(code: &[u8], len: u64, offset: u64) -> Dead {
     let patch = patch(code, &outline(&[0..len]), offset);
