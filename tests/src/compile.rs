@@ -229,10 +229,13 @@ pub fn out_dir() -> PathBuf {
     out.canonicalize().expect("just made")
 }
 
-/// `target/<profile>`, two levels above the running test.
+/// `target/<profile>`: a running test lies in its `deps`, another program in itself.
 pub(crate) fn profile_dir() -> PathBuf {
-    let test = env::current_exe().expect("the test has a path");
-    test.ancestors().nth(2).expect("target/<profile>/deps/test").to_owned()
+    let program = env::current_exe().expect("the program has a path");
+    let folder = program.parent().expect("it is in a folder");
+    let is_deps = folder.file_name().is_some_and(|name| name == "deps");
+    let profile = if is_deps { folder.parent() } else { Some(folder) };
+    profile.expect("target/<profile>/deps/test").to_owned()
 }
 
 fn programs_dir() -> PathBuf {

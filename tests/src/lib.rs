@@ -9,6 +9,7 @@
 //! programs in C, C++ and assembly; `XOL_LONG=1` chooses the long form of the runs that have one.
 
 mod compile;
+pub mod every;
 mod process;
 mod session;
 mod snapshot;

@@ -1,4 +1,4 @@
-//! Chores of the repository, each a thin wrapper around one command: `cargo xtask ci|bless|bench|storm|differential`.
+//! Chores of the repository, each a thin wrapper around one command: `cargo xtask ci|bless|bench|storm|differential|every-instruction`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ usage: cargo xtask COMMAND [ARGUMENT...]
   storm    the long form of the tests: thousands of attach and detach cycles (arguments go to the test runner)
   differential
            random instructions run in place and displaced (--executions N --seed N --jobs N)
+  every-instruction
+           a probe at each instruction of a program's modules, compared with plain runs ([--short] [PROGRAM...])
 ";
 
 /// A chore: what to run, and what it needs in its environment.
@@ -71,6 +73,11 @@ fn chores(command: &str, rest: &[String], cargo: &str) -> Option<Vec<Chore>> {
         "differential" => {
             vec![Chore::new(cargo, &["run", "--release", "-p", "differential", "--"]).with(rest)]
         }
+        "every-instruction" => vec![
+            Chore::new(cargo, &["build", "--release", "-p", "xol"]),
+            Chore::new(cargo, &["run", "--release", "-p", "tests", "--bin", "every-instruction", "--"])
+                .with(rest),
+        ],
         _ => return None,
     })
 }
@@ -110,7 +117,7 @@ mod tests {
             .filter(|line| !line.starts_with(' '))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        assert_eq!(commands, ["ci", "bless", "bench", "storm", "differential"]);
+        assert_eq!(commands, ["ci", "bless", "bench", "storm", "differential", "every-instruction"]);
         for command in commands {
             assert!(chores(command, &[], "cargo").is_some_and(|chores| !chores.is_empty()), "{command}");
         }

@@ -8,6 +8,7 @@ mod come_and_go;
 mod core_file;
 mod death;
 mod death_at_random;
+mod every_instruction;
 mod exact;
 mod faults;
 mod follow;

@@ -1,0 +1,139 @@
+//! The runs of a case: plain, under xol, under callgrind. All in one environment, without address space randomisation.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::cases::Case;
+use crate::process::wait_within;
+use crate::{Process, which, xol_binary};
+
+/// How long one run may take.
+const LIMIT: Duration = Duration::from_secs(3 * 3600);
+
+/// What valgrind loads into every program: the other runs load it too, so that all do the same.
+const PRELOADED: &str = "/usr/libexec/valgrind/vgpreload_core-amd64-linux.so";
+
+/// Where glibc's string functions change their way depends on the processor's caches, and valgrind's processor has others.
+const TUNABLES: &str = "glibc.cpu.x86_rep_movsb_threshold=4096:glibc.cpu.x86_rep_stosb_threshold=4096:glibc.cpu.\
+                        x86_non_temporal_threshold=67108864";
+
+/// A case in its folder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Runs<'a> {
+    pub(super) case: &'a Case,
+    pub(super) folder: &'a Path,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) status: ExitStatus,
+    pub(super) output: Vec<u8>,
+    pub(super) errors: String,
+    pub(super) time: Duration,
+}
+
+impl Outcome {
+    /// The same for whoever uses the program: what it writes, and how it ends.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        (self.status, &self.output) == (other.status, &other.output)
+    }
+}
+
+impl Runs<'_> {
+    /// The program as it is.
+    pub(super) fn plain(&self) -> Result<Outcome, String> {
+        self.run("plain", &mut self.command(&[], true))
+    }
+
+    /// Under `xol stat` with a probe at each instruction of each module. Gives the outcome and the JSON lines.
+    pub(super) fn probed(&self) -> Result<(Outcome, String), String> {
+        let json = self.folder.join("probed.json");
+        let mut xol: Vec<OsString> = vec![xol_binary().into(), "stat".into(), "--json".into(), "-o".into()];
+        xol.push(json.clone().into());
+        xol.extend(self.case.modules.iter().map(|module| every_instruction(module).into()));
+        xol.push("--".into());
+        let outcome = self.run("probed", &mut self.command(&xol, true))?;
+        let text = fs::read_to_string(&json)
+            .map_err(|error| format!("{}: {error}\n{}", json.display(), outcome.errors))?;
+        let _ = fs::remove_file(&json);
+        Ok((outcome, text))
+    }
+
+    /// Under callgrind. Gives the outcome, with what valgrind says of itself among the errors, and callgrind's output.
+    pub(super) fn counted(&self) -> Result<(Outcome, String), String> {
+        let out = self.folder.join("callgrind.out");
+        let mut valgrind: Vec<OsString> = vec![valgrind().ok_or("no valgrind on this machine")?.into()];
+        let options = [
+            "--tool=callgrind",
+            "--dump-instr=yes",
+            // Else entries of PLTs are part of no function, and what valgrind's preloaded object frees at the end counts.
+            "--skip-plt=no",
+            "--run-libc-freeres=no",
+            "--run-cxx-freeres=no",
+            "--vgdb=no",
+            "-d",
+        ];
+        valgrind.extend(options.map(OsString::from));
+        valgrind.push(format!("--callgrind-out-file={}", out.display()).into());
+        let outcome = self.run("counted", &mut self.command(&valgrind, false))?;
+        let counts = fs::read(&out).map_err(|error| format!("{}: {error}", out.display()))?;
+        Ok((outcome, String::from_utf8_lossy(&counts).into_owned()))
+    }
+
+    /// The command line of a run: `setarch -R env -i NAME=VALUE... WRAPPER... COMMAND...`. The order of the environment is the
+    /// same in all: valgrind appends what it preloads.
+    pub(super) fn command(&self, wrapper: &[OsString], preload: bool) -> Command {
+        let mut command = Command::new("setarch");
+        command.args(["-R", "env", "-i", "LC_ALL=C"]).arg(format!("GLIBC_TUNABLES={TUNABLES}"));
+        command.args(self.case.environment.iter().map(|(name, value)| format!("{name}={value}")));
+        if preload && self.case.has_oracle && Path::new(PRELOADED).exists() {
+            command.arg(format!("LD_PRELOAD={PRELOADED}"));
+        }
+        command.args(wrapper).args(&self.case.command).current_dir(self.folder).stdin(Stdio::null());
+        command
+    }
+
+    /// The program that is executed in the end.
+    pub(super) fn program(&self) -> Result<PathBuf, String> {
+        let name = &self.case.command[0];
+        Path::new(name).canonicalize().map_err(|error| format!("{name}: {error}"))
+    }
+
+    fn run(&self, name: &str, command: &mut Command) -> Result<Outcome, String> {
+        let (out, err) = (self.folder.join(format!("{name}.out")), self.folder.join(format!("{name}.err")));
+        let create = |path: &Path| File::create(path).map_err(|error| format!("{}: {error}", path.display()));
+        command.stdout(create(&out)?).stderr(create(&err)?);
+        let begun = Instant::now();
+        let mut child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+        let ended = wait_within(LIMIT, || child.try_wait().ok().flatten());
+        let Some(status) = ended else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(format!("{name}: not finished within {LIMIT:?}"));
+        };
+        let output = fs::read(&out).map_err(|error| error.to_string())?;
+        let errors = String::from_utf8_lossy(&fs::read(&err).unwrap_or_default()).into_owned();
+        Ok(Outcome { status, output, errors, time: begun.elapsed() })
+    }
+}
+
+/// The PROBE of every instruction of a file.
+pub(super) fn every_instruction(module: &Path) -> String {
+    format!("{}:0x*", module.display())
+}
+
+/// The program behind the script that sets variables of its own.
+fn valgrind() -> Option<PathBuf> {
+    which("valgrind.bin").or_else(|| which("valgrind"))
+}
+
+/// Starts xol on a running process. It writes to `said` once the probes are armed: the first interval begins then.
+pub(super) fn attach(probes: &[String], pid: u32, said: &Path) -> Process {
+    let mut command = Command::new(xol_binary());
+    command.args(["stat", "--interval", "500ms", "-o"]).arg(said).args(probes).arg("-p").arg(pid.to_string());
+    Process::spawn(command.stderr(Stdio::null()))
+}
