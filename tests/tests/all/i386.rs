@@ -110,6 +110,10 @@ fn text_that_looks_like_an_address() {
     let Ok(memory) = memory else { skip!("the memory of a child may not be written") };
     let lies = u32::try_from(code.range.start + 0x10).expect("an address").to_le_bytes().repeat(8);
     memory.write_all_at(&lies, stack.range.end - 64).expect("the end of the environment");
+    // A thread makes a last call for xol once the jump is written; then all sleep in their own again.
+    let sleeps = || tests::status_field(pid, "State").filter(|state| state.starts_with('S'));
+    wait_for("the end of arming", sleeps);
+    assert_eq!(target.ask("calls 10").number("bad"), 0);
     // Whoever takes it out later knows no stub: any address in the area counts.
     let front = session.process.child_id();
     let holder = *children_of(front).first().expect("the holder");

@@ -159,7 +159,7 @@ fn stubs_of_many_megabytes_go_on_behind_the_nearest_stretch() {
     let patches: Vec<Patch> = (0..700).map(|n| patch(base + n * 16, &[5])).collect();
     let above = Address(base + MIB)..Address(base + GIB);
     let below = Address(base - 20 * MIB)..Address(base - MIB);
-    let mut room = Room { free: vec![below, above], areas: Vec::new() };
+    let mut room = Room { free: vec![below, above], areas: Vec::new(), mappings: usize::MAX };
     let size = u32::try_from(AREA_LEN).unwrap();
     let places = room.place(Isa::X86_64, &demands(&patches, size));
     assert_eq!(places.iter().flatten().count(), patches.len());
