@@ -128,13 +128,14 @@ fn is_everywhere(insn: &Instruction) -> bool {
 }
 
 /// Features that every x86-64 processor has.
-const EVERYWHERE: [CpuidFeature; 6] = [
+const EVERYWHERE: [CpuidFeature; 7] = [
     CpuidFeature::INTEL8086,
     CpuidFeature::INTEL186,
     CpuidFeature::INTEL386,
     CpuidFeature::INTEL486,
     CpuidFeature::X64,
     CpuidFeature::CMOV,
+    CpuidFeature::MULTIBYTENOP,
 ];
 
 /// Whether a register that the instruction names as its target may be as before behind it. `rdssp` does nothing where there are
