@@ -11,6 +11,7 @@
  *   push   the usual prologue; the kernel emulates `push`
  *   nop    one byte; the kernel emulates it
  *   nop5   five bytes; newer kernels replace it by a call into a trampoline
+ *   live   is probed in its middle, where flags and registers are alive
  */
 
         .macro  function name
@@ -124,6 +125,42 @@ nop5_stub_back:
         stub    nop5_stub
         jump    nop5_stub_back
         counter nop5_stub
+
+/* Probed at its second instruction, where the carry flag is alive and, as far as a look ahead can tell, every register:
+ * what the stub changes it saves. */
+        function live
+        cmp     %rdi, %rdi
+        lea     (%rdi,%rsi), %rax
+        adc     $0, %rax
+        ret
+        end     live
+
+        function live_stub
+        cmp     %rdi, %rdi
+        jump    live_stub_by_hand
+        nop
+        nop
+        nop
+live_stub_back:
+        ret
+        end     live_stub
+
+        .section .text.stubs, "ax", @progbits
+        .balign 64
+live_stub_by_hand:
+        lea     -128(%rsp), %rsp
+        push    %rax
+        lahf
+        seto    %al
+        lock incq live_stub_hits(%rip)
+        add     $127, %al
+        sahf
+        pop     %rax
+        lea     128(%rsp), %rsp
+        lea     (%rdi,%rsi), %rax
+        adc     $0, %rax
+        jump    live_stub_back
+        counter live_stub
 
 /* A copy of `lea` whose stub does what stands between this and `leave`. */
         .macro  enter name

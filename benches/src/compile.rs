@@ -46,7 +46,8 @@ impl Workshop {
 
     /// The program whose calls are timed.
     pub(crate) fn target(&self) -> Result<PathBuf, Error> {
-        self.gcc("target", &["-O2".as_ref(), program("target.c").as_ref(), program("functions.S").as_ref()])
+        let sources = [program("target.c"), program("functions.S")];
+        self.gcc("target", &["-O2".as_ref(), "-pthread".as_ref(), sources[0].as_ref(), sources[1].as_ref()])
     }
 
     /// The program that makes events for a tracer.

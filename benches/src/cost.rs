@@ -10,9 +10,18 @@ use crate::session::Xol;
 use crate::stats::{Quartiles, figure, table};
 use crate::uprobe::Uprobe;
 
-/// The functions of `programs/functions.S`, and what their first instruction is to the kernel's uprobe.
-const FUNCTIONS: [(&str, &str); 4] =
-    [("lea", "single-stepped"), ("push", "emulated"), ("nop", "emulated"), ("nop5", "5-byte nop")];
+/// The functions of `programs/functions.S`, and what the probed instruction is to the kernel's uprobe: the first, but in
+/// `live`, where flags and registers are alive at it.
+const FUNCTIONS: [(&str, &str); 5] = [
+    ("lea", "single-stepped"),
+    ("push", "emulated"),
+    ("nop", "emulated"),
+    ("nop5", "5-byte nop"),
+    (LIVE, "single-stepped"),
+];
+const LIVE: &str = "live";
+/// Where the second instruction of `live` is.
+const LIVE_OFFSET: u64 = 3;
 
 /// Copies of `lea` with stubs by hand, and what those do: the parts of a cost that no probe can avoid.
 const PARTS: [(Way, &str, &str); 4] = [
@@ -156,7 +165,7 @@ impl Bench<'_> {
     fn count(&mut self) -> Result<(), Error> {
         let report = self.under_xol("stat", Way::Count)?;
         for (function, _) in FUNCTIONS {
-            exact(function, Way::Count, report.hits_of(function).unwrap_or(0))?;
+            exact(function, Way::Count, report.hits_of(&site(function)).unwrap_or(0))?;
         }
         Ok(())
     }
@@ -176,8 +185,10 @@ impl Bench<'_> {
     }
 
     fn under_xol(&mut self, command: &str, way: Way) -> Result<crate::session::Report, Error> {
-        let probes: Vec<String> =
-            FUNCTIONS.iter().map(|(function, _)| format!("{}:{function}", self.program.display())).collect();
+        let probes: Vec<String> = FUNCTIONS
+            .iter()
+            .map(|(function, _)| format!("{}:{}", self.program.display(), site(function)))
+            .collect();
         let pristine = code_of_all(&mut self.target)?;
         let mut session = self.xol.start(command, &probes, self.target.pid(), &self.results)?;
         session.armed(|| {
@@ -208,7 +219,8 @@ impl Bench<'_> {
             let answer = self.target.ask(&request)?;
             let address = answer.split(' ').next().and_then(|word| u64::from_str_radix(word, 16).ok());
             let Some(address) = address else { return Err(Error::Protocol { request, answer }) };
-            let mut uprobe = match Uprobe::arm(&self.program, self.target.pid(), address) {
+            let offset = if function == LIVE { LIVE_OFFSET } else { 0 };
+            let mut uprobe = match Uprobe::arm(&self.program, self.target.pid(), address + offset) {
                 Ok(uprobe) => uprobe,
                 Err(reason) => {
                     self.samples.missing.push(format!("the kernel's uprobe: {reason}"));
@@ -223,6 +235,11 @@ impl Bench<'_> {
         }
         Ok(true)
     }
+}
+
+/// The place in a function that is probed, as xol names it.
+fn site(function: &str) -> String {
+    if function == LIVE { format!("{function}+{LIVE_OFFSET:#x}") } else { function.to_owned() }
 }
 
 fn exact(function: &str, way: Way, hits: u64) -> Result<(), Error> {
@@ -286,7 +303,7 @@ impl Samples {
         let ways = [Way::ByHand, Way::Count, Way::Event, Way::Kernel];
         let heading = [
             "function",
-            "first instruction",
+            "probed instruction",
             "bare call",
             "stub by hand",
             "xol count",

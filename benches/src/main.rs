@@ -15,6 +15,7 @@ mod peer;
 mod session;
 mod stats;
 mod sys;
+mod threads;
 mod uprobe;
 
 use std::path::PathBuf;
@@ -51,6 +52,8 @@ struct Arguments {
 enum Part {
     /// The cost of a hit.
     Cost,
+    /// Several threads that hit one probe.
+    Threads,
     /// Many sites at once.
     Many,
     /// Being attached, no probe hit.
@@ -78,6 +81,8 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     let wanted = |part| arguments.only.is_none_or(|only| only == part);
     // Each part is shown even if one before it fails.
     let cost = if wanted(Part::Cost) { cost::run(&workshop, &xol, arguments.rounds) } else { Ok(()) };
+    let threads =
+        if wanted(Part::Threads) { threads::run(&workshop, &xol, arguments.rounds) } else { Ok(()) };
     let many = if wanted(Part::Many) {
         many::run(&workshop, &xol, arguments.sites, arguments.many_rounds)
     } else {
@@ -85,5 +90,5 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     };
     let attached =
         if wanted(Part::Attached) { attached::run(&workshop, &xol, arguments.rounds) } else { Ok(()) };
-    cost.and(many).and(attached)
+    cost.and(threads).and(many).and(attached)
 }
