@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use symbols::Class;
 use symbols::auxv::Auxv;
+use target::area::Entry;
 use target::recover;
 
 use super::run::{Runs, attach, every_instruction};
@@ -51,6 +52,8 @@ const AT_RANDOM: u8 = 25;
 const BELOW: usize = 64 * 1024;
 /// In place of what is random.
 const CONSTANT: u8 = 0x5a;
+/// `jmp rel8`.
+const SHORT_JUMP: u8 = 0xeb;
 /// Resume flag (Intel SDM vol. 3, 18.3.1.1): a step may leave it set.
 const RESUME_FLAG: u64 = 1 << 16;
 
@@ -311,7 +314,7 @@ impl Stack {
 struct Pair {
     plain: Side,
     probed: Side,
-    /// Where xol's code and state are.
+    /// Where xol's code and state are, islands included.
     areas: Vec<Range<u64>>,
     /// The stub of each breakpoint.
     traps: HashMap<u64, u64>,
@@ -354,7 +357,9 @@ impl Pair {
         let mut plain = Side::at_entry(runs)?;
         let mut probed = Side::at_entry(runs)?;
         let probes: Vec<_> = runs.case.modules.iter().map(|module| every_instruction(module)).collect();
-        let traps = arm_and_abandon(&mut probed, &probes, runs.folder)?;
+        let entries = arm_and_abandon(&mut probed, &probes, runs.folder)?;
+        let traps = entries.iter().filter(|entry| entry.patched == [BREAKPOINT]);
+        let traps: HashMap<_, _> = traps.map(|entry| (entry.start.0, entry.stub.0)).collect();
         let areas: Vec<_> = maps(probed.tracee.pid())
             .into_iter()
             .filter(crate::Region::is_xol)
@@ -363,6 +368,7 @@ impl Pair {
         for area in &areas {
             take(&mut plain, area)?;
         }
+        let areas = areas.into_iter().chain(entries.iter().filter_map(island)).collect();
         plain.wipe_stack()?;
         probed.wipe_stack()?;
         let (places, compared) = (BTreeSet::new(), Compared::default());
@@ -554,8 +560,15 @@ fn take(side: &mut Side, range: &Range<u64>) -> Result<(), String> {
     if got == range.start { Ok(()) } else { Err(format!("mmap at {:#x} gives {got:#x}", range.start)) }
 }
 
-/// Arms the probes with xol, and kills it. Gives the stub of each breakpoint.
-fn arm_and_abandon(side: &mut Side, probes: &[String], folder: &Path) -> Result<HashMap<u64, u64>, String> {
+/// Where a short jump leads: the jump between functions that goes on to the stub.
+fn island(entry: &Entry) -> Option<Range<u64>> {
+    let [SHORT_JUMP, distance] = entry.patched[..] else { return None };
+    let at = (entry.start + 2).offset(i64::from(distance.cast_signed())).0;
+    Some(at..at + 1)
+}
+
+/// Arms the probes with xol, and kills it. Gives what it changed.
+fn arm_and_abandon(side: &mut Side, probes: &[String], folder: &Path) -> Result<Vec<Entry>, String> {
     let pid = side.tracee.pid();
     // Stopped as by job control: it must not move while nobody traces it.
     side.tracee.detach(libc::SIGSTOP).map_err(wrong)?;
@@ -576,9 +589,7 @@ fn arm_and_abandon(side: &mut Side, probes: &[String], folder: &Path) -> Result<
     side.tracee.wait().map_err(wrong)?;
     send(pid, Signal::Continue);
     let areas = recover::find(pid.cast_signed()).map_err(wrong)?;
-    let entries = areas.into_iter().flat_map(|(_, area)| area.entries);
-    let traps = entries.filter(|entry| entry.patched == [BREAKPOINT]);
-    Ok(traps.map(|entry| (entry.start.0, entry.stub.0)).collect())
+    Ok(areas.into_iter().flat_map(|(_, area)| area.entries).collect())
 }
 
 fn wrong(error: impl std::fmt::Display) -> String {
