@@ -1,8 +1,8 @@
 //! What is dead before an instruction, by looking a few instructions ahead on its straight run.
 
 use iced_x86::{
-    CpuidFeature, FlowControl, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess,
-    OpKind, RflagsBits,
+    Code, CpuidFeature, FlowControl, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic,
+    OpAccess, OpKind, RflagsBits,
 };
 
 use crate::address::Address;
@@ -123,19 +123,20 @@ fn is_everywhere(insn: &Instruction) -> bool {
         Mnemonic::Lahf | Mnemonic::Sahf => false,
         // The kernel emulates these in its own way (User-Mode Instruction Prevention, arch/x86/kernel/umip.c).
         Mnemonic::Smsw | Mnemonic::Sldt | Mnemonic::Str => false,
+        // The long nops are; the same opcodes' neighbours are reserved, and fault on some processors.
+        Mnemonic::Nop if matches!(insn.code(), Code::Nop_rm16 | Code::Nop_rm32 | Code::Nop_rm64) => true,
         _ => insn.cpuid_features().iter().all(|feature| EVERYWHERE.contains(feature)),
     }
 }
 
 /// Features that every x86-64 processor has.
-const EVERYWHERE: [CpuidFeature; 7] = [
+const EVERYWHERE: [CpuidFeature; 6] = [
     CpuidFeature::INTEL8086,
     CpuidFeature::INTEL186,
     CpuidFeature::INTEL386,
     CpuidFeature::INTEL486,
     CpuidFeature::X64,
     CpuidFeature::CMOV,
-    CpuidFeature::MULTIBYTENOP,
 ];
 
 /// Whether a register that the instruction names as its target may be as before behind it. `rdssp` does nothing where there are

@@ -546,14 +546,15 @@ fn progress_reaches_the_whole_code() {
 #[test]
 fn nothing_is_dead_before_what_may_not_be_carried_out() {
     let behind = [0xb8, 1, 0, 0, 0, 0x31, 0xd2, 0xc3]; // mov $1, %eax; xor %edx, %edx; ret
-    let uncertain: [&[u8]; 7] = [
+    let uncertain: [&[u8]; 8] = [
+        &[0x0f, 0x0d, 0xf7], // a reserved nop, which AMD's processors do not know with registers
         &[0xf3, 0x48, 0x0f, 0x1e, 0xca], // rdsspq %rdx: a no-op without shadow stacks
         &[0xf3, 0x48, 0x0f, 0xb8, 0xd1], // popcnt %rcx, %rdx
         &[0xc4, 0xe2, 0xf0, 0xf2, 0xd1], // andn %rcx, %rcx, %rdx
         &[0xc4, 0xe1, 0x4c, 0x42, 0xe2], // kandnw %k2, %k6, %k4
-        &[0x0f, 0x01, 0xe2],             // smsw %edx
-        &[0x0f, 0x00, 0xca],             // str %edx
-        &[0x8e, 0xd9],                   // mov %ecx, %ds
+        &[0x0f, 0x01, 0xe2], // smsw %edx
+        &[0x0f, 0x00, 0xca], // str %edx
+        &[0x8e, 0xd9],       // mov %ecx, %ds
     ];
     for insn in uncertain {
         let code = [insn, &behind].concat();
@@ -561,6 +562,9 @@ fn nothing_is_dead_before_what_may_not_be_carried_out() {
         assert_eq!(dead_at(&code, len, 0), Dead::default(), "{insn:x?}");
         assert!(dead_at(&code, len, insn.len() as u64).registers.contains(0), "{insn:x?}");
     }
+    // The long nop is everywhere.
+    let code = [&[0x0f, 0x1f, 0x44, 0, 0][..], &behind].concat();
+    assert!(dead_at(&code, 13, 0).registers.contains(0) && dead_at(&code, 13, 0).flags);
 }
 
 /// Position-independent i386 code has the address of its global offset table in a register.
