@@ -127,14 +127,24 @@ impl Side {
         self.tracee.registers().map_err(wrong)
     }
 
+    /// Overwrites what the kernel has filled, if it has.
+    fn fill(&self, at: u64, result: u64) -> Result<(), String> {
+        const MOST: u64 = 4096;
+        let len = if result <= MOST { usize::try_from(result).unwrap_or(0) } else { 0 };
+        self.tracee.write(at, &vec![CONSTANT; len]).map_err(wrong)
+    }
+
+    fn is_random(&self, descriptor: u64) -> bool {
+        let file = fs::read_link(format!("/proc/{}/fd/{descriptor}", self.tracee.pid())).unwrap_or_default();
+        matches!(file.to_str(), Some("/dev/urandom" | "/dev/random"))
+    }
+
     /// Behind a system call: what the kernel makes different for every process becomes the same.
     fn settle_call(&self) -> Result<Registers, String> {
         let mut registers = self.registers()?;
         match registers.orig_rax.cast_signed() {
-            libc::SYS_getrandom if registers.rax <= 256 => {
-                let random = vec![CONSTANT; usize::try_from(registers.rax).unwrap_or(0)];
-                self.tracee.write(registers.rdi, &random).map_err(wrong)?;
-            }
+            libc::SYS_getrandom => self.fill(registers.rdi, registers.rax)?,
+            libc::SYS_read if self.is_random(registers.rdi) => self.fill(registers.rsi, registers.rax)?,
             libc::SYS_getpid | libc::SYS_getppid | libc::SYS_gettid
                 if registers.rax != u64::from(CONSTANT) =>
             {
