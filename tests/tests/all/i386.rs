@@ -21,7 +21,7 @@ fn bare() -> Result<PathBuf, String> {
 }
 
 /// Whether a program is one of 64 bits unless it is asked to be another.
-fn programs_of_64_bits() -> Result<(), String> {
+pub(crate) fn programs_of_64_bits() -> Result<(), String> {
     match std::env::var_os("XOL_TEST_ISA") {
         None => Ok(()),
         Some(_) => Err("XOL_TEST_ISA makes every program one of 32 bits".to_owned()),

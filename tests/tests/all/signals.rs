@@ -249,6 +249,7 @@ fn contexts_kept_by_handlers() {
 /// is that of the program. Every instruction around the call is probed, and then the call alone.
 #[test]
 fn cancelled_in_a_displaced_system_call() {
+    need!(crate::i386::programs_of_64_bits());
     let program = need!(Program::new("cancel.c").flag("-pthread").build());
     let mut target = Process::start(&program, &[]);
     // mov; cmpl; jne; xor; syscall; ret
