@@ -18,38 +18,13 @@ use insn::Address;
 
 use super::count::{add_one, in_state, load_thread_pointer, spread};
 use super::event::FRAME;
-use crate::layout::{
-    Layout, Loss, MAX_SIZING, NESTING_LIMIT, PROBE_LIMIT, RECORD_LEN, header, record, ring, slot,
-};
+use crate::layout::{Layout, Loss, NESTING_LIMIT, PROBE_LIMIT, RECORD_LEN, header, record, ring, slot};
 use crate::stub::{Ask, Environment, Routines};
 use crate::x86::asm::{Assembler, EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, If, Label, Mem, Reg, mem};
-
-/// Attempts to move a ring's head are counted in the six bits of ebp from here on, above the probe's number: after 64
-/// the record is given up, as so many threads must have won.
-const ATTEMPTS_SHIFT: u8 = 26;
-const PROBE_MASK: u32 = (1 << ATTEMPTS_SHIFT) - 1;
-const _: () = assert!(MAX_SIZING.probes - 1 <= PROBE_MASK, "no room for the attempts");
-
-/// One event in the word [`slot::DEPTH`].
-const DEPTH_STEP: u32 = 1 << slot::DEPTH_SHIFT;
+use crate::x86::event::{ATTEMPTS_SHIFT, DEPTH_STEP, PROBE_MASK, Ways, log2, number};
 
 /// The word behind the return address of the probed function, as seen from the routine.
 const FIRST_ARGUMENT: usize = FRAME + 4;
-
-/// Ways that are rarely gone, out of line.
-struct Ways {
-    /// The slot at the thread pointer's home is another's.
-    elsewhere: Label,
-    /// The slot is found.
-    found: Label,
-    /// Another thread took the record.
-    contended: Label,
-    /// Tries to take the next one.
-    again: Label,
-    full: Label,
-    nested: Label,
-    no_slot: Label,
-}
 
 /// Makes the routines for the address `at`.
 pub(crate) fn assemble(environment: &Environment, at: Address) -> Routines {
@@ -82,15 +57,7 @@ struct EventRoutine<'a> {
 impl<'a> EventRoutine<'a> {
     fn new(environment: &'a Environment) -> Self {
         let mut asm = Assembler::default();
-        let ways = Ways {
-            elsewhere: asm.label(),
-            found: asm.label(),
-            contended: asm.label(),
-            again: asm.label(),
-            full: asm.label(),
-            nested: asm.label(),
-            no_slot: asm.label(),
-        };
+        let ways = Ways::new(&mut asm);
         let layout = &environment.layout;
         Self { asm, layout, environment, ways, recoveries: Vec::new(), rdtsc: None }
     }
@@ -279,12 +246,4 @@ impl<'a> EventRoutine<'a> {
         add_one(&mut self.asm, losses);
         self.asm.ret();
     }
-}
-
-fn number(len: usize) -> u32 {
-    u32::try_from(len).expect("the layout is smaller than 1 GiB")
-}
-
-fn log2(len: usize) -> u8 {
-    u8::try_from(len.trailing_zeros()).unwrap_or(0)
 }
