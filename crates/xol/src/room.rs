@@ -25,9 +25,14 @@ const LOWEST: u64 = 0x1_0000;
 /// Free address ranges, sorted, up to the next mapping (who places stubs keeps a distance): the gaps between mappings, without those that the heap (from `start_brk`, field 47 of
 /// `/proc/PID/stat`) and the main stack grow into.
 #[must_use]
-pub fn free_ranges(isa: Isa, mappings: &[Mapping], start_brk: Option<u64>) -> Vec<Range<Address>> {
+pub fn free_ranges<'m>(
+    isa: Isa,
+    mappings: impl IntoIterator<Item = &'m Mapping>,
+    start_brk: Option<u64>,
+) -> Vec<Range<Address>> {
     let (growth, end) = (growth(isa), isa.abi().address_end);
-    let mut taken: Vec<Range<u64>> = mappings.iter().flat_map(|mapping| occupied(mapping, &growth)).collect();
+    let mut taken: Vec<Range<u64>> =
+        mappings.into_iter().flat_map(|mapping| occupied(mapping, &growth)).collect();
     taken.extend(start_brk.map(|start| start..start.saturating_add(growth.heap)));
     taken.sort_by_key(|range| range.start);
     let mut free = Vec::new();

@@ -314,6 +314,7 @@ impl Traced {
         let Some(first) = plan.patches.first() else { return Vec::new() };
         // Lengths do not depend on addresses, so any near address gives the size.
         let routines = Routines::assemble(&environment, first.start);
+        let moved = Moved::of(plan);
         let mut drafts = Vec::new();
         for patch in &plan.patches {
             let why = differs(view, patch, &self.installed);
@@ -321,14 +322,14 @@ impl Traced {
                 continue; // it is another module's memory by now, or nobody's
             }
             if let Some(why) = why {
-                for site in served_sites(plan, patch) {
+                for site in moved.sites_of(patch) {
                     self.refuse(key, site, &why);
                 }
                 continue;
             }
             let mut draft = Draft {
-                sites: served_sites(plan, patch),
-                bodies: bodies_at(plan, patch, wanted),
+                sites: moved.sites_of(patch),
+                bodies: moved.bodies_of(patch, wanted),
                 notify: notify == Some(patch.start),
                 patch: patch.clone(),
                 size: 0,
@@ -339,7 +340,7 @@ impl Traced {
                     drafts.push(draft);
                 }
                 Err(reason) => {
-                    for site in served_sites(plan, patch) {
+                    for site in moved.sites_of(patch) {
                         if patch.mechanism == Mechanism::Trap {
                             self.refuse(key, site, &format!("{site}: {reason}"));
                         }
@@ -360,8 +361,7 @@ impl Traced {
         // does not change because they were made.
         let areas: HashSet<Address> = self.room.areas.iter().map(|area| area.start).collect();
         let is_foreign = |mapping: &&Mapping| !areas.contains(&mapping.range.start);
-        let foreign: Vec<Mapping> = view.mappings.iter().filter(is_foreign).cloned().collect();
-        self.around = free_ranges(isa, &foreign, start_brk);
+        self.around = free_ranges(isa, view.mappings.iter().filter(is_foreign), start_brk);
         if self.shared.is_some() {
             return Ok(());
         }
@@ -621,26 +621,32 @@ impl Traced {
     }
 }
 
-/// The bodies that a patch runs, by the address that serves them.
-fn bodies_at(plan: &Plan, patch: &Patch, wanted: &BTreeMap<Address, Vec<Body>>) -> Vec<(Address, Vec<Body>)> {
-    patch
-        .sites()
-        .map(|served| {
-            let moved = plan.moved.iter().filter(|(_, at)| *at == served).map(|(site, _)| *site);
-            let bodies =
-                moved.chain([served]).filter_map(|site| wanted.get(&site)).flatten().copied().collect();
-            (served, bodies)
-        })
-        .collect()
-}
+/// The sites that a plan serves at another address, by that address.
+struct Moved(HashMap<Address, Vec<Address>>);
 
-/// The wanted sites that a patch serves, those that moved to it included.
-fn served_sites(plan: &Plan, patch: &Patch) -> Vec<Address> {
-    patch
-        .sites()
-        .flat_map(|served| {
-            let moved = plan.moved.iter().filter(move |(_, at)| *at == served).map(|(site, _)| *site);
-            moved.chain([served])
-        })
-        .collect()
+impl Moved {
+    fn of(plan: &Plan) -> Self {
+        let mut by_served: HashMap<Address, Vec<Address>> = HashMap::new();
+        for (site, served) in &plan.moved {
+            by_served.entry(*served).or_default().push(*site);
+        }
+        Self(by_served)
+    }
+
+    /// The wanted sites that are served at an address: those that moved there, and itself.
+    fn at(&self, served: Address) -> impl Iterator<Item = Address> + '_ {
+        self.0.get(&served).into_iter().flatten().copied().chain([served])
+    }
+
+    /// The wanted sites that a patch serves.
+    fn sites_of(&self, patch: &Patch) -> Vec<Address> {
+        patch.sites().flat_map(|served| self.at(served)).collect()
+    }
+
+    /// The bodies that a patch runs, by the address that serves them.
+    fn bodies_of(&self, patch: &Patch, wanted: &BTreeMap<Address, Vec<Body>>) -> Vec<(Address, Vec<Body>)> {
+        let bodies =
+            |served| self.at(served).filter_map(|site| wanted.get(&site)).flatten().copied().collect();
+        patch.sites().map(|served| (served, bodies(served))).collect()
+    }
 }
