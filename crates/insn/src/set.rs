@@ -7,6 +7,7 @@ use crate::address::Address;
 use crate::code::{Code, Outline};
 use crate::decode::{self, Insn};
 use crate::isa::Isa;
+use crate::place::PAGE;
 use crate::plan::{Mechanism, Patch, Plan, Reason, Refusal, Rejected};
 use crate::schedule;
 use crate::span::{Free, Span};
@@ -125,11 +126,14 @@ impl<'a> Analysis<'a> {
     }
 }
 
-/// Sorted by start, without empty ones and those that overlap an earlier one.
+/// Sorted by start, without empty ones, those that overlap an earlier one, and those that reach the last page of all: nothing
+/// is ever mapped there, and addresses behind an instruction would wrap.
 fn disjoint<'a>(stretches: &[Code<'a>]) -> Vec<Code<'a>> {
     let mut sorted: Vec<Code<'a>> = stretches
         .iter()
-        .filter(|code| !code.bytes.is_empty() && code.start.0.checked_add(code.bytes.len() as u64).is_some())
+        .filter(|code| {
+            !code.bytes.is_empty() && code.start.0.checked_add(code.bytes.len() as u64 + PAGE).is_some()
+        })
         .copied()
         .collect();
     sorted.sort_by_key(|code| code.start);

@@ -45,6 +45,18 @@ fn lens(patch: &Patch) -> Vec<usize> {
 /// push %rbp; mov %rsp,%rbp; sub $16,%rsp; leave; ret
 const PROLOGUE: [u8; 10] = [0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x10, 0xc9, 0xc3];
 
+/// What would lie behind the last byte there is has no address.
+#[test]
+fn nothing_is_looked_at_where_the_address_space_ends() {
+    let code = [0x90, 0x48, 0xff, 0xc6, 0x89, 0xf8, 0x48, 0xff, 0xc6];
+    let start = Address(u64::MAX - code.len() as u64);
+    let outline = Outline { functions: vec![start..Address(u64::MAX)], ..Outline::default() };
+    let sites: Vec<_> = (0..code.len() as u64).map(|offset| start + offset).collect();
+    let analysis = Analysis::new(Isa::X86_64, &[Code { start, bytes: &code }], &outline, false, &mut |_| {});
+    let plan = analysis.plan(&sites, &HashMap::new(), &window());
+    assert_eq!((plan.patches.len(), plan.refused.len()), (0, sites.len()));
+}
+
 #[test]
 fn a_jump_covers_whole_instructions() {
     let plan = plan(&PROLOGUE, &outline(&[0..10]), &[0]);
