@@ -2,6 +2,8 @@
 //!
 //! `entry of insn 0: [bodies of its probes] displaced insn 0; entry of insn 1: [bodies] displaced insn 1; ...; jmp back`
 
+use std::borrow::Cow;
+
 use insn::plan::{Patch, Reason};
 use insn::relocate::{Exit, Point};
 use insn::{Address, Isa};
@@ -125,6 +127,9 @@ pub struct Stub {
     pub exits: Vec<Exit>,
     /// Instructions that may fault: `(offset, offset to go on at)`.
     pub recoveries: Vec<(u32, u32)>,
+    /// What counts faster where only one thread runs: `(offset, bytes to stand there instead)`. Such a body begins and ends
+    /// where the one does that it replaces, and none of it may fault.
+    pub alone: Vec<(u32, Vec<u8>)>,
 }
 
 impl Stub {
@@ -146,6 +151,25 @@ impl Stub {
             }
             _ => Err(Reason::Undecodable),
         }
+    }
+
+    /// What to write: for a program in which only one thread runs, or for any.
+    #[must_use]
+    pub fn code(&self, alone: bool) -> Cow<'_, [u8]> {
+        let mut code = Cow::from(&self.bytes);
+        for (offset, alone) in self.alone.iter().filter(|_| alone) {
+            let place = code.to_mut().iter_mut().skip(*offset as usize);
+            place.zip(alone).for_each(|(byte, own)| *byte = *own);
+        }
+        code
+    }
+
+    /// Where the code of the two kinds of program differs: address, and the bytes for one with several threads.
+    pub fn shared_bodies(&self) -> impl Iterator<Item = (Address, &[u8])> {
+        self.alone.iter().filter_map(|(offset, alone)| {
+            let start = *offset as usize;
+            Some((self.at + u64::from(*offset), self.bytes.get(start..start + alone.len())?))
+        })
     }
 
     /// Whether `pc` is in the stub.

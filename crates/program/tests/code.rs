@@ -22,7 +22,9 @@ fn environments() -> impl Strategy<Value = Environment> {
     let thread_by = prop_oneof![Just(ThreadBy::ThreadPointer), Just(ThreadBy::Base)];
     let sizing = (1_u32..20_000, 0_u32..8, 0_u32..10, 0_u32..40, 0_u32..14);
     let isa = prop_oneof![Just(Isa::X86_64), Just(Isa::I386)];
-    (isa, shard_by, thread_by, sizing, any::<u64>()).prop_map(|(isa, shard_by, thread_by, sizing, state)| {
+    // In the lowest 2 GiB, where an instruction can name it, or anywhere.
+    let state = prop_oneof![0x1_0000_u64..0x7000_0000, any::<u64>()];
+    (isa, shard_by, thread_by, sizing, state).prop_map(|(isa, shard_by, thread_by, sizing, state)| {
         let (probes, shards, threads, rings, records) = sizing;
         let sizing =
             Sizing { probes, shards: 1 << shards, threads: 1 << threads, rings, records: 1 << records };
@@ -122,6 +124,7 @@ proptest! {
             prop_assert_eq!(stub.recovery_at(at + u64::from(from)), Some(at + u64::from(to)));
         }
         check_memory(&environment, &code, &stub)?;
+        check_alone(&environment, dead, &starts, &stub)?;
     }
 
     #[test]
@@ -184,6 +187,50 @@ fn check_memory(environment: &Environment, code: &[Instruction], stub: &Stub) ->
     Ok(())
 }
 
+/// What counts in a program of one thread begins and ends where the other body does, changes its counters and no flag that
+/// lives, and is straight but for a jump to its own end.
+fn check_alone(
+    environment: &Environment,
+    dead: Dead,
+    starts: &BTreeSet<u64>,
+    stub: &Stub,
+) -> Result<(), TestCaseError> {
+    let layout = &environment.layout;
+    let first = environment.state.0 + layout.counters() as u64;
+    let counters = first..first + layout.shard_len() as u64;
+    for (offset, bytes) in &stub.alone {
+        let body = stub.at.0 + u64::from(*offset)..stub.at.0 + u64::from(*offset) + bytes.len() as u64;
+        prop_assert!(starts.contains(&body.start) && starts.contains(&body.end));
+        let mut info = iced_x86::InstructionInfoFactory::new();
+        for insn in decode(environment.isa, Address(body.start), bytes) {
+            prop_assert!(!forbidden(&insn), "{insn}");
+            prop_assert!(dead.flags || insn.rflags_modified() == 0, "{insn}");
+            match insn.flow_control() {
+                FlowControl::Next => {}
+                FlowControl::UnconditionalBranch => {
+                    prop_assert_eq!(insn.near_branch_target(), body.end);
+                    break;
+                }
+                other => prop_assert!(false, "{other:?}: {insn}"),
+            }
+            for used in info.info(&insn).used_memory() {
+                let is_counter = used.base() == Register::None && counters.contains(&used.displacement());
+                prop_assert!(
+                    is_counter || used.base() == Register::RSP || used.access() == OpAccess::NoMemAccess,
+                    "{insn}"
+                );
+            }
+        }
+    }
+    let code = stub.code(true);
+    prop_assert_eq!(code.len(), stub.bytes.len());
+    for (at, shared) in stub.shared_bodies() {
+        let start = usize::try_from(at - stub.at).unwrap();
+        prop_assert_eq!(&stub.bytes[start..start + shared.len()], shared);
+    }
+    Ok(())
+}
+
 /// What a careful hand writes to count in a thread's shard at a site: by what is dead there.
 const BY_HAND: [(Dead, &[&str]); 3] = [
     (
@@ -226,13 +273,13 @@ const BY_HAND: [(Dead, &[&str]); 3] = [
     ),
 ];
 
-/// A count's stub is never more than two instructions longer than one written by hand; where nobody else counts and no flags
-/// live it is the one instruction.
+/// A count's stub is never more than two instructions longer than one written by hand. Where nobody else counts, a hand
+/// writes one instruction, and saves the flags around it if they live.
 #[test]
 fn stubs_are_as_short_as_by_hand() {
     let layout = Layout::new(Sizing { probes: 100, shards: 16, threads: 16, rings: 0, records: 0 });
     let count = |_| vec![Action::Count { probe: 7 }];
-    let instructions = |state: u64, shard_by: ShardBy, dead: Dead| {
+    let instructions = |state: u64, shard_by: ShardBy, dead: Dead, alone: bool| {
         let environment = Environment {
             isa: Isa::X86_64,
             layout,
@@ -245,15 +292,21 @@ fn stubs_are_as_short_as_by_hand() {
         patch.displaced.truncate(1);
         let stub =
             Stub::assemble(&environment, &routines, &patch, &count, Address(SITE + 0x200_0000)).unwrap();
-        // But for the displaced instruction and the jump back.
-        decode(Isa::X86_64, stub.at, &stub.bytes).len() - 2
+        assert!(!alone || !stub.alone.is_empty());
+        // But for the displaced instruction and the jump back, and what a jump passes by.
+        let code = decode(Isa::X86_64, stub.at, &stub.code(alone));
+        code.iter().filter(|insn| insn.mnemonic() != Mnemonic::Int3).count() - 2
     };
+    let low = |shard_by, dead, alone| instructions(0x4000_0000, shard_by, dead, alone);
     for (dead, by_hand) in BY_HAND {
-        let low = instructions(0x4000_0000, ShardBy::ThreadPointer, dead);
-        assert!(low <= by_hand.len() + 2, "{low} instructions, {by_hand:?}");
+        let shared = low(ShardBy::ThreadPointer, dead, false);
+        assert!(shared <= by_hand.len() + 2, "{shared} instructions, {by_hand:?}");
         // Far away the address takes a register: saved behind the red zone, loaded, restored.
-        assert!(instructions(SITE, ShardBy::ThreadPointer, dead) <= low + 5);
+        assert!(instructions(SITE, ShardBy::ThreadPointer, dead, false) <= shared + 5);
+        let (alone, one) = (low(ShardBy::ThreadPointer, dead, true), 1);
+        let saving = if dead.flags { 0 } else { "lea push lahf seto add sahf pop lea".split(' ').count() };
+        assert!(alone <= one + saving + 2, "{alone} instructions");
     }
-    assert_eq!(instructions(0x4000_0000, ShardBy::Shared, BY_HAND[0].0), 1);
-    assert_eq!(instructions(0x4000_0000, ShardBy::Shared, BY_HAND[1].0), 1);
+    assert_eq!(low(ShardBy::Shared, BY_HAND[0].0, false), 1);
+    assert_eq!(low(ShardBy::Shared, BY_HAND[1].0, false), 1);
 }

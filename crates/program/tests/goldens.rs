@@ -25,6 +25,12 @@ fn environment(isa: Isa, shard_by: ShardBy, thread_by: ThreadBy) -> Environment 
     Environment { isa, layout, state, shard_by, thread_by }
 }
 
+/// The same with the state where an instruction can name it.
+fn near(isa: Isa) -> Environment {
+    let far = environment(isa, ShardBy::ThreadPointer, ThreadBy::ThreadPointer);
+    Environment { state: Address(0x2000_0000), ..far }
+}
+
 /// `lea (%rdi,%rdi,2), %rax; add %rsi, %rax` (on i386, of the lower halves), or with a `ret` behind.
 fn patch(isa: Isa, dead: Dead, with_ret: bool) -> Patch {
     let mut codes: Vec<&[u8]> = match isa {
@@ -52,6 +58,17 @@ fn stub(environment: &Environment, patch: &Patch, actions: &[Action]) -> String 
     let routines = Routines::assemble(environment, ROUTINES);
     let at_site = |address| if address == SITE { actions.to_vec() } else { Vec::new() };
     render(environment.isa, &Stub::assemble(environment, &routines, patch, &at_site, STUB).unwrap())
+}
+
+/// What runs while the program has one thread.
+fn stub_alone(patch: &Patch, actions: &[Action]) -> String {
+    let routines = Routines::assemble(&near(Isa::X86_64), ROUTINES);
+    let at_site = |address| if address == SITE { actions.to_vec() } else { Vec::new() };
+    let mut stub = Stub::assemble(&near(Isa::X86_64), &routines, patch, &at_site, STUB).unwrap();
+    assert!(!stub.alone.is_empty());
+    stub.bytes = stub.code(true).into_owned();
+    stub.recoveries.clear();
+    render(Isa::X86_64, &stub)
 }
 
 fn render(isa: Isa, stub: &Stub) -> String {
@@ -133,6 +150,25 @@ fn counts() {
         check("count_flags_dead", &by_pointer, Dead { flags: true, ..live }, false, &[COUNT]);
         check("count_ret", &by_pointer, DEAD, true, &[COUNT]);
     }
+}
+
+#[test]
+fn counts_near() {
+    let isa = Isa::X86_64;
+    let live = Dead::default();
+    let deads = [
+        ("live", live),
+        ("all_dead", DEAD),
+        ("registers_dead", Dead { flags: false, ..DEAD }),
+        ("flags_dead", Dead { flags: true, ..live }),
+    ];
+    for (name, dead) in deads {
+        let patch = patch(isa, dead, false);
+        check(isa, &format!("near_{name}"), &stub(&near(isa), &patch, &[COUNT]));
+        check(isa, &format!("alone_{name}"), &stub_alone(&patch, &[COUNT]));
+    }
+    let twice = [COUNT, Action::Count { probe: 90 }];
+    check(isa, "alone_twice", &stub_alone(&patch(isa, live, false), &twice));
 }
 
 #[test]

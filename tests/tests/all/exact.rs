@@ -65,6 +65,35 @@ fn four_threads_static() {
     count(4, 1_000_000, &["-static"]);
 }
 
+/// One thread, which handlers interrupt and children leave the only one, then several at once: what counts in its stubs
+/// changes when the second comes.
+#[test]
+fn a_second_thread() {
+    exact_behind(&["calls", "family"]);
+    exact_behind(&["calls", "family", "threads", "calls", "threads"]);
+}
+
+fn exact_behind(orders: &[&str]) {
+    let program = need!(Program::new("second.c").source("work.S").build());
+    let mut target = Process::start(&program, &[]);
+    let watch = Watch::on(&target, &["work"]);
+    let work = probe(&program, "work");
+    let mut session = Session::stat(&[&work], target.pid());
+    session.wait_armed(&watch);
+    let calls: u64 = orders
+        .iter()
+        .map(|order| {
+            let done = target.ask(&format!("{order} 2000000"));
+            assert_eq!(done.number("bad"), 0, "{order}");
+            done.number("work")
+        })
+        .sum();
+    let report = session.end();
+    assert_all_counted(&report, &[work], calls);
+    assert_eq!(report.summary()["warnings"], serde_json::json!([]), "{report:?}");
+    target.finish();
+}
+
 /// The same for breakpoints, each hit of which goes through the tracer.
 #[test]
 fn breakpoints() {

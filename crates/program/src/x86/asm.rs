@@ -83,6 +83,22 @@ enum Rm {
 /// `%fs:0` without its prefix.
 const ZERO: Mem = Mem { base: None, index: None, disp: 0 };
 
+/// `nop`s by their length (Intel SDM vol. 2, NOP).
+const SHORT_NOPS: [&[u8]; 9] = [
+    &[],
+    &[0x90],
+    &[0x66, 0x90],
+    &[0x0f, 0x1f, 0x00],
+    &[0x0f, 0x1f, 0x40, 0],
+    &[0x0f, 0x1f, 0x44, 0, 0],
+    &[0x66, 0x0f, 0x1f, 0x44, 0, 0],
+    &[0x0f, 0x1f, 0x80, 0, 0, 0, 0],
+    &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+];
+
+/// With three prefixes; without the first of them 10 and 9 bytes.
+const LONGEST_NOP: [u8; 11] = [0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0];
+
 /// Conditions of `jcc`, by their encoding.
 #[derive(Clone, Copy)]
 pub(crate) enum If {
@@ -191,6 +207,40 @@ impl Assembler {
 
     pub(crate) fn int3(&mut self) {
         self.raw(&[0xcc]);
+    }
+
+    // Length.
+
+    /// Prefixes that make the next instruction up to `by` bytes longer and mean nothing: in 64-bit mode the segment CS is
+    /// ignored (Intel SDM vol. 1, 3.4.2.1). As many as assemblers use to align branches. Gives how many.
+    pub(crate) fn stretch(&mut self, by: usize) -> usize {
+        const MOST: usize = 5;
+        let count = by.min(MOST);
+        self.raw(&[0x2e; MOST][..count]);
+        count
+    }
+
+    /// `len` bytes that do nothing: one or two `nop`s, or a jump to the end of them.
+    pub(crate) fn skip(&mut self, len: usize) {
+        let rest = len.saturating_sub(2);
+        match u8::try_from(rest) {
+            Ok(rest) if len > 2 * LONGEST_NOP.len() => {
+                self.raw(&[0xeb, rest]);
+                self.raw(&vec![0xcc; usize::from(rest)]);
+            }
+            _ => self.nops(len),
+        }
+    }
+
+    fn nops(&mut self, mut len: usize) {
+        while len > 0 {
+            let nop = match SHORT_NOPS.get(len) {
+                Some(nop) => nop,
+                None => &LONGEST_NOP[LONGEST_NOP.len().saturating_sub(len)..],
+            };
+            self.raw(nop);
+            len -= nop.len();
+        }
     }
 
     // Stack.
@@ -374,6 +424,11 @@ impl Assembler {
 
     pub(crate) fn inc32(&mut self, reg: Reg) {
         self.op(&[], false, &[0xff], 0, Rm::Reg(reg));
+    }
+
+    /// `incq place`.
+    pub(crate) fn inc(&mut self, place: Mem) {
+        self.op(&[], true, &[0xff], 0, Rm::Mem(place));
     }
 
     pub(crate) fn inc64(&mut self, reg: Reg) {

@@ -1,6 +1,6 @@
 //! Stubs: bodies and displaced instructions, one after the other, and the jump back.
 
-use insn::plan::{Displaced, Patch, Reason};
+use insn::plan::{Dead, Displaced, Patch, Reason};
 use insn::relocate::{Destination, Exit, Moved, Point, relocate};
 use insn::{Address, Isa};
 
@@ -38,6 +38,7 @@ pub(crate) fn assemble(source: &Source<'_>, at: Address) -> Result<Stub, Reason>
         points: Vec::new(),
         exits: Vec::new(),
         recoveries: Vec::new(),
+        alone: Vec::new(),
     };
     let mut falls_through = true;
     for insn in &source.patch.displaced {
@@ -67,11 +68,10 @@ fn bodies(source: &Source<'_>, asm: &mut Assembler, stub: &mut Stub, insn: &Disp
     let counts: Vec<u32> = actions.iter().filter(|a| !a.records()).map(|a| a.probe()).collect();
     let events: Vec<u32> = actions.iter().filter(|a| a.records()).map(|a| a.probe()).collect();
     if !counts.is_empty() {
-        let count = match source.environment.isa {
-            Isa::X86_64 => x86_64::count::count,
-            _ => i386::count::count,
-        };
-        count(asm, source.environment, insn.dead, &counts, &mut stub.recoveries);
+        match source.environment.isa {
+            Isa::X86_64 => count_x86_64(source.environment, asm, stub, insn.dead, &counts),
+            _ => i386::count::count(asm, source.environment, insn.dead, &counts, &mut stub.recoveries),
+        }
     }
     if !events.is_empty() {
         let place = Place { start: stub.at, routines: source.routines };
@@ -82,6 +82,14 @@ fn bodies(source: &Source<'_>, asm: &mut Assembler, stub: &mut Stub, insn: &Disp
         event(asm, &place, insn.dead, &events)?;
     }
     Ok(())
+}
+
+/// Appends the body for any program, and notes the one for a program of one thread.
+fn count_x86_64(environment: &Environment, asm: &mut Assembler, stub: &mut Stub, dead: Dead, probes: &[u32]) {
+    let start = asm.here();
+    x86_64::count::count(asm, environment, dead, probes, &mut stub.recoveries);
+    let alone = x86_64::count::alone(environment, dead, probes, (asm.here() - start) as usize);
+    stub.alone.extend(alone.map(|bytes| (start, bytes)));
 }
 
 /// Appends a displaced instruction, with its notable places moved by `base`.

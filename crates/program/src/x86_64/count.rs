@@ -17,6 +17,21 @@
 //!
 //! Where the state does not lie in the lowest 2 GiB, its address takes a register more.
 //!
+//! While a program has one thread its counters are nobody else's: neither lock nor shard is wanted. Where the flags are dead
+//! it is one `incq`, else an addition by `lea`, which leaves them alone. Signals wait until the stub is left, so no handler
+//! comes in between.
+//!
+//! ```text
+//!     lea    -128(%rsp), %rsp; push %rcx                           not if a register is dead
+//!     mov    state + counters + 8 * probe, %rcx    }
+//!     lea    1(%rcx), %rcx                         } once per probe
+//!     mov    %rcx, state + counters + 8 * probe    }
+//!     pop    %rcx; lea 128(%rsp), %rsp
+//! ```
+//!
+//! Before a second thread runs its first instruction the holder writes the other body in its place, so both have one
+//! length.
+//!
 //! State equation: between the first and the last `lea` the original stack pointer is `sp + 128 + 8 * saved`; the
 //! saved registers lie at `sp` in reverse order of the pushes. The hit is counted once the `lock inc` has run.
 
@@ -67,6 +82,42 @@ pub(crate) fn count(
         asm.flags_from_rax();
     }
     restore(asm, &saved);
+}
+
+/// The same for a program in which only one thread runs, `len` bytes long. `None` where there is no such body: it would be
+/// longer, or needs the address in a register.
+pub(crate) fn alone(environment: &Environment, dead: Dead, probes: &[u32], len: usize) -> Option<Vec<u8>> {
+    let near = near_counters(environment)?;
+    let counters: Vec<Mem> = probes.iter().map(|&probe| near.behind(offset_of(probe as usize * 8))).collect();
+    let shortest = if dead.flags { increments(&counters) } else { additions(&counters, dead, 0) };
+    let spare = len.checked_sub(shortest.here() as usize)?;
+    let mut asm = if dead.flags { shortest } else { additions(&counters, dead, spare) };
+    asm.skip(len - asm.here() as usize);
+    Some(asm.finish())
+}
+
+fn increments(counters: &[Mem]) -> Assembler {
+    let mut asm = Assembler::default();
+    counters.iter().for_each(|&counter| asm.inc(counter));
+    asm
+}
+
+/// Additions that leave the flags alone; the instructions are stretched by `spare` bytes as far as they can be.
+fn additions(counters: &[Mem], dead: Dead, mut spare: usize) -> Assembler {
+    let mut asm = Assembler::default();
+    let reg = (0..16).map(Reg).find(|&reg| is_dead(dead, reg)).unwrap_or(RCX);
+    let saved = if is_dead(dead, reg) { Vec::new() } else { vec![reg] };
+    save(&mut asm, &saved);
+    for &counter in counters {
+        spare -= asm.stretch(spare);
+        asm.load(reg, counter);
+        spare -= asm.stretch(spare);
+        asm.lea(reg, mem(reg, 1));
+        spare -= asm.stretch(spare);
+        asm.store(counter, reg);
+    }
+    restore(&mut asm, &saved);
+    asm
 }
 
 /// The counters' place where an instruction can name it: a displacement of 32 bits is sign-extended (Intel SDM vol. 2,

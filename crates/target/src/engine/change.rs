@@ -258,7 +258,8 @@ impl<T: Target> Engine<T> {
             self.target.write(routines.at, &routines.bytes)?;
             self.routines.push(routines.clone());
         }
-        let writes = change.stubs.iter().map(|stub| (stub.at, stub.bytes.as_slice())).collect();
+        let code: Vec<_> = change.stubs.iter().map(|stub| stub.code(self.alone)).collect();
+        let writes = change.stubs.iter().zip(&code).map(|(stub, code)| (stub.at, &**code)).collect();
         write_by_page(&mut self.target, writes)?;
         for stub in &change.stubs {
             self.stubs.insert(stub.at, stub.clone());
@@ -647,7 +648,26 @@ impl<T: Target> Engine<T> {
         mut write: impl FnMut(&mut Self) -> Result<(), TargetError>,
         change: &Change,
     ) -> Result<(), TargetError> {
-        for step in self.way()?.steps {
+        let way = self.way()?;
+        self.carry_out_by(way, &mut write, change)
+    }
+
+    /// The same where no thread can make a system call for us.
+    pub(super) fn carry_out_without_calls(
+        &mut self,
+        mut write: impl FnMut(&mut Self) -> Result<(), TargetError>,
+    ) -> Result<(), TargetError> {
+        let way = self.way_with(|_| false)?;
+        self.carry_out_by(way, &mut write, &Change::default())
+    }
+
+    fn carry_out_by(
+        &mut self,
+        way: &Way,
+        write: &mut dyn FnMut(&mut Self) -> Result<(), TargetError>,
+        change: &Change,
+    ) -> Result<(), TargetError> {
+        for step in way.steps {
             match step.action {
                 // The world is stopped already, and resumed by the caller.
                 Action::StopAllThreads | Action::ResumeAllThreads | Action::PublishBy(_) => {}
@@ -1007,7 +1027,10 @@ impl PageCache {
 
 /// Many small writes as one read and one write for each page; of two to one byte the later counts. All or nothing: a jump
 /// over the end of a page must not stay half written.
-fn write_by_page<T: Target>(target: &mut T, writes: Vec<(Address, &[u8])>) -> Result<(), TargetError> {
+pub(super) fn write_by_page<T: Target>(
+    target: &mut T,
+    writes: Vec<(Address, &[u8])>,
+) -> Result<(), TargetError> {
     let (mut before, mut is_half) = (Vec::new(), false);
     let result = write_pages(target, writes, &mut before, &mut is_half);
     if result.is_err() {

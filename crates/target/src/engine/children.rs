@@ -49,13 +49,14 @@ impl<T: Target> Engine<T> {
     /// `kernel_clone`).
     pub(super) fn on_clone(&mut self, parent: Tid, child: Tid) -> Result<(), TargetError> {
         if self.target.is_thread(child) {
+            self.no_longer_alone();
             return self.adopt_task(child);
         }
         if self.target.state(child) == 'X' {
             // Its first stop and its end were both reported before its maker's event: it is forgotten already.
             return Ok(());
         }
-        self.on_fork(parent, child)
+        self.on_fork(parent, child, false)
     }
 
     /// Takes in a process that shares the memory: it stays until its exec.
@@ -75,9 +76,13 @@ impl<T: Target> Engine<T> {
     }
 
     /// A new process. One that shares our memory (vfork, posix_spawn) becomes a guest; another got a copy of the
-    /// patched text, and is followed or cleaned before its first instruction.
-    pub(super) fn on_fork(&mut self, parent: Tid, child: Tid) -> Result<(), TargetError> {
+    /// patched text, and is followed or cleaned before its first instruction. Whether the `parent_waits` for its end the
+    /// event told.
+    pub(super) fn on_fork(&mut self, parent: Tid, child: Tid, parent_waits: bool) -> Result<(), TargetError> {
         if self.target.shares_memory(child) {
+            if !parent_waits {
+                self.no_longer_alone();
+            }
             return self.adopt_guest(child);
         }
         let mut other = match self.target.child(child) {

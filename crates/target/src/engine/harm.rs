@@ -3,6 +3,7 @@
 
 use insn::Address;
 use program::layout::Layout;
+use program::stub::Stub;
 use symbols::maps::Mapping;
 
 use super::change::PageCache;
@@ -63,7 +64,9 @@ impl<T: Target> Engine<T> {
         let mut page = PageCache::default();
         let mut is_there = |at: Address, bytes: &[u8]| page.holds(&self.target, at, bytes).unwrap_or(false);
         let mut quiet = self.stubs.iter().filter(|(at, _)| !self.is_drained(**at));
-        if let Some((at, _)) = quiet.find(|(at, stub)| !is_there(**at, &stub.bytes)) {
+        let mut is_whole =
+            |at, stub: &Stub| [true, false].iter().any(|alone| is_there(at, &stub.code(*alone)));
+        if let Some((at, _)) = quiet.find(|(at, stub)| !is_whole(**at, stub)) {
             return Some(format!("the code at {at} was overwritten"));
         }
         let (layout, shared) = (self.layout?, self.shared.as_ref()?);

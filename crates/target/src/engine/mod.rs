@@ -3,6 +3,7 @@
 //!
 //! Generic over [`Target`](crate::seam::Target), so that it runs against memory (`fake`) in its tests.
 
+mod alone;
 mod change;
 mod children;
 mod dispositions;

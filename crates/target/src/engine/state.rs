@@ -91,6 +91,8 @@ pub struct Engine<T: Target> {
     pub(super) routines: Vec<Routines>,
     /// All stubs ever written, by address: a retired one may still be run through.
     pub(super) stubs: BTreeMap<Address, Stub>,
+    /// Only one task has run here since the first stub was written: they hold the bodies for such ([`Stub::alone`]).
+    pub(super) alone: bool,
     /// Patches in the text, by start.
     pub(super) patches: BTreeMap<Address, Patched>,
     /// Islands in the text, and the site that leads to each.
@@ -175,6 +177,7 @@ impl<T: Target> Engine<T> {
             mapped: BTreeMap::new(),
             routines: Vec::new(),
             stubs: BTreeMap::new(),
+            alone: tasks.len() == 1,
             patches: BTreeMap::new(),
             islands: BTreeMap::new(),
             boundaries: HashMap::new(),
@@ -260,6 +263,7 @@ impl<T: Target> Engine<T> {
             inherited: self.inherited.clone(),
             routines: self.routines.clone(),
             stubs: self.stubs.clone(),
+            alone: self.alone,
             patches: self.patches.clone(),
             islands: self.islands.clone(),
             boundaries: self.boundaries.clone(),

@@ -46,7 +46,9 @@ impl<T: Target> Engine<T> {
             if self.target.tasks().is_empty() {
                 return Err(TargetError::Gone { tid: Tid(self.target.group()) });
             }
-            self.target.seize_new()?;
+            if self.target.seize_new()? > 0 {
+                self.unreported_tasks();
+            }
             let running: Vec<Tid> = self
                 .target
                 .tasks()
@@ -264,7 +266,7 @@ impl<T: Target> Engine<T> {
                 self.run(tid, 0)
             }
             Event::Fork(child) | Event::Vfork(child) => {
-                self.on_fork(tid, child)?;
+                self.on_fork(tid, child, matches!(event, Event::Vfork(_)))?;
                 self.run(tid, 0)
             }
             Event::Exec(former) => self.on_exec(tid, former),

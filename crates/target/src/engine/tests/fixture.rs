@@ -57,7 +57,8 @@ const TO_BEHIND_ISLE: Address = Address(0x40_10d0);
 /// Every site, with its counter's number.
 pub(super) const SITES: [Address; 6] = [ADD, CALL, SHORT, ACROSS, PUN, ISLE];
 
-const STATE: Address = Address(0x2000_0000_0000);
+/// Where an instruction can name it.
+const STATE: Address = Address(0x7800_0000);
 const DESCRIPTION: Address = Address(0x2100_0000_0000);
 const GROUP: i32 = 100;
 /// The handler that programs of the tests install: it is never run, only recorded.

@@ -1,5 +1,7 @@
 //! Stopping the world: threads that are stopped already, that cannot answer, that come and go meanwhile.
 
+use insn::Address;
+
 use super::fixture::{
     ADD, EXITED, HANDLER, LEADER, MAIN, SECOND, SHORT, SITES, TEXT, World, prepare, queued,
 };
@@ -124,6 +126,49 @@ fn a_thread_made_while_the_world_stops_is_stopped_too() {
         assert_eq!(world.engine.statistics.strays, 0);
         world.leave();
     }
+}
+
+/// Whether what counts at `site` locks: what of its stub differs is as for programs of several threads.
+fn locks(world: &World, site: Address) -> bool {
+    let stub = &world.engine.stubs[&world.engine.patches[&site].entry.stub];
+    let bodies: Vec<_> = stub.shared_bodies().collect();
+    assert!(!bodies.is_empty());
+    bodies.into_iter().all(|(at, shared)| world.live(at, shared.len() as u64) == shared)
+}
+
+#[test]
+fn nothing_is_locked_until_there_is_a_second_thread() {
+    let mut world = World::new(1);
+    world.probe(&[ADD]).unwrap();
+    assert!(!locks(&world, ADD));
+    world.run_to(LEADER, MAIN);
+    world.step(LEADER);
+    world.run_to(LEADER, MAIN);
+    assert_eq!(world.hits(ADD), world.rounds());
+
+    let registers = prepare(&mut world.fake.machine(), SECOND);
+    world.fake.machine().make_thread(LEADER, SECOND, registers);
+    world.react();
+    assert!(locks(&world, ADD));
+    world.probe(&[ADD, SHORT]).unwrap();
+    assert!(locks(&world, SHORT));
+    // One after the other in the middle of the same addition.
+    for _ in 0..300 {
+        world.step(LEADER);
+        world.step(SECOND);
+    }
+    world.run_to(LEADER, MAIN);
+    world.run_to(SECOND, MAIN);
+    assert_eq!(world.hits(ADD), world.rounds());
+    world.leave();
+}
+
+#[test]
+fn two_threads_lock_from_the_beginning() {
+    let mut world = World::new(2);
+    world.probe(&[ADD]).unwrap();
+    assert!(locks(&world, ADD));
+    world.leave();
 }
 
 #[test]
