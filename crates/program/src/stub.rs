@@ -46,6 +46,8 @@ pub struct Environment {
     pub shard_by: ShardBy,
     /// How the thread slot is found.
     pub thread_by: ThreadBy,
+    /// Whether the processor knows `prefetchw`.
+    pub prefetchw: bool,
 }
 
 /// What a probe does at its site.
@@ -110,6 +112,8 @@ pub struct Routines {
     pub asks: Vec<Ask>,
     /// Instructions that may fault: `(offset, offset to go on at)`.
     pub recoveries: Vec<(u32, u32)>,
+    /// What needs no lock where only one thread runs: `(offset, bytes to stand there instead)`.
+    pub alone: Vec<(u32, Vec<u8>)>,
 }
 
 /// A stub: code with its notable places. All offsets are from `at`.
@@ -156,20 +160,12 @@ impl Stub {
     /// What to write: for a program in which only one thread runs, or for any.
     #[must_use]
     pub fn code(&self, alone: bool) -> Cow<'_, [u8]> {
-        let mut code = Cow::from(&self.bytes);
-        for (offset, alone) in self.alone.iter().filter(|_| alone) {
-            let place = code.to_mut().iter_mut().skip(*offset as usize);
-            place.zip(alone).for_each(|(byte, own)| *byte = *own);
-        }
-        code
+        code(&self.bytes, if alone { &self.alone } else { &[] })
     }
 
     /// Where the code of the two kinds of program differs: address, and the bytes for one with several threads.
     pub fn shared_bodies(&self) -> impl Iterator<Item = (Address, &[u8])> {
-        self.alone.iter().filter_map(|(offset, alone)| {
-            let start = *offset as usize;
-            Some((self.at + u64::from(*offset), self.bytes.get(start..start + alone.len())?))
-        })
+        shared_bodies(self.at, &self.bytes, &self.alone)
     }
 
     /// Whether `pc` is in the stub.
@@ -216,6 +212,17 @@ impl Stub {
 }
 
 impl Routines {
+    /// What to write: for a program in which only one thread runs, or for any.
+    #[must_use]
+    pub fn code(&self, alone: bool) -> Cow<'_, [u8]> {
+        code(&self.bytes, if alone { &self.alone } else { &[] })
+    }
+
+    /// Where the code of the two kinds of program differs: address, and the bytes for one with several threads.
+    pub fn shared_bodies(&self) -> impl Iterator<Item = (Address, &[u8])> {
+        shared_bodies(self.at, &self.bytes, &self.alone)
+    }
+
     /// Makes the shared routines for the address `at`.
     #[must_use]
     pub fn assemble(environment: &Environment, at: Address) -> Self {
@@ -243,6 +250,26 @@ impl Routines {
     pub fn recovery_at(&self, pc: Address) -> Option<Address> {
         recovery(self.at, &self.bytes, &self.recoveries, pc)
     }
+}
+
+fn code<'c>(bytes: &'c [u8], parts: &[(u32, Vec<u8>)]) -> Cow<'c, [u8]> {
+    let mut code = Cow::from(bytes);
+    for (offset, part) in parts {
+        let place = code.to_mut().iter_mut().skip(*offset as usize);
+        place.zip(part).for_each(|(byte, own)| *byte = *own);
+    }
+    code
+}
+
+fn shared_bodies<'c>(
+    at: Address,
+    bytes: &'c [u8],
+    alone: &'c [(u32, Vec<u8>)],
+) -> impl Iterator<Item = (Address, &'c [u8])> {
+    alone.iter().filter_map(move |(offset, part)| {
+        let start = *offset as usize;
+        Some((at + u64::from(*offset), bytes.get(start..start + part.len())?))
+    })
 }
 
 fn offset_in(at: Address, bytes: &[u8], pc: Address) -> Option<u32> {

@@ -24,13 +24,22 @@ fn environments() -> impl Strategy<Value = Environment> {
     let isa = prop_oneof![Just(Isa::X86_64), Just(Isa::I386)];
     // In the lowest 2 GiB, where an instruction can name it, or anywhere.
     let state = prop_oneof![0x1_0000_u64..0x7000_0000, any::<u64>()];
-    (isa, shard_by, thread_by, sizing, state).prop_map(|(isa, shard_by, thread_by, sizing, state)| {
-        let (probes, shards, threads, rings, records) = sizing;
-        let sizing =
-            Sizing { probes, shards: 1 << shards, threads: 1 << threads, rings, records: 1 << records };
-        let layout = Layout::new(sizing);
-        Environment { isa, layout, state: isa.wrap(Address(state & !0xfff)), shard_by, thread_by }
-    })
+    (isa, shard_by, thread_by, sizing, state, any::<bool>()).prop_map(
+        |(isa, shard_by, thread_by, sizing, state, prefetchw)| {
+            let (probes, shards, threads, rings, records) = sizing;
+            let sizing =
+                Sizing { probes, shards: 1 << shards, threads: 1 << threads, rings, records: 1 << records };
+            let layout = Layout::new(sizing);
+            Environment {
+                isa,
+                layout,
+                state: isa.wrap(Address(state & !0xfff)),
+                shard_by,
+                thread_by,
+                prefetchw,
+            }
+        },
+    )
 }
 
 fn actions() -> impl Strategy<Value = Vec<(bool, u32)>> {
@@ -151,6 +160,12 @@ proptest! {
             prop_assert!(routines.ask_at(at + u64::from(ask.offset)).is_some());
         }
         prop_assert_eq!(routines.asks.len(), 1);
+        let unlocked = decode(environment.isa, at, &routines.code(true));
+        prop_assert_eq!(unlocked.len(), code.len());
+        for (unlocked, insn) in unlocked.iter().zip(&code) {
+            prop_assert!(!unlocked.has_lock_prefix());
+            prop_assert_eq!((unlocked.ip(), unlocked.code()), (insn.ip(), insn.code()));
+        }
     }
 }
 
@@ -199,12 +214,15 @@ fn check_alone(
     let first = environment.state.0 + layout.counters() as u64;
     let counters = first..first + layout.shard_len() as u64;
     for (offset, bytes) in &stub.alone {
+        if bytes.len() == 1 {
+            continue; // instead of a lock prefix
+        }
         let body = stub.at.0 + u64::from(*offset)..stub.at.0 + u64::from(*offset) + bytes.len() as u64;
         prop_assert!(starts.contains(&body.start) && starts.contains(&body.end));
         let mut info = iced_x86::InstructionInfoFactory::new();
         for insn in decode(environment.isa, Address(body.start), bytes) {
             prop_assert!(!forbidden(&insn), "{insn}");
-            prop_assert!(dead.flags || insn.rflags_modified() == 0, "{insn}");
+            prop_assert!(!insn.has_lock_prefix() && (dead.flags || insn.rflags_modified() == 0), "{insn}");
             match insn.flow_control() {
                 FlowControl::Next => {}
                 FlowControl::UnconditionalBranch => {
@@ -224,6 +242,7 @@ fn check_alone(
     }
     let code = stub.code(true);
     prop_assert_eq!(code.len(), stub.bytes.len());
+    prop_assert!(decode(environment.isa, stub.at, &code).iter().all(|insn| !insn.has_lock_prefix()));
     for (at, shared) in stub.shared_bodies() {
         let start = usize::try_from(at - stub.at).unwrap();
         prop_assert_eq!(&stub.bytes[start..start + shared.len()], shared);
@@ -286,6 +305,7 @@ fn stubs_are_as_short_as_by_hand() {
             state: Address(state),
             shard_by,
             thread_by: ThreadBy::ThreadPointer,
+            prefetchw: false,
         };
         let routines = Routines::assemble(&environment, Address(SITE + 0x100_0000));
         let mut patch = patch(Isa::X86_64, dead);

@@ -361,6 +361,7 @@ impl<'a> Module<'a> {
             state: Address(usual(self.isa).library),
             shard_by: ShardBy::ThreadPointer,
             thread_by: ThreadBy::ThreadPointer,
+            prefetchw: false,
         };
         let routines = Routines::assemble(&environment, at);
         let count = |insn| match patch.sites().any(|site| site == insn) {

@@ -21,7 +21,7 @@ use super::event::FRAME;
 use crate::layout::{Layout, Loss, NESTING_LIMIT, PROBE_LIMIT, RECORD_LEN, header, record, ring, slot};
 use crate::stub::{Ask, Environment, Routines};
 use crate::x86::asm::{Assembler, EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, If, Label, Mem, Reg, mem};
-use crate::x86::event::{ATTEMPTS_SHIFT, DEPTH_STEP, PROBE_MASK, Ways, log2, number};
+use crate::x86::event::{AHEAD, ATTEMPTS_SHIFT, DEPTH_STEP, PROBE_MASK, Ways, log2, number};
 
 /// The word behind the return address of the probed function, as seen from the routine.
 const FIRST_ARGUMENT: usize = FRAME + 4;
@@ -40,7 +40,8 @@ pub(crate) fn assemble(environment: &Environment, at: Address) -> Routines {
     routine.losses();
     let ask = Ask { give_up: routine.asm.offset_of(routine.ways.no_slot), ..ask };
     let EventRoutine { asm, recoveries, .. } = routine;
-    Routines { at, bytes: asm.finish(), event, asks: vec![ask], recoveries }
+    let alone = asm.unlocked_since(0).collect();
+    Routines { at, bytes: asm.finish(), event, asks: vec![ask], recoveries, alone }
 }
 
 /// The routine in the making; its parts in the order they run, then what is out of line.
@@ -146,6 +147,9 @@ impl<'a> EventRoutine<'a> {
         asm.and32(EBX, self.layout.sizing.records - 1);
         asm.imul32(EBX, EBX, number(RECORD_LEN));
         asm.lea32(ESI, mem(ESI, ring::RECORDS).plus(EBX, 0));
+        if self.environment.prefetchw {
+            asm.prefetchw(mem(ESI, AHEAD));
+        }
         asm.zero(ECX);
         asm.store32(mem(ESI, record::STATE), ECX);
         let shift = u8::try_from(record::INDEX_SHIFT).unwrap_or(0);

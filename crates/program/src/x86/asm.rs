@@ -119,6 +119,8 @@ pub(crate) struct Assembler {
     labels: Vec<Option<usize>>,
     /// `(offset of a rel32, its label)`.
     branches: Vec<(usize, Label)>,
+    /// Offsets of lock prefixes.
+    locks: Vec<u32>,
 }
 
 impl Assembler {
@@ -154,6 +156,13 @@ impl Assembler {
     pub(crate) fn offset_of(&self, label: Label) -> u32 {
         let offset = self.labels[label.0].expect("every label is bound before it is asked for");
         u32::try_from(offset).unwrap_or(u32::MAX)
+    }
+
+    /// What to write over the lock prefixes from `start` on where nobody else is there: `(offset, bytes)`. A prefix for the
+    /// segment that is meant anyway (DS; Intel SDM vol. 1, 3.4.2.1) means nothing.
+    pub(crate) fn unlocked_since(&self, start: u32) -> impl Iterator<Item = (u32, Vec<u8>)> + '_ {
+        const DS: u8 = 0x3e;
+        self.locks.iter().filter(move |offset| **offset >= start).map(|offset| (*offset, vec![DS]))
     }
 
     /// The code, with all branches to labels filled in.
@@ -346,6 +355,11 @@ impl Assembler {
         self.op(&[0xf3], false, &[0x0f, 0xc7], 7, Rm::Reg(dst));
     }
 
+    /// `prefetchw place`: never faults.
+    pub(crate) fn prefetchw(&mut self, place: Mem) {
+        self.op(&[], false, &[0x0f, 0x0d], 1, Rm::Mem(place));
+    }
+
     /// `rdtsc`: `edx:eax`.
     pub(crate) fn rdtsc(&mut self) {
         self.raw(&[0x0f, 0x31]);
@@ -503,22 +517,27 @@ impl Assembler {
 
     /// `lock incq place`.
     pub(crate) fn lock_inc(&mut self, place: Mem) {
-        self.op(&[0xf0], true, &[0xff], 0, Rm::Mem(place));
+        self.locked(true, &[0xff], 0, Rm::Mem(place));
     }
 
     /// `lock cmpxchgq %new, place`: compares with rax.
     pub(crate) fn lock_cmpxchg(&mut self, place: Mem, new: Reg) {
-        self.op(&[0xf0], true, &[0x0f, 0xb1], new.0, Rm::Mem(place));
+        self.locked(true, &[0x0f, 0xb1], new.0, Rm::Mem(place));
     }
 
     /// `lock incl place`.
     pub(crate) fn lock_inc32(&mut self, place: Mem) {
-        self.op(&[0xf0], false, &[0xff], 0, Rm::Mem(place));
+        self.locked(false, &[0xff], 0, Rm::Mem(place));
     }
 
     /// `lock cmpxchg8b place`: compares with edx:eax, stores ecx:ebx.
     pub(crate) fn lock_cmpxchg8b(&mut self, place: Mem) {
-        self.op(&[0xf0], false, &[0x0f, 0xc7], 1, Rm::Mem(place));
+        self.locked(false, &[0x0f, 0xc7], 1, Rm::Mem(place));
+    }
+
+    fn locked(&mut self, wide: bool, opcode: &[u8], reg: u8, rm: Rm) {
+        self.locks.push(self.here());
+        self.op(&[0xf0], wide, opcode, reg, rm);
     }
 
     // Encoding.

@@ -1,6 +1,6 @@
 //! What the event routines of x86-64 and i386 share: the ways out of line, and numbers that both keep in one register.
 
-use crate::layout::{MAX_SIZING, slot};
+use crate::layout::{MAX_SIZING, RECORD_LEN, slot};
 use crate::x86::asm::{Assembler, Label};
 
 /// Attempts to move a ring's head are counted in the six bits from here on of the register that holds the probe's number
@@ -8,6 +8,10 @@ use crate::x86::asm::{Assembler, Label};
 pub(crate) const ATTEMPTS_SHIFT: u8 = 26;
 pub(crate) const PROBE_MASK: u32 = (1 << ATTEMPTS_SHIFT) - 1;
 const _: () = assert!(MAX_SIZING.probes - 1 <= PROBE_MASK, "no room for the attempts");
+
+/// How far ahead of a record the ring is fetched for writing. The reader has had each line since it was written last, and
+/// asking its processor for it takes longer than all the rest of an event.
+pub(crate) const AHEAD: usize = 8 * RECORD_LEN;
 
 /// One event in the word [`slot::DEPTH`].
 pub(crate) const DEPTH_STEP: u32 = 1 << slot::DEPTH_SHIFT;

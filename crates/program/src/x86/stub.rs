@@ -68,10 +68,7 @@ fn bodies(source: &Source<'_>, asm: &mut Assembler, stub: &mut Stub, insn: &Disp
     let counts: Vec<u32> = actions.iter().filter(|a| !a.records()).map(|a| a.probe()).collect();
     let events: Vec<u32> = actions.iter().filter(|a| a.records()).map(|a| a.probe()).collect();
     if !counts.is_empty() {
-        match source.environment.isa {
-            Isa::X86_64 => count_x86_64(source.environment, asm, stub, insn.dead, &counts),
-            _ => i386::count::count(asm, source.environment, insn.dead, &counts, &mut stub.recoveries),
-        }
+        count(source.environment, asm, stub, insn.dead, &counts);
     }
     if !events.is_empty() {
         let place = Place { start: stub.at, routines: source.routines };
@@ -85,11 +82,22 @@ fn bodies(source: &Source<'_>, asm: &mut Assembler, stub: &mut Stub, insn: &Disp
 }
 
 /// Appends the body for any program, and notes the one for a program of one thread.
-fn count_x86_64(environment: &Environment, asm: &mut Assembler, stub: &mut Stub, dead: Dead, probes: &[u32]) {
+fn count(environment: &Environment, asm: &mut Assembler, stub: &mut Stub, dead: Dead, probes: &[u32]) {
     let start = asm.here();
-    x86_64::count::count(asm, environment, dead, probes, &mut stub.recoveries);
-    let alone = x86_64::count::alone(environment, dead, probes, (asm.here() - start) as usize);
-    stub.alone.extend(alone.map(|bytes| (start, bytes)));
+    let alone = match environment.isa {
+        Isa::X86_64 => {
+            x86_64::count::count(asm, environment, dead, probes, &mut stub.recoveries);
+            x86_64::count::alone(environment, dead, probes, (asm.here() - start) as usize)
+        }
+        _ => {
+            i386::count::count(asm, environment, dead, probes, &mut stub.recoveries);
+            None
+        }
+    };
+    match alone {
+        Some(bytes) => stub.alone.push((start, bytes)),
+        None => stub.alone.extend(asm.unlocked_since(start)),
+    }
 }
 
 /// Appends a displaced instruction, with its notable places moved by `base`.

@@ -20,7 +20,7 @@ use super::count::spread;
 use crate::layout::{Layout, Loss, NESTING_LIMIT, PROBE_LIMIT, RECORD_LEN, header, record, ring, slot};
 use crate::stub::{Ask, Environment, Routines, ThreadBy};
 use crate::x86::asm::{Assembler, If, Label, Mem, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, RSP, mem};
-use crate::x86::event::{ATTEMPTS_SHIFT, DEPTH_STEP, PROBE_MASK, Ways, log2, number};
+use crate::x86::event::{AHEAD, ATTEMPTS_SHIFT, DEPTH_STEP, PROBE_MASK, Ways, log2, number};
 
 /// Where the stub left two arguments, as seen from the routine.
 const SAVED_RCX: usize = 8;
@@ -40,7 +40,8 @@ pub(crate) fn assemble(environment: &Environment, at: Address) -> Routines {
     routine.losses();
     let ask = Ask { give_up: routine.asm.offset_of(routine.ways.no_slot), ..ask };
     let EventRoutine { asm, recoveries, .. } = routine;
-    Routines { at, bytes: asm.finish(), event, asks: vec![ask], recoveries }
+    let alone = asm.unlocked_since(0).collect();
+    Routines { at, bytes: asm.finish(), event, asks: vec![ask], recoveries, alone }
 }
 
 /// The routine in the making; its parts in the order they run, then what is out of line.
@@ -145,6 +146,9 @@ impl<'a> EventRoutine<'a> {
         asm.and32(RDX, self.layout.sizing.records - 1);
         asm.imul32(RDX, RDX, number(RECORD_LEN));
         asm.lea(R11, mem(R11, ring::RECORDS).plus(RDX, 0));
+        if self.environment.prefetchw {
+            asm.prefetchw(mem(R11, AHEAD));
+        }
         asm.and32(RCX, PROBE_MASK);
         asm.store32(mem(R11, record::WHO), RCX);
         asm.load32(RDX, mem(R10, slot::DEPTH));

@@ -3,7 +3,7 @@
 //! A signal waits until its thread has left the stub (`drain`), so that no handler counts in between. The kernel reports a
 //! new task before it runs, while its maker still stands in the system call: nobody is in a body that is rewritten here.
 
-use program::stub::Stub;
+use program::stub::{Routines, Stub};
 
 use super::change::write_by_page;
 use super::state::Engine;
@@ -25,12 +25,13 @@ impl<T: Target> Engine<T> {
     }
 
     fn share_bodies(&mut self) -> Result<(), TargetError> {
-        if self.stubs.values().all(|stub| stub.alone.is_empty()) {
+        if self.stubs.is_empty() && self.routines.is_empty() {
             return Ok(());
         }
         self.carry_out_without_calls(|engine| {
-            let bodies = engine.stubs.values().flat_map(Stub::shared_bodies).collect();
-            write_by_page(&mut engine.target, bodies)
+            let routines = engine.routines.iter().flat_map(Routines::shared_bodies);
+            let stubs = engine.stubs.values().flat_map(Stub::shared_bodies);
+            write_by_page(&mut engine.target, routines.chain(stubs).collect())
         })
     }
 

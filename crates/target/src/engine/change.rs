@@ -255,7 +255,7 @@ impl<T: Target> Engine<T> {
     /// Code and description, where no thread is yet.
     fn write_code(&mut self, change: &Change) -> Result<(), TargetError> {
         for routines in &change.routines {
-            self.target.write(routines.at, &routines.bytes)?;
+            self.target.write(routines.at, &routines.code(self.alone))?;
             self.routines.push(routines.clone());
         }
         let code: Vec<_> = change.stubs.iter().map(|stub| stub.code(self.alone)).collect();

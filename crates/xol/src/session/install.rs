@@ -195,7 +195,9 @@ pub(super) fn environment(isa: Isa, layout: Layout, state: Address, is_static_go
         Isa::X86_64 if is_static_go => ThreadBy::Base,
         _ => ThreadBy::ThreadPointer,
     };
-    Environment { isa, layout, state, shard_by, thread_by }
+    // AMD's name for it (arch/x86/include/asm/cpufeatures.h, `3DNOWPREFETCH`).
+    let prefetchw = flags.contains("3dnowprefetch");
+    Environment { isa, layout, state, shard_by, thread_by, prefetchw }
 }
 
 /// The features of the CPU, as the kernel names them.

@@ -177,6 +177,7 @@ impl Front {
             state: STATE,
             shard_by: ShardBy::ThreadPointer,
             thread_by: ThreadBy::ThreadPointer,
+            prefetchw: false,
         };
         let free = vec![Address(0x80_0000)..Address(0x7000_0000)];
         Self {
