@@ -25,6 +25,11 @@ EACH(DECLARE)
 PARTS(DECLARE_PART)
 extern char ring[32768 * 80];
 
+/* What is linked in where a peer needs its probe compiled in: lea once more. */
+#ifdef TRACED
+function traced;
+#endif
+
 static volatile uint64_t no_hits;
 static const struct {
     const char *name;
@@ -35,6 +40,9 @@ static const struct {
     EACH(ENTRY)
 #define PART(name) {#name, name, &no_hits},
     PARTS(PART)
+#ifdef TRACED
+    PART(traced)
+#endif
 };
 
 static uint64_t cpu_time(void)

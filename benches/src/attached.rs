@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::compile::Workshop;
 use crate::error::Error;
-use crate::peer::Peer;
+use crate::responder::Responder;
 use crate::session::{Session, Xol};
 use crate::stats::{Quartiles, figure, table};
 
@@ -45,10 +45,10 @@ pub(crate) fn run(workshop: &Workshop, xol: &Xol, rounds: u32) -> Result<(), Err
     // Alternating, so that what the machine does meanwhile hits both alike.
     for round in 0..2 * rounds {
         let is_attached = round % 2 == 1;
-        let mut peer = Peer::start(&program, &[&library])?;
-        let session = is_attached.then(|| attach(workshop, xol, &program, &mut peer)).transpose()?;
+        let mut target = Responder::start(&program, &[&library])?;
+        let session = is_attached.then(|| attach(workshop, xol, &program, &mut target)).transpose()?;
         for ((deed, count, _), pair) in DEEDS.iter().zip(&mut deeds) {
-            let [nanoseconds] = peer.ask_numbers(&format!("{deed} {count}"))?;
+            let [nanoseconds] = target.ask_numbers(&format!("{deed} {count}"))?;
             pair.push(is_attached, per(nanoseconds, *count));
         }
         if let Some(session) = session {
@@ -66,19 +66,19 @@ fn per(nanoseconds: u64, count: u32) -> f64 {
     nanoseconds as f64 / f64::from(count) / 1e3
 }
 
-fn attach(workshop: &Workshop, xol: &Xol, program: &Path, peer: &mut Peer) -> Result<Session, Error> {
+fn attach(workshop: &Workshop, xol: &Xol, program: &Path, target: &mut Responder) -> Result<Session, Error> {
     let probe = format!("{}:never", program.display());
-    let mut session = xol.start("stat", &[probe], peer.pid(), &workshop.path("attached.out"))?;
-    session.armed(|| Ok(peer.ask_numbers("armed")? == [1]))?;
+    let mut session = xol.start("stat", &[probe], target.pid(), &workshop.path("attached.out"))?;
+    session.armed(|| Ok(target.ask_numbers("armed")? == [1]))?;
     Ok(session)
 }
 
 /// Microseconds from the wish to end to the end, of a program with many threads.
 fn exit(workshop: &Workshop, xol: &Xol, program: &Path, is_attached: bool) -> Result<f64, Error> {
-    let mut peer = Peer::start(program, &[])?;
-    peer.ask_numbers::<1>(&format!("crowd {CROWD}"))?;
-    let session = is_attached.then(|| attach(workshop, xol, program, &mut peer)).transpose()?;
-    let took = peer.end("exit")?;
+    let mut target = Responder::start(program, &[])?;
+    target.ask_numbers::<1>(&format!("crowd {CROWD}"))?;
+    let session = is_attached.then(|| attach(workshop, xol, program, &mut target)).transpose()?;
+    let took = target.end("exit")?;
     if let Some(session) = session {
         session.wait()?;
     }
@@ -114,9 +114,9 @@ fn server(workshop: &Workshop, xol: &Xol, rounds: u32) -> Result<(), Error> {
     let mut pair = Pair::default();
     for round in 0..2 * rounds.min(5) {
         let is_attached = round % 2 == 1;
-        let mut peer = Peer::start(&program, &[])?;
-        let session = is_attached.then(|| serve_attached(workshop, xol, &program, &peer)).transpose()?;
-        let [served] = peer.ask_numbers(&SERVES.as_millis().to_string())?;
+        let mut target = Responder::start(&program, &[])?;
+        let session = is_attached.then(|| serve_attached(workshop, xol, &program, &target)).transpose()?;
+        let [served] = target.ask_numbers(&SERVES.as_millis().to_string())?;
         #[allow(clippy::cast_precision_loss, reason = "far below 2^53 requests")]
         pair.push(is_attached, served as f64 / SERVES.as_secs_f64());
         if let Some(session) = session {
@@ -128,11 +128,16 @@ fn server(workshop: &Workshop, xol: &Xol, rounds: u32) -> Result<(), Error> {
     Ok(())
 }
 
-fn serve_attached(workshop: &Workshop, xol: &Xol, program: &Path, peer: &Peer) -> Result<Session, Error> {
+fn serve_attached(
+    workshop: &Workshop,
+    xol: &Xol,
+    program: &Path,
+    target: &Responder,
+) -> Result<Session, Error> {
     let probe = format!("{}:main.never", program.display());
-    let mut session = xol.start("stat", &[probe], peer.pid(), &workshop.path("server.out"))?;
+    let mut session = xol.start("stat", &[probe], target.pid(), &workshop.path("server.out"))?;
     // The area shows that it is attached; that its only probe is armed a moment later does not matter.
-    let maps = format!("/proc/{}/maps", peer.pid());
+    let maps = format!("/proc/{}/maps", target.pid());
     session.armed(|| Ok(std::fs::read_to_string(&maps).is_ok_and(|text| text.contains("/memfd:xol "))))?;
     Ok(session)
 }
@@ -145,14 +150,14 @@ mod tests {
     fn the_program_does_every_deed() {
         let workshop = Workshop::new().unwrap();
         let library = workshop.many_library(3).unwrap();
-        let mut peer = Peer::start(&workshop.attached().unwrap(), &[&library]).unwrap();
+        let mut target = Responder::start(&workshop.attached().unwrap(), &[&library]).unwrap();
         for (deed, _, _) in DEEDS {
-            let [nanoseconds] = peer.ask_numbers(&format!("{deed} 3")).unwrap();
+            let [nanoseconds] = target.ask_numbers(&format!("{deed} 3")).unwrap();
             assert!(nanoseconds > 0, "{deed}");
         }
-        assert_eq!(peer.ask_numbers("armed").unwrap(), [0]);
-        assert_eq!(peer.ask_numbers("crowd 2").unwrap(), [0]);
-        assert!(peer.end("exit").is_ok());
+        assert_eq!(target.ask_numbers("armed").unwrap(), [0]);
+        assert_eq!(target.ask_numbers("crowd 2").unwrap(), [0]);
+        assert!(target.end("exit").is_ok());
     }
 
     #[test]

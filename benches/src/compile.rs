@@ -46,8 +46,27 @@ impl Workshop {
 
     /// The program whose calls are timed.
     pub(crate) fn target(&self) -> Result<PathBuf, Error> {
+        self.target_with("target", &[])
+    }
+
+    /// The same at a fixed address: no position-independent executable.
+    pub(crate) fn fixed_target(&self) -> Result<PathBuf, Error> {
+        self.target_with("fixed", &["-no-pie".as_ref()])
+    }
+
+    /// The same with the function `traced`, which has a tracepoint of LTTng's compiled in.
+    pub(crate) fn traced_target(&self) -> Result<PathBuf, Error> {
+        let (source, folder) = (program("lttng.c"), program(""));
+        let tracepoint = ["-DTRACED".as_ref(), "-I".as_ref(), folder.as_ref(), source.as_ref()];
+        self.target_with("traced", &[&tracepoint[..], &["-llttng-ust".as_ref(), "-ldl".as_ref()]].concat())
+    }
+
+    fn target_with(&self, name: &str, more: &[&OsStr]) -> Result<PathBuf, Error> {
         let sources = [program("target.c"), program("functions.S")];
-        self.gcc("target", &["-O2".as_ref(), "-pthread".as_ref(), sources[0].as_ref(), sources[1].as_ref()])
+        let mut arguments =
+            vec!["-O2".as_ref(), "-pthread".as_ref(), sources[0].as_ref(), sources[1].as_ref()];
+        arguments.extend(more);
+        self.gcc(name, &arguments)
     }
 
     /// The program that makes events for a tracer.
@@ -90,7 +109,8 @@ impl Workshop {
     }
 }
 
-fn program(name: &str) -> PathBuf {
+/// A file of `programs/`.
+pub(crate) fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(name)
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::compile::Workshop;
 use crate::error::Error;
-use crate::peer::Peer;
+use crate::responder::Responder;
 use crate::session::Xol;
 use crate::stats::{Quartiles, figure, table};
 use crate::uprobe::Uprobe;
@@ -83,7 +83,7 @@ struct Samples {
 
 struct Bench<'a> {
     xol: &'a Xol,
-    target: Peer,
+    target: Responder,
     program: PathBuf,
     results: PathBuf,
     samples: Samples,
@@ -92,7 +92,7 @@ struct Bench<'a> {
 /// Measures and prints.
 pub(crate) fn run(workshop: &Workshop, xol: &Xol, rounds: u32) -> Result<(), Error> {
     let program = workshop.target()?;
-    let target = Peer::start(&program, &[])?;
+    let target = Responder::start(&program, &[])?;
     let results = workshop.path("cost.jsonl");
     let mut bench = Bench { xol, target, program, results, samples: Samples::default() };
     let outcome = bench.rounds(rounds);
@@ -252,12 +252,12 @@ fn exact(function: &str, way: Way, hits: u64) -> Result<(), Error> {
     }
 }
 
-fn code_of_all(target: &mut Peer) -> Result<Vec<String>, Error> {
+fn code_of_all(target: &mut Responder) -> Result<Vec<String>, Error> {
     FUNCTIONS.iter().map(|(function, _)| target.ask(&format!("code {function}"))).collect()
 }
 
 /// What a batch of the measured program must compute: each call adds its index, `lea` 8 more.
-fn checksum(function: &str, calls: u64) -> u64 {
+pub(crate) fn checksum(function: &str, calls: u64) -> u64 {
     let extra = if function == "lea" { 8 } else { 0 };
     calls * calls.saturating_sub(1) / 2 + extra * calls
 }
@@ -362,12 +362,12 @@ fn cell(quartiles: Option<Quartiles>, sign: &str) -> String {
 mod tests {
     use super::{FUNCTIONS, PARTS, Samples, Way, checksum, code_of_all};
     use crate::compile::Workshop;
-    use crate::peer::Peer;
+    use crate::responder::Responder;
 
     #[test]
     fn the_measured_program_keeps_its_protocol() {
         let workshop = Workshop::new().unwrap();
-        let mut target = Peer::start(&workshop.target().unwrap(), &[]).unwrap();
+        let mut target = Responder::start(&workshop.target().unwrap(), &[]).unwrap();
         let code = code_of_all(&mut target).unwrap();
         assert!(code[0].ends_with("488d47084801f0c3"), "{}", code[0]);
         assert!(code[3].contains(" 0f1f440000"), "{}", code[3]);

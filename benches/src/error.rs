@@ -49,6 +49,9 @@ pub(crate) enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// Something that is measured where it is there is not.
+    #[error("{0}")]
+    Missing(String),
     /// A probe did not count what happened.
     #[error("inexact: {0}")]
     Inexact(String),

@@ -3,7 +3,7 @@
 //!
 //! Everything is measured in one run on one machine, so that the ratios mean something: the bare call, a hand-written
 //! stub as the floor, xol's count, xol's traced event, and (where root allows) the kernel's uprobe on the same
-//! functions. Times are CPU time of the measured thread. Nothing here is a test: a slow machine fails nothing. Wrong
+//! functions; then the other tools that are installed. Times are CPU time of the measured thread. Nothing here is a test: a slow machine fails nothing. Wrong
 //! counts do.
 
 mod attached;
@@ -11,7 +11,9 @@ mod compile;
 mod cost;
 mod error;
 mod many;
-mod peer;
+mod peers;
+mod responder;
+mod run;
 mod session;
 mod stats;
 mod sys;
@@ -43,6 +45,9 @@ struct Arguments {
     /// Do one part only
     #[arg(long)]
     only: Option<Part>,
+    /// The Python that has Frida
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
     /// The xol to measure, instead of the one built from this source
     #[arg(long)]
     xol: Option<PathBuf>,
@@ -58,6 +63,8 @@ enum Part {
     Many,
     /// Being attached, no probe hit.
     Attached,
+    /// Other tools beside xol, those that are installed.
+    Peers,
 }
 
 fn main() -> ExitCode {
@@ -90,5 +97,10 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     };
     let attached =
         if wanted(Part::Attached) { attached::run(&workshop, &xol, arguments.rounds) } else { Ok(()) };
-    cost.and(threads).and(many).and(attached)
+    let peers = if wanted(Part::Peers) {
+        peers::run(&workshop, &xol, &arguments.python, arguments.rounds)
+    } else {
+        Ok(())
+    };
+    cost.and(threads).and(many).and(attached).and(peers)
 }

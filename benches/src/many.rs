@@ -2,7 +2,7 @@
 
 use crate::compile::Workshop;
 use crate::error::Error;
-use crate::peer::Peer;
+use crate::responder::Responder;
 use crate::session::{Report, Xol};
 use crate::stats::{Quartiles, table};
 
@@ -20,7 +20,7 @@ struct Round {
 /// Measures and prints.
 pub(crate) fn run(workshop: &Workshop, xol: &Xol, sites: u32, rounds: u32) -> Result<(), Error> {
     let library = workshop.many_library(sites)?;
-    let mut host = Peer::start(&workshop.many_host()?, &[&library])?;
+    let mut host = Responder::start(&workshop.many_host()?, &[&library])?;
     let probe = format!("{}:site_*", library.display());
     let results = workshop.path("many.jsonl");
     let mut done = Vec::new();
@@ -42,7 +42,7 @@ pub(crate) fn run(workshop: &Workshop, xol: &Xol, sites: u32, rounds: u32) -> Re
 }
 
 fn round(
-    host: &mut Peer,
+    host: &mut Responder,
     xol: &Xol,
     probe: &str,
     results: &std::path::Path,
@@ -107,7 +107,7 @@ fn render(sites: u32, rounds: &[Round]) -> String {
 mod tests {
     use super::{CALLS, Round, check, render};
     use crate::compile::Workshop;
-    use crate::peer::Peer;
+    use crate::responder::Responder;
     use crate::session::{Report, Site, Summary};
 
     fn report(hits: u64, text_restored: bool) -> Report {
@@ -133,7 +133,7 @@ mod tests {
     fn the_host_counts_and_calls() {
         let workshop = Workshop::new().unwrap();
         let library = workshop.many_library(24).unwrap();
-        let mut host = Peer::start(&workshop.many_host().unwrap(), &[&library]).unwrap();
+        let mut host = Responder::start(&workshop.many_host().unwrap(), &[&library]).unwrap();
         assert_eq!(host.ask_numbers("changed").unwrap(), [0]);
         let [once] = host.ask_numbers("call 1").unwrap();
         let [again] = host.ask_numbers("call 1").unwrap();

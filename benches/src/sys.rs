@@ -1,4 +1,4 @@
-//! The two system calls without a safe wrapper in the standard library.
+//! The system calls without a safe wrapper in the standard library.
 //!
 //! # Safety
 //!
@@ -58,6 +58,12 @@ pub(crate) fn open_uprobe(pmu: u32, path: &CStr, offset: u64, tid: u32) -> io::R
     let descriptor = RawFd::try_from(result).map_err(io::Error::other)?;
     // SAFETY: the kernel has just given us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Whether we may do anything.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: no arguments, no effect.
+    unsafe { libc::geteuid() == 0 }
 }
 
 /// Sends SIGINT to a child that was not waited for.

@@ -3,7 +3,7 @@
 
 use crate::compile::Workshop;
 use crate::error::Error;
-use crate::peer::Peer;
+use crate::responder::Responder;
 use crate::session::Xol;
 use crate::stats::{Quartiles, table};
 
@@ -21,7 +21,7 @@ type Samples = [Vec<f64>; THREADS.len()];
 /// Measures and prints.
 pub(crate) fn run(workshop: &Workshop, xol: &Xol, rounds: u32) -> Result<(), Error> {
     let program = workshop.target()?;
-    let mut target = Peer::start(&program, &[])?;
+    let mut target = Responder::start(&program, &[])?;
     let (mut bare, mut by_hand, mut counted) = (Samples::default(), Samples::default(), Samples::default());
     for _ in 0..rounds {
         measure(&mut target, FUNCTION, &mut bare)?;
@@ -45,7 +45,7 @@ pub(crate) fn run(workshop: &Workshop, xol: &Xol, rounds: u32) -> Result<(), Err
     Ok(())
 }
 
-fn measure(target: &mut Peer, name: &str, samples: &mut Samples) -> Result<(), Error> {
+fn measure(target: &mut Responder, name: &str, samples: &mut Samples) -> Result<(), Error> {
     for (threads, samples) in THREADS.iter().zip(samples) {
         let [ns, _] = target.ask_numbers(&format!("runs {name} {CALLS} {threads}"))?;
         #[allow(clippy::cast_precision_loss, reason = "far below 2^53 nanoseconds and calls")]

@@ -1,0 +1,56 @@
+//! Frida: an agent in the target whose callback is C, compiled in the target (`programs/frida_probe.py`). Its callbacks
+//! in JavaScript, the usual way, are several times dearer.
+
+use std::process::Command;
+
+use super::probe::{Armed, Function, Kind, LIMIT, Probe, Setting, armed};
+use crate::compile;
+use crate::error::Error;
+use crate::responder::Responder;
+use crate::run;
+
+struct Frida {
+    driver: Responder,
+    target: Responder,
+}
+
+/// Attaches to a process of its own.
+pub(super) fn arm(setting: &Setting, function: Function, kind: Kind) -> Result<Armed, Error> {
+    let version = version(setting)?;
+    let mut target = Responder::start(&setting.program, &[])?;
+    let address = function.address(&mut target)?;
+    let driver =
+        Responder::spawn(Command::new(setting.python).arg(compile::program("frida_probe.py")).args([
+            target.pid().to_string(),
+            format!("{address:#x}"),
+            kind.word().to_owned(),
+        ]))?;
+    Ok(Armed { version, probe: Box::new(Frida { driver: armed(driver)?, target }) })
+}
+
+fn version(setting: &Setting) -> Result<String, Error> {
+    let asked = run::output(
+        Command::new(setting.python).args(["-c", "import frida; print(frida.__version__)"]),
+        LIMIT,
+    );
+    match asked {
+        Ok(version) => Ok(version.trim().to_owned()),
+        Err(Error::Command { .. }) => Err(Error::Missing(format!(
+            "{} has no module frida (--python names another one)",
+            setting.python.display()
+        ))),
+        Err(error) => Err(error),
+    }
+}
+
+impl Probe for Frida {
+    fn target(&mut self) -> &mut Responder {
+        &mut self.target
+    }
+
+    fn finish(mut self: Box<Self>, _: u64) -> Result<u64, Error> {
+        let [hits] = self.driver.ask_numbers("hits")?;
+        self.driver.close()?;
+        Ok(hits)
+    }
+}
