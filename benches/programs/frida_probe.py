@@ -1,9 +1,14 @@
 """Probes a function by Frida, with a callback in C: python3 frida_probe.py PID ADDRESS count|event
 
 Writes "armed" (or "error: ..." and ends); then, to each line on its standard input, how many hits the callback counted.
-At the end of its input it takes the probe out.
+At the end of its input it takes the probe out. TMPDIR must be a folder of its own.
 """
 
+import glob
+import os
+import signal
+import socket
+import struct
 import sys
 
 import frida
@@ -45,7 +50,8 @@ void event(GumInvocationContext *context)
 
 rpc.exports = {
     arm(address, callback) {
-        Interceptor.attach(ptr(address), { onEnter: callbacks[callback] });
+        // A function alone, not { onEnter }: it is called at this instruction, and nothing at the return.
+        Interceptor.attach(ptr(address), callbacks[callback]);
         Interceptor.flush();
     },
     hits() {
@@ -58,14 +64,17 @@ rpc.exports = {
 """
 
 
+def arm(pid, address, callback):
+    session = frida.attach(int(pid))
+    script = session.create_script(SCRIPT)
+    script.load()
+    script.exports_sync.arm(address, callback)
+    return session, script.exports_sync
+
+
 def main():
-    pid, address, callback = sys.argv[1:]
     try:
-        session = frida.attach(int(pid))
-        script = session.create_script(SCRIPT)
-        script.load()
-        probe = script.exports_sync
-        probe.arm(address, callback)
+        session, probe = arm(*sys.argv[1:])
     except Exception as error:  # whatever it is, it is the reason for a row without figures
         print(f"error: {error}".replace("\n", " "), flush=True)
         return
@@ -76,4 +85,21 @@ def main():
     session.detach()
 
 
-main()
+def end_daemon():
+    """Ends what Frida started to look for telephones and leaves behind: whoever listens in our folder."""
+    for path in glob.glob(os.path.join(os.environ["TMPDIR"], "idun-*", "control")):
+        try:
+            with socket.socket(socket.AF_UNIX) as line:
+                line.connect(path)
+                credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            pid, _, _ = struct.unpack("3i", credentials)
+            os.kill(pid, signal.SIGTERM)
+        except OSError:
+            pass  # it has ended
+
+
+try:
+    main()
+finally:
+    frida.shutdown()
+    end_daemon()

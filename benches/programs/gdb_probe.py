@@ -7,6 +7,7 @@ line on its standard input, how many trace frames were made. An event collects t
 import os
 import re
 import sys
+import tempfile
 
 import gdb
 
@@ -35,7 +36,11 @@ def arm(pid, address, kind):
     run(f"target remote | exec gdbserver --once --attach - {pid} 2>/dev/null")
     run(f"ftrace *{address}")
     if kind == "event":
-        run("actions\ncollect $trace_timestamp, $rdi, $rsi\nend")
+        # From a file, since `actions` reads its lines where the command was read.
+        with tempfile.NamedTemporaryFile("w", suffix=".gdb") as script:
+            script.write("actions\ncollect $trace_timestamp, $rdi, $rsi\nend\n")
+            script.flush()
+            run(f"source {script.name}")
     run("tstart")
     run("continue -a &")
 

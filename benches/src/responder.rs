@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,10 @@ use crate::run;
 /// How long an answer may take, batches of single-stepped calls included.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The child; killed when dropped.
+/// How long a child that is not needed any more has to end by itself, and to end its own children.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The child; when dropped its input ends, and it is killed if it does not.
 pub(crate) struct Responder {
     child: Child,
     /// `None` once it was told to end.
@@ -79,12 +82,16 @@ impl Responder {
 
     /// Closes its standard input, upon which it ends, and waits for that.
     pub(crate) fn close(mut self) -> Result<(), Error> {
-        self.requests = None;
-        let status = run::wait(&mut self.child, LIMIT, "the end of a child")?;
+        let status = self.dismiss(LIMIT)?;
         match status.success() {
             true => Ok(()),
             false => Err(Error::Command { command: "a child".to_owned(), detail: status.to_string() }),
         }
+    }
+
+    fn dismiss(&mut self, limit: Duration) -> Result<ExitStatus, Error> {
+        self.requests = None;
+        run::wait(&mut self.child, limit, "the end of a child")
     }
 
     fn send(&mut self, request: &str) -> Result<(), Error> {
@@ -106,8 +113,7 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.dismiss(GRACE);
     }
 }
 

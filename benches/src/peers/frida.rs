@@ -3,6 +3,8 @@
 
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use super::probe::{Armed, Function, Kind, LIMIT, Probe, Setting, armed};
 use crate::compile;
 use crate::error::Error;
@@ -10,8 +12,10 @@ use crate::responder::Responder;
 use crate::run;
 
 struct Frida {
+    // In this order: each needs the next.
     driver: Responder,
     target: Responder,
+    _folder: TempDir,
 }
 
 /// Attaches to a process of its own.
@@ -19,13 +23,17 @@ pub(super) fn arm(setting: &Setting, function: Function, kind: Kind) -> Result<A
     let version = version(setting)?;
     let mut target = Responder::start(&setting.program, &[])?;
     let address = function.address(&mut target)?;
-    let driver =
-        Responder::spawn(Command::new(setting.python).arg(compile::program("frida_probe.py")).args([
-            target.pid().to_string(),
-            format!("{address:#x}"),
-            kind.word().to_owned(),
-        ]))?;
-    Ok(Armed { version, probe: Box::new(Frida { driver: armed(driver)?, target }) })
+    let folder = tempfile::Builder::new()
+        .prefix("xol-frida")
+        .tempdir()
+        .map_err(Error::io("making a temporary folder"))?;
+    let driver = Responder::spawn(
+        Command::new(setting.python)
+            .arg(compile::program("frida_probe.py"))
+            .env("TMPDIR", folder.path())
+            .args([target.pid().to_string(), format!("{address:#x}"), kind.word().to_owned()]),
+    )?;
+    Ok(Armed { version, probe: Box::new(Frida { driver: armed(driver)?, target, _folder: folder }) })
 }
 
 fn version(setting: &Setting) -> Result<String, Error> {

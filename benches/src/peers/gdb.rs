@@ -48,9 +48,10 @@ impl Probe for Gdb {
         &mut self.target
     }
 
-    /// gdbserver ends with gdb, and gdb and the program when dropped.
     fn finish(mut self: Box<Self>, _: u64) -> Result<u64, Error> {
         let [hits] = self.driver.ask_numbers("hits")?;
+        // gdb detaches and ends gdbserver, while there is a program yet.
+        self.driver.close()?;
         Ok(hits)
     }
 }
