@@ -59,13 +59,13 @@ impl Responder {
     /// Sends a line and waits for the answer.
     pub(crate) fn ask(&mut self, request: &str) -> Result<String, Error> {
         self.send(request)?;
-        self.hear(&format!("an answer to {request:?}"))
+        self.hear(&format!("an answer to {request:?}"), LIMIT)
     }
 
     /// Waits for a line that comes unasked.
-    pub(crate) fn hear(&mut self, what: &str) -> Result<String, Error> {
-        self.answers.recv_timeout(LIMIT).map_err(|error| match error {
-            RecvTimeoutError::Timeout => Error::Deadline { what: what.to_owned(), limit: LIMIT },
+    pub(crate) fn hear(&mut self, what: &str, limit: Duration) -> Result<String, Error> {
+        self.answers.recv_timeout(limit).map_err(|error| match error {
+            RecvTimeoutError::Timeout => Error::Deadline { what: what.to_owned(), limit },
             RecvTimeoutError::Disconnected => {
                 Error::io(format!("waiting for {what}"))(io::ErrorKind::UnexpectedEof.into())
             }

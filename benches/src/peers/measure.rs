@@ -194,7 +194,7 @@ fn render(all: &[Measured], rounds: u32) -> String {
             Err(reason) => {
                 let reason = reason.replace('\n', " ");
                 skipped.push_str(&format!(
-                    "\nskipped: {tool}, {} of {}: {reason}\n",
+                    "skipped: {tool}, {} of {}: {reason}\n",
                     kind.word(),
                     function.name()
                 ));
@@ -218,17 +218,20 @@ fn render(all: &[Measured], rounds: u32) -> String {
         ]);
     }
     format!(
-        "other tools: ns a hit over the bare call, median of {rounds} rounds [quartiles]\n\n{}{skipped}",
+        "other tools: ns a hit over the bare call, median of {rounds} rounds [quartiles]\n\n{}\n{skipped}",
         table(&rows)
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use super::{BURST, Batch, Measured, ROWS, XOL, batch, render};
     use crate::compile::Workshop;
-    use crate::peers::probe::{Function, Kind};
+    use crate::peers::probe::{Function, Kind, Setting};
     use crate::responder::Responder;
+    use crate::session::Xol;
 
     fn measured(index: usize, cpu: f64) -> Measured {
         Measured {
@@ -272,6 +275,24 @@ mod tests {
                 })
                 .unwrap();
             assert!(row.tool == "stub by hand" || ours <= index, "{}", row.tool);
+        }
+    }
+
+    #[test]
+    fn each_tool_knows_of_every_hit_or_says_why_not() {
+        let workshop = Workshop::new().unwrap();
+        let program = workshop.target().unwrap();
+        let mut bare = Responder::start(&program, &[]).unwrap();
+        let xol = Xol::new(PathBuf::new());
+        let setting = Setting { workshop: &workshop, xol: &xol, program, python: Path::new("python3") };
+        for row in ROWS.iter().filter(|row| row.tool != XOL) {
+            let mut measured = Measured::arm(row, &setting);
+            measured.round(&mut bare).unwrap();
+            measured.finish();
+            match measured.outcome {
+                Ok(known) => assert_eq!(known, row.calls, "{}", row.tool),
+                Err(reason) => println!("skipped: {}, {:?}: {reason}", row.tool, row.kind),
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::responder::Responder;
 use crate::session::Xol;
 
-/// How long a tool's own commands may take.
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
+/// How long a tool's own commands may take, and its arming.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 /// What there is to probe with.
 pub(super) struct Setting<'a> {
@@ -95,7 +95,7 @@ impl Function {
 /// A program of ours that drives a tool: it says `armed` or why not, then to each line how many hits there were, and
 /// ends with its input.
 pub(super) fn armed(mut driver: Responder) -> Result<Responder, Error> {
-    match driver.hear("the word that a probe is armed")? {
+    match driver.hear("the word that a probe is armed", LIMIT)? {
         word if word == "armed" => Ok(driver),
         said => Err(Error::Missing(said)),
     }
