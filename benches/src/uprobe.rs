@@ -15,23 +15,28 @@ const PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
 /// An armed kernel uprobe; removed when dropped.
 pub(crate) struct Uprobe {
     event: File,
+    ring: Option<sys::Ring>,
 }
 
 impl Uprobe {
-    /// Arms it at the run-time `address`, where `pid` has mapped `program`.
+    /// Arms it at the run-time `address`, where `pid` has mapped `program`, to count.
     ///
     /// # Errors
     /// Why not, for the user: most often that only root may.
     pub(crate) fn arm(program: &Path, pid: u32, address: u64) -> Result<Self, String> {
-        let pmu = fs::read_to_string(PMU).map_err(|error| format!("{PMU}: {error}"))?;
-        let pmu = pmu.trim().parse().map_err(|error| format!("{PMU}: {error}"))?;
-        let maps = format!("/proc/{pid}/maps");
-        let text = fs::read_to_string(&maps).map_err(|error| format!("{maps}: {error}"))?;
-        let offset = file_offset(&text, address).ok_or_else(|| format!("{maps}: nothing at {address:#x}"))?;
-        let path = CString::new(program.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
-        let event =
-            sys::open_uprobe(pmu, &path, offset, pid).map_err(|error| format!("perf_event_open: {error}"))?;
-        Ok(Self { event: File::from(event) })
+        Ok(Self { event: open(program, pid, address, false)?, ring: None })
+    }
+
+    /// The same with a sample of each hit, in a ring.
+    pub(crate) fn arm_with_samples(program: &Path, pid: u32, address: u64) -> Result<Self, String> {
+        let event = open(program, pid, address, true)?;
+        let ring = sys::Ring::map(&event).map_err(|error| format!("mapping the event's ring: {error}"))?;
+        Ok(Self { event, ring: Some(ring) })
+    }
+
+    /// Samples since the last time; none of an uprobe that only counts.
+    pub(crate) fn take_samples(&mut self) -> u64 {
+        self.ring.as_mut().map_or(0, |ring| ring.take() / sys::SAMPLE_BYTES)
     }
 
     /// Hits so far.
@@ -40,6 +45,17 @@ impl Uprobe {
         self.event.read_exact(&mut word).map_err(|error| format!("reading the event: {error}"))?;
         Ok(u64::from_ne_bytes(word))
     }
+}
+
+fn open(program: &Path, pid: u32, address: u64, samples: bool) -> Result<File, String> {
+    let pmu = fs::read_to_string(PMU).map_err(|error| format!("{PMU}: {error}"))?;
+    let pmu = pmu.trim().parse().map_err(|error| format!("{PMU}: {error}"))?;
+    let maps = format!("/proc/{pid}/maps");
+    let text = fs::read_to_string(&maps).map_err(|error| format!("{maps}: {error}"))?;
+    let offset = file_offset(&text, address).ok_or_else(|| format!("{maps}: nothing at {address:#x}"))?;
+    let path = CString::new(program.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
+    let event = sys::open_uprobe(pmu, &path, offset, pid, samples);
+    event.map(File::from).map_err(|error| format!("perf_event_open: {error}"))
 }
 
 /// The offset in the mapped file of a run-time address, from the text of `/proc/PID/maps`.

@@ -1,7 +1,6 @@
-//! The kernel's uprobe with a counting perf event.
+//! The kernel's uprobe by a perf event: a counting one, or one whose samples go to a ring in memory that nobody writes out.
 
 use std::fs;
-use std::path::Path;
 
 use super::probe::{Armed, Function, Kind, Probe, Setting};
 use crate::error::Error;
@@ -11,19 +10,22 @@ use crate::uprobe::Uprobe;
 struct Kernel {
     uprobe: Uprobe,
     target: Responder,
+    kind: Kind,
+    samples: u64,
 }
 
 /// Arms it for a process of its own.
-pub(super) fn arm(setting: &Setting, function: Function, _: Kind) -> Result<Armed, Error> {
+pub(super) fn arm(setting: &Setting, function: Function, kind: Kind) -> Result<Armed, Error> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut target = Responder::start(&setting.program, &[])?;
     let address = function.address(&mut target)?;
-    let uprobe = arm_in(&setting.program, target.pid(), address)?;
-    Ok(Armed { version: release.trim().to_owned(), probe: Box::new(Kernel { uprobe, target }) })
-}
-
-fn arm_in(program: &Path, pid: u32, address: u64) -> Result<Uprobe, Error> {
-    Uprobe::arm(program, pid, address).map_err(Error::Missing)
+    let arm = match kind {
+        Kind::Count => Uprobe::arm,
+        Kind::Event => Uprobe::arm_with_samples,
+    };
+    let uprobe = arm(&setting.program, target.pid(), address).map_err(Error::Missing)?;
+    let version = release.trim().to_owned();
+    Ok(Armed { version, probe: Box::new(Kernel { uprobe, target, kind, samples: 0 }) })
 }
 
 impl Probe for Kernel {
@@ -31,7 +33,15 @@ impl Probe for Kernel {
         &mut self.target
     }
 
+    fn settle(&mut self, _: u64) -> Result<(), Error> {
+        self.samples += self.uprobe.take_samples();
+        Ok(())
+    }
+
     fn finish(mut self: Box<Self>, _: u64) -> Result<u64, Error> {
-        self.uprobe.hits().map_err(Error::Missing)
+        match self.kind {
+            Kind::Count => self.uprobe.hits().map_err(Error::Missing),
+            Kind::Event => Ok(self.samples),
+        }
     }
 }

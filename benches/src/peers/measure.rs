@@ -28,7 +28,7 @@ struct Row {
 }
 
 /// By function, as only the like is compared.
-const ROWS: [Row; 14] = {
+const ROWS: [Row; 16] = {
     use Function::{Lea, Nop5};
     use Kind::{Count, Event};
     const fn row(
@@ -48,6 +48,7 @@ const ROWS: [Row; 14] = {
         row(XOL, Lea, Event, BURST, ours::xol),
         row("LTTng-UST, compiled in", Lea, Event, BURST, lttng::arm),
         row("Frida, callback in C", Lea, Event, BURST, frida::arm),
+        row("kernel uprobe", Lea, Event, BURST, kernel::arm),
         row("stub by hand", Nop5, Count, MANY, ours::by_hand),
         row(XOL, Nop5, Count, MANY, ours::xol),
         row("gdb fast tracepoint", Nop5, Count, BURST, gdb::arm),
@@ -55,6 +56,7 @@ const ROWS: [Row; 14] = {
         row(XOL, Nop5, Event, BURST, ours::xol),
         row("uftrace, entry and return", Nop5, Event, BURST, uftrace::arm),
         row("gdb fast tracepoint", Nop5, Event, BURST, gdb::arm),
+        row("kernel uprobe", Nop5, Event, BURST, kernel::arm),
     ]
 };
 
