@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::probe::{Armed, Function, Kind, LIMIT, Probe, Setting, version};
+use super::probe::{Armed, Function, Kind, LIMIT, Probe, Setting};
 use crate::error::Error;
 use crate::responder::Responder;
 use crate::{run, sys};
@@ -47,12 +47,7 @@ struct Lttng {
 
 /// Starts a daemon, a session and, registered with it, the program.
 pub(super) fn arm(setting: &Setting, _: Function, _: Kind) -> Result<Armed, Error> {
-    let version = version(&run::output(Command::new("lttng").arg("--version"), LIMIT)?);
-    run::output(
-        Command::new("gcc").args(["-fsyntax-only", "-include", "lttng/tracepoint.h", "-x", "c", "/dev/null"]),
-        LIMIT,
-    )
-    .map_err(|_| Error::Missing("no lttng/tracepoint.h (liblttng-ust-dev)".to_owned()))?;
+    let version = version()?;
     let program = setting.workshop.traced_target()?;
     let daemon = Daemon::start(Home::new()?)?;
     let copy = daemon.home.path().join("traced");
@@ -65,6 +60,15 @@ pub(super) fn arm(setting: &Setting, _: Function, _: Kind) -> Result<Armed, Erro
     // A program waits at its start until its events are enabled.
     let target = Responder::spawn(&mut daemon.home.command(&copy))?;
     Ok(Armed { version, probe: Box::new(Lttng { target, daemon }) })
+}
+
+/// Of the library that the program is built with.
+fn version() -> Result<String, Error> {
+    let preprocess = ["-dM", "-E", "-include", "lttng/ust-version.h", "-x", "c", "/dev/null"];
+    let definitions = run::output(Command::new("gcc").args(preprocess), LIMIT)
+        .map_err(|_| Error::Missing("no lttng/ust-version.h: LTTng-UST is not installed".to_owned()))?;
+    let version = definitions.lines().find_map(|line| line.strip_prefix("#define LTTNG_UST_VERSION "));
+    Ok(version.unwrap_or("of unknown version").trim_matches('"').to_owned())
 }
 
 impl Probe for Lttng {
