@@ -3,8 +3,8 @@
 //!
 //! Everything is measured in one run on one machine, so that the ratios mean something: the bare call, a hand-written
 //! stub as the floor, xol's count, xol's traced event, and (where root allows) the kernel's uprobe on the same
-//! functions; then the other tools that are installed. Times are CPU time of the measured thread. Nothing here is a test: a slow machine fails nothing. Wrong
-//! counts do.
+//! functions; then the other tools that are installed. Times are CPU time of the measured thread. Nothing here is a test:
+//! a slow machine fails nothing. Wrong counts of xol's do.
 
 mod attached;
 mod compile;
