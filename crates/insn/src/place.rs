@@ -291,13 +291,15 @@ struct Open {
     start: Address,
     /// Free ranges large enough for a stub, sorted.
     gaps: Vec<Range<Address>>,
+    /// Size of the largest gap: most areas are full of gaps that are too small.
+    largest: u64,
     /// Which of its pages are in use: bit n for the page at `start + n * PAGE`.
     warm: u64,
 }
 
 impl Open {
     fn new(start: Address) -> Self {
-        Self { start, gaps: vec![start..start + AREA_LEN], warm: 0 }
+        Self { start, gaps: vec![start..start + AREA_LEN], largest: AREA_LEN, warm: 0 }
     }
 
     fn pages(&self, range: &Range<Address>) -> u64 {
@@ -314,6 +316,12 @@ impl Open {
             .flat_map(|gap| cut(gap, range))
             .filter(|gap| gap.end - gap.start >= smallest)
             .collect();
+        self.largest = self.gaps.iter().map(|gap| gap.end - gap.start).max().unwrap_or(0);
+    }
+
+    /// Whether some gap is large enough.
+    fn has_gap(&self, wish: &Wish) -> bool {
+        self.largest >= wish.size
     }
 
     /// A place that touches no new page.
@@ -381,7 +389,8 @@ impl<'a> Search<'a> {
             return self.windows(wish).find_map(|window| self.fit_in(wish, window));
         }
         let fitting = |fit: fn(&Open, &Wish) -> Option<Address>| {
-            let usable = self.areas.iter().enumerate().filter(|(_, open)| wish.is_served_by(open.start));
+            let roomy = self.areas.iter().enumerate().filter(|(_, open)| open.has_gap(wish));
+            let usable = roomy.filter(|(_, open)| wish.is_served_by(open.start));
             usable.filter_map(|(index, open)| Some((index, fit(open, wish)?))).next()
         };
         fitting(Open::warm_fit).or_else(|| fitting(Open::cold_fit))

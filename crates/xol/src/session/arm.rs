@@ -221,7 +221,7 @@ impl Traced {
                 self.note_armed(key, &plan, &drafts);
                 return Ok(drafts);
             }
-            wanted.retain(|address, _| !self.is_refused(key, *address));
+            wanted.retain(|address, _| !self.rows.is_refused(key, *address));
         }
         Ok(Vec::new())
     }
@@ -260,23 +260,9 @@ impl Traced {
         bodies
     }
 
-    fn is_refused(&self, key: ModuleKey, address: Address) -> bool {
-        let mut rows =
-            self.rows.all.iter().filter(|row| row.module == Some(key) && row.address == Some(address));
-        rows.any(|row| matches!(row.standing, Standing::Refused(_)))
-    }
-
     fn note_refused(&mut self, key: ModuleKey, plan: &Plan) {
         for refusal in &plan.refused {
-            self.refuse(key, refusal.address, &refusal.to_string());
-        }
-    }
-
-    fn refuse(&mut self, key: ModuleKey, address: Address, reason: &str) {
-        for row in &mut self.rows.all {
-            if row.module == Some(key) && row.address == Some(address) {
-                row.standing = Standing::Refused(reason.to_owned());
-            }
+            self.rows.refuse(key, refusal.address, &refusal.to_string());
         }
     }
 
@@ -323,7 +309,7 @@ impl Traced {
             }
             if let Some(why) = why {
                 for site in moved.sites_of(patch) {
-                    self.refuse(key, site, &why);
+                    self.rows.refuse(key, site, &why);
                 }
                 continue;
             }
@@ -342,7 +328,7 @@ impl Traced {
                 Err(reason) => {
                     for site in moved.sites_of(patch) {
                         if patch.mechanism == Mechanism::Trap {
-                            self.refuse(key, site, &format!("{site}: {reason}"));
+                            self.rows.refuse(key, site, &format!("{site}: {reason}"));
                         }
                         force.insert(site, Mechanism::Trap);
                     }
@@ -571,7 +557,7 @@ impl Traced {
             common.warnings.push(DEAF.to_owned());
         }
         for site in &draft.sites {
-            self.refuse(key, *site, &format!("{site}: {reason}"));
+            self.rows.refuse(key, *site, &format!("{site}: {reason}"));
         }
     }
 

@@ -1,6 +1,6 @@
 //! One row for each probe at each place: what the results are given by.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use insn::Address;
@@ -77,6 +77,8 @@ pub(super) struct Rows {
     meanings: HashMap<(usize, usize), Result<Vec<Match>, ResolveError>>,
     /// Where each row is in `all`.
     index: HashMap<RowKey, usize>,
+    /// The rows that have an address, by module and address.
+    places: BTreeSet<(ModuleKey, Address, usize)>,
 }
 
 /// An ifunc without a slot that leads to an implementation.
@@ -87,6 +89,23 @@ const NOT_CHOSEN: &str =
 type RowKey = (usize, String, FileAddress, Option<ModuleKey>);
 
 impl Rows {
+    /// The numbers of the rows of a module that are at an address.
+    fn at(&self, key: ModuleKey, address: Address) -> impl Iterator<Item = usize> + '_ {
+        self.places.range((key, address, 0)..=(key, address, usize::MAX)).map(|(.., number)| *number)
+    }
+
+    /// Refuses what is probed at an address.
+    pub(super) fn refuse(&mut self, key: ModuleKey, address: Address, reason: &str) {
+        for number in self.at(key, address).collect::<Vec<_>>() {
+            self.all[number].standing = Standing::Refused(reason.to_owned());
+        }
+    }
+
+    /// Whether something that is probed at an address is refused.
+    pub(super) fn is_refused(&self, key: ModuleKey, address: Address) -> bool {
+        self.at(key, address).any(|number| matches!(self.all[number].standing, Standing::Refused(_)))
+    }
+
     /// Nothing is armed, whatever is planned.
     pub(super) fn forget_plan(&mut self) {
         for row in &mut self.all {
@@ -100,6 +119,7 @@ impl Rows {
     pub(super) fn forget_meanings(&mut self) {
         self.meanings = HashMap::new();
         self.index = HashMap::new();
+        self.places = BTreeSet::new();
     }
 
     /// Makes rows for what `wanted` means in files that are not mapped, and says so if it means nothing anywhere.
@@ -233,17 +253,26 @@ impl Rows {
             };
             view.mappings.iter().any(shows) && view.has_code(module.binary, module.bias)
         });
-        for row in &mut self.all {
-            if row.module.is_some_and(|key| !modules.iter().any(|module| module.key == key)) {
-                let (probe, place) = (row.probe.clone(), row.file_address);
-                if let Some(number) = self.index.remove(&(row.wanted, probe.clone(), place, row.module)) {
-                    self.index.insert((row.wanted, probe, place, None), number);
-                }
-                row.module = None;
-                row.address = None;
-                row.standing = Standing::Waiting("its file was unmapped".to_owned());
+        let is_gone = |row: &Row| row.module.is_some_and(|key| !modules.iter().any(|module| module.key == key));
+        for number in 0..self.all.len() {
+            if is_gone(&self.all[number]) {
+                self.settle(number, None, Standing::Waiting("its file was unmapped".to_owned()));
             }
         }
+    }
+
+    /// Notes where a row is now, if it is anywhere.
+    fn settle(&mut self, number: usize, place: Option<(ModuleKey, Address)>, standing: Standing) {
+        let row = &mut self.all[number];
+        let (module, address) = place.unzip();
+        let key = |module| (row.wanted, row.probe.clone(), row.file_address, module);
+        self.index.remove(&key(row.module));
+        self.index.insert(key(module), number);
+        if let (Some(module), Some(address)) = (row.module, row.address) {
+            self.places.remove(&(module, address, number));
+        }
+        self.places.extend(place.map(|(module, address)| (module, address, number)));
+        (row.module, row.address, row.standing) = (module, address, standing);
     }
 
     /// Whether a probe means a function whose implementation must be looked for.
@@ -277,20 +306,12 @@ impl Rows {
                 SymbolKind::Ifunc if found.offset == 0 => chosen(module, found, view, modules),
                 _ => Some(module.bias.run_time(found.file_address)),
             };
-            let row = &mut self.all[number];
             match place {
-                Some(address) if row.address != Some(address) => {
-                    let (probe, place) = (row.probe.clone(), row.file_address);
-                    self.index.remove(&(row.wanted, probe.clone(), place, row.module));
-                    self.index.insert((row.wanted, probe, place, Some(key)), number);
-                    row.module = Some(key);
-                    row.address = Some(address);
-                    row.standing = Standing::Mapped;
+                Some(address) if self.all[number].address != Some(address) => {
+                    self.settle(number, Some((key, address)), Standing::Mapped);
                 }
                 Some(_) => {}
-                None => {
-                    row.standing = Standing::Waiting(NOT_CHOSEN.to_owned());
-                }
+                None => self.all[number].standing = Standing::Waiting(NOT_CHOSEN.to_owned()),
             }
         }
     }
