@@ -93,7 +93,7 @@ impl Case {
         let mut command = vec![program.to_string_lossy().into_owned()];
         command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let windows =
-            Windows { steps: size.of(20_000, 300_000), count: size.of(6, 40), apart: size.of(4, 40) };
+            Windows { steps: size.of(20_000, 100_000), count: size.of(6, 20), apart: size.of(4, 40) };
         Self {
             modules,
             command,
@@ -177,7 +177,7 @@ fn digests(_folder: &Path, size: Size) -> Result<Case, String> {
 }
 
 fn sqlite(folder: &Path, size: Size) -> Result<Case, String> {
-    write(folder, "script", &statements(size.of(40, 4000)))?;
+    write(folder, "script", &statements(size.of(40, 2000)))?;
     let program = command("sqlite3")?;
     let modules = vec![library("libsqlite3.so.0")?, program.clone()];
     Ok(Case::new(&program, &["-batch", ":memory:", ".read script"], modules, size))
@@ -248,7 +248,7 @@ fn throwing(_folder: &Path, size: Size) -> Result<Case, String> {
 /// No callgrind here: its threads are no Go runtime's. The program counts its own calls.
 fn goroutines(_folder: &Path, size: Size) -> Result<Case, String> {
     let program = Program::new("goroutines.go").build()?;
-    let mut case = Case::new(&program, &[size.of("50", "5000")], vec![program.clone()], size);
+    let mut case = Case::new(&program, &[size.of("50", "1000")], vec![program.clone()], size);
     case.has_oracle = false;
     case.windows = None;
     case.own_count = Some(|output, hits| {

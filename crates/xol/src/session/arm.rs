@@ -45,6 +45,17 @@ struct Drafts {
     remove: Vec<Address>,
     /// Shared routines of modules that have no stubs yet.
     routines: Vec<Routines>,
+    /// What the modules are settled for once the change is made, if all that was planned is in it.
+    settled: Vec<(ModuleKey, Option<Settled>)>,
+}
+
+/// What a module was planned for: as long as the same is wanted and its patches stand, it is not planned anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Settled {
+    bodies: Vec<(Address, Body)>,
+    notify: Option<Address>,
+    /// Starts of its patches.
+    starts: Vec<Address>,
 }
 
 impl Traced {
@@ -172,7 +183,14 @@ impl Traced {
         let keys: Vec<ModuleKey> = self.modules.iter().map(|module| module.key).collect();
         for key in keys {
             let notify = loader.filter(|(module, _)| *module == key).map(|(_, at)| at);
-            for draft in self.draft_module(common, key, notify, view, progress)? {
+            let wanted = self.bodies_of(common, key, view);
+            if let Some(settled) = self.settled_for(key, &wanted, notify, view) {
+                starts.extend(&settled.starts);
+                continue;
+            }
+            let (of_module, settled) = self.draft_module(key, wanted, notify, view, progress);
+            drafts.settled.push((key, settled));
+            for draft in of_module {
                 starts.push(draft.patch.start);
                 let installed = self.installed.get(&draft.patch.start);
                 if installed.is_some_and(|installed| draft.is(installed)) {
@@ -190,26 +208,41 @@ impl Traced {
         Ok(drafts)
     }
 
+    /// What a module was planned for, if that is what is wanted now and stands in its text.
+    fn settled_for(
+        &self,
+        key: ModuleKey,
+        wanted: &BTreeMap<Address, Vec<Body>>,
+        notify: Option<Address>,
+        view: &View,
+    ) -> Option<&Settled> {
+        let settled = self.settled.get(&key)?.as_ref()?;
+        let is_same = settled.notify == notify && bodies(wanted).eq(settled.bodies.iter().copied());
+        let installed = |start| self.installed.get(start);
+        let stands = |one: &Installed| differs(view, &one.patch, &self.installed).is_none();
+        let all_stand = || settled.starts.iter().all(|start| installed(start).is_some_and(stands));
+        (is_same && all_stand()).then_some(settled)
+    }
+
     /// The patches that one module should have.
     fn draft_module(
         &mut self,
-        common: &Common,
         key: ModuleKey,
+        mut wanted: BTreeMap<Address, Vec<Body>>,
         notify: Option<Address>,
         view: &View,
         progress: &mut dyn Progress,
-    ) -> Result<Vec<Draft>, Error> {
-        let mut wanted = self.bodies_of(common, key, view);
+    ) -> (Vec<Draft>, Option<Settled>) {
         if let Some(at) = notify {
             wanted.entry(at).or_default();
-        }
-        if wanted.is_empty() {
-            return Ok(Vec::new());
         }
         let unplaced = self.unplaced.keys().filter(|(module, _)| *module == key).map(|(_, site)| *site);
         let mut force: HashMap<Address, Mechanism> =
             notify.into_iter().chain(unplaced).map(|site| (site, Mechanism::Trap)).collect();
         for _ in 0..REPLANS {
+            if wanted.is_empty() {
+                break;
+            }
             let sites: Vec<Address> = wanted.keys().copied().collect();
             let shadow_stack = self.shadow_stack;
             let Some(module) = self.modules.iter_mut().find(|module| module.key == key) else { break };
@@ -217,13 +250,16 @@ impl Traced {
             self.note_refused(key, &plan);
             let before = force.len();
             let drafts = self.drafts_of(key, &plan, &wanted, notify, view, &mut force);
+            wanted.retain(|address, _| !self.rows.is_refused(key, *address));
             if force.len() == before {
                 self.note_armed(key, &plan, &drafts);
-                return Ok(drafts);
+                let starts = drafts.iter().map(|draft| draft.patch.start).collect();
+                let settled = Settled { bodies: bodies(&wanted).collect(), notify, starts };
+                let is_whole = drafts.len() == plan.patches.len();
+                return (drafts, is_whole.then_some(settled));
             }
-            wanted.retain(|address, _| !self.rows.is_refused(key, *address));
         }
-        Ok(Vec::new())
+        (Vec::new(), None)
     }
 
     /// The bodies of each address of a module, of rows whose mapping allows it.
@@ -417,14 +453,16 @@ impl Traced {
         &mut self,
         common: &mut Common,
         view: &View,
-        drafts: Drafts,
+        mut drafts: Drafts,
         first: bool,
     ) -> Result<usize, Error> {
         if first {
             self.refuse_exact(common)?;
         }
         let Some(environment) = self.environment.clone() else { return Ok(0) };
+        let settled = std::mem::take(&mut drafts.settled);
         if drafts.known.is_empty() && drafts.new.is_empty() && drafts.remove.is_empty() {
+            self.settled.extend(settled);
             return Ok(0);
         }
         let before = common.manner.follow.then(|| self.before_change());
@@ -451,6 +489,7 @@ impl Traced {
                     self.describable = Description::capacity(len);
                 }
                 self.note_installed(&change.remove, installed);
+                self.settled.extend(settled);
                 self.footprint = Footprint {
                     mappings: self.room.areas.len() as u64 + STATE_AND_DESCRIPTION,
                     pages: self.room.pages() as u64,
@@ -605,6 +644,11 @@ impl Traced {
             self.routines.insert(*key, routines);
         }
     }
+}
+
+/// Each body with its address.
+fn bodies(wanted: &BTreeMap<Address, Vec<Body>>) -> impl Iterator<Item = (Address, Body)> + '_ {
+    wanted.iter().flat_map(|(at, bodies)| bodies.iter().map(|body| (*at, *body)))
 }
 
 /// The sites that a plan serves at another address, by that address.

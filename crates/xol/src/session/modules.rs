@@ -111,7 +111,8 @@ impl View {
 
     /// The mapping of an address.
     pub(super) fn mapping(&self, at: Address) -> Option<&Mapping> {
-        self.mappings.iter().find(|mapping| mapping.range.contains(&at))
+        let behind = self.mappings.partition_point(|mapping| mapping.range.start <= at);
+        self.mappings[..behind].last().filter(|mapping| mapping.range.contains(&at))
     }
 
     /// Whether an address is a place of the module: in a mapping of its file, or, where the whole file was loaded, in code

@@ -253,7 +253,8 @@ impl Rows {
             };
             view.mappings.iter().any(shows) && view.has_code(module.binary, module.bias)
         });
-        let is_gone = |row: &Row| row.module.is_some_and(|key| !modules.iter().any(|module| module.key == key));
+        let is_gone =
+            |row: &Row| row.module.is_some_and(|key| !modules.iter().any(|module| module.key == key));
         for number in 0..self.all.len() {
             if is_gone(&self.all[number]) {
                 self.settle(number, None, Standing::Waiting("its file was unmapped".to_owned()));

@@ -17,6 +17,7 @@ use target::holder::{Client, Reply, Request, Space, Status};
 use target::state::{Remote, State};
 use target::sys::shared::SharedMap;
 
+use super::arm::Settled;
 use super::install::{self, Installed};
 use super::modules::{Module, ModuleKey};
 use super::pace::Meter;
@@ -66,6 +67,8 @@ pub(super) struct Traced {
     pub(super) around: Vec<Range<Address>>,
     /// Sites whose jump found no place for its stub, and why: they are breakpoints.
     pub(super) unplaced: HashMap<(ModuleKey, Address), Reason>,
+    /// What each module was planned for last, if all of that was put in.
+    pub(super) settled: HashMap<ModuleKey, Option<Settled>>,
     pub(super) environment: Option<Environment>,
     pub(super) footprint: Footprint,
     pub(super) shared: Option<State>,
@@ -109,6 +112,7 @@ impl Traced {
             room: Room::default(),
             around: Vec::new(),
             unplaced: HashMap::new(),
+            settled: HashMap::new(),
             environment: None,
             footprint: Footprint::default(),
             shared: None,
@@ -143,6 +147,7 @@ impl Traced {
             routines: self.routines.clone(),
             room: self.room.clone(),
             unplaced: self.unplaced.clone(),
+            settled: self.settled.clone(),
             describable: self.describable,
             environment: self.environment.clone().filter(|_| self.changes > 0),
             footprint: self.footprint,
@@ -249,6 +254,7 @@ impl Traced {
         self.routines = BTreeMap::new();
         self.room = Room::default();
         self.unplaced = HashMap::new();
+        self.settled = HashMap::new();
         self.past = Vec::new();
         self.rows.forget_meanings();
         if let Some(hits) = &mut self.final_hits {
