@@ -96,6 +96,7 @@ impl Side {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let tracee = Tracee::start(&mut command, &runs.program()?).map_err(wrong)?;
         let mut side = Self { tracee, signal: 0 };
+        side.hide_vdso()?;
         let auxv = fs::read(format!("/proc/{}/auxv", side.tracee.pid())).map_err(wrong)?;
         // Stack protectors and mangled pointers come from there.
         let random =
@@ -106,6 +107,32 @@ impl Side {
         let entry = Auxv::parse(Class::Elf64, &auxv).entry.ok_or("no entry point in the auxiliary vector")?.0;
         side.run_to(entry)?;
         Ok(side)
+    }
+
+    /// The kernel's own code reads the clock without a system call, and no two processes read the same: where the auxiliary vector
+    /// does not tell of it, libc makes a call. (The stack of a program that begins: System V x86-64 ABI, 3.4.1.)
+    fn hide_vdso(&self) -> Result<(), String> {
+        let mut at = self.registers()?.rsp;
+        let word = |at: u64| {
+            let mut bytes = [0; 8];
+            self.tracee.read(at, &mut bytes).map_err(wrong).map(|()| u64::from_le_bytes(bytes))
+        };
+        // The number of arguments, they and a zero, the environment and a zero.
+        at += 8 * (word(at)? + 2);
+        while word(at)? != 0 {
+            at += 8;
+        }
+        at += 8;
+        loop {
+            match word(at)? {
+                0 => return Ok(()),
+                libc::AT_SYSINFO_EHDR => {
+                    self.tracee.write(at, &libc::AT_IGNORE.to_le_bytes()).map_err(wrong)?;
+                }
+                _ => {}
+            }
+            at += 16;
+        }
     }
 
     fn run_to(&mut self, at: u64) -> Result<(), String> {
@@ -134,6 +161,11 @@ impl Side {
         self.tracee.write(at, &vec![CONSTANT; len]).map_err(wrong)
     }
 
+    /// A time that the kernel has written: seconds, and parts of a second.
+    fn set_clock(&self, at: u64) -> Result<(), String> {
+        self.tracee.write(at, &[u64::from(CONSTANT).to_le_bytes(), [0; 8]].concat()).map_err(wrong)
+    }
+
     fn is_random(&self, descriptor: u64) -> bool {
         let file = fs::read_link(format!("/proc/{}/fd/{descriptor}", self.tracee.pid())).unwrap_or_default();
         matches!(file.to_str(), Some("/dev/urandom" | "/dev/random"))
@@ -145,6 +177,8 @@ impl Side {
         match registers.orig_rax.cast_signed() {
             libc::SYS_getrandom => self.fill(registers.rdi, registers.rax)?,
             libc::SYS_read if self.is_random(registers.rdi) => self.fill(registers.rsi, registers.rax)?,
+            libc::SYS_clock_gettime if registers.rax == 0 => self.set_clock(registers.rsi)?,
+            libc::SYS_gettimeofday if registers.rax == 0 => self.set_clock(registers.rdi)?,
             libc::SYS_getpid | libc::SYS_getppid | libc::SYS_gettid
                 if registers.rax != u64::from(CONSTANT) =>
             {
@@ -413,7 +447,7 @@ impl Pair {
                 return Ok(false);
             }
             if std::mem::take(&mut is_first) {
-                self.align_stacks()?;
+                self.align_memory()?;
             }
             self.compare(at)?;
             if self.compared.difference.is_some() {
@@ -473,15 +507,21 @@ impl Pair {
     }
 
     /// On the way between two windows stubs saved registers in memory that the program has not written since (see
-    /// [`Self::forgive_scratch`]): where a window begins the stacks are made alike.
-    fn align_stacks(&mut self) -> Result<(), String> {
+    /// [`Self::forgive_scratch`]), and padding that was copied from there lies in the heap and in vector registers: where a window
+    /// begins these are made alike, so that what differs later came to be in it.
+    fn align_memory(&mut self) -> Result<(), String> {
         let sp = self.plain.registers()?.rsp;
         let regions = maps(self.plain.tracee.pid());
         let Some(stack) = regions.iter().find(|region| region.range.contains(&sp)) else { return Ok(()) };
         let start = sp.saturating_sub(BELOW as u64).max(stack.range.start);
-        let mut bytes = vec![0; usize::try_from(stack.range.end - start).unwrap_or(0)];
-        self.plain.tracee.read(start, &mut bytes).map_err(wrong)?;
-        self.probed.tracee.write(start, &bytes).map_err(wrong)?;
+        let heaps =
+            regions.iter().filter(|region| region.path == "[heap]").map(|region| region.range.clone());
+        for range in heaps.chain([start..stack.range.end]) {
+            let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
+            self.plain.tracee.read(range.start, &mut bytes).map_err(wrong)?;
+            self.probed.tracee.write(range.start, &bytes).map_err(wrong)?;
+        }
+        self.probed.tracee.copy_vectors(&self.plain.tracee).map_err(wrong)?;
         self.before = Stack::of(&self.plain)?;
         self.highest = sp;
         self.differs_since = None;

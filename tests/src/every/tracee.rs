@@ -131,12 +131,25 @@ impl Tracee {
             .map(drop)
     }
 
-    /// The vector registers and what else xsave has, without its header.
-    pub(super) fn vectors(&self) -> io::Result<Vec<u8>> {
+    fn extended_state(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; XSTATE_LEN];
         let mut buffer = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         request(libc::PTRACE_GETREGSET, self.number(), XSTATE, (&raw mut buffer).expose_provenance())?;
         bytes.truncate(buffer.iov_len);
+        Ok(bytes)
+    }
+
+    /// Gets vector registers and what else xsave has from another one.
+    pub(super) fn copy_vectors(&self, from: &Self) -> io::Result<()> {
+        let mut bytes = from.extended_state()?;
+        let mut buffer = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        request(libc::PTRACE_SETREGSET, self.number(), XSTATE, (&raw mut buffer).expose_provenance())
+            .map(drop)
+    }
+
+    /// The vector registers and what else xsave has, without its header.
+    pub(super) fn vectors(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = self.extended_state()?;
         if let Some(header) = bytes.get_mut(XSTATE_HEADER) {
             header.fill(0);
         }
