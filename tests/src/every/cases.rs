@@ -247,7 +247,7 @@ fn throwing(_folder: &Path, size: Size) -> Result<Case, String> {
     if size == Size::Long {
         modules.push(library("libstdc++.so.6")?);
     }
-    Ok(Case::new(&program, &[size.of("20", "20000")], modules, size))
+    Ok(Case::new(&program, &[size.of("20", "2000")], modules, size))
 }
 
 /// No callgrind here: its threads are no Go runtime's. The program counts its own calls.

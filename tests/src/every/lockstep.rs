@@ -516,7 +516,7 @@ impl Pair {
         let start = sp.saturating_sub(BELOW as u64).max(stack.range.start);
         let heaps =
             regions.iter().filter(|region| region.path == "[heap]").map(|region| region.range.clone());
-        for range in heaps.chain([start..stack.range.end]) {
+        for range in heaps.chain(std::iter::once(start..stack.range.end)) {
             let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
             self.plain.tracee.read(range.start, &mut bytes).map_err(wrong)?;
             self.probed.tracee.write(range.start, &bytes).map_err(wrong)?;
