@@ -3,9 +3,9 @@
 //! A signal waits until its thread has left the stub (`drain`), so that no handler counts in between. The kernel reports a
 //! new task before it runs, while its maker still stands in the system call: nobody is in a body that is rewritten here.
 
-use program::stub::{Routines, Stub};
+use insn::Address;
 
-use super::change::write_by_page;
+use super::change::{PageCache, write_by_page};
 use super::state::Engine;
 use crate::error::TargetError;
 use crate::seam::Target;
@@ -29,10 +29,25 @@ impl<T: Target> Engine<T> {
             return Ok(());
         }
         self.carry_out_without_calls(|engine| {
-            let routines = engine.routines.iter().flat_map(Routines::shared_bodies);
-            let stubs = engine.stubs.values().flat_map(Stub::shared_bodies);
-            write_by_page(&mut engine.target, routines.chain(stubs).collect())
+            let bodies = engine.bodies_still_ours();
+            write_by_page(&mut engine.target, bodies.iter().map(|(at, body)| (*at, &**body)).collect())
         })
+    }
+
+    /// The bodies of what is as we wrote it: elsewhere is what the program put there, or a later stub of ours.
+    fn bodies_still_ours(&self) -> Vec<(Address, Vec<u8>)> {
+        let mut page = PageCache::default();
+        let mut is_ours = |at, code: &[u8]| page.holds(&self.target, at, code).unwrap_or(false);
+        let mut bodies = Vec::new();
+        for routines in self.routines.iter().filter(|routines| is_ours(routines.at, &routines.code(true))) {
+            bodies.extend(routines.shared_bodies().map(|(at, body)| (at, body.to_vec())));
+        }
+        for stub in self.stubs.values().filter(|stub| !stub.alone.is_empty()) {
+            if is_ours(stub.at, &stub.code(true)) {
+                bodies.extend(stub.shared_bodies().map(|(at, body)| (at, body.to_vec())));
+            }
+        }
+        bodies
     }
 
     /// Tasks were found that the kernel never reported: it hides those made with CLONE_UNTRACED (clone(2)).

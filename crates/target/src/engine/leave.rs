@@ -252,6 +252,10 @@ impl<T: Target> Engine<T> {
                 continue;
             }
             let mut registers = self.target.registers(tid)?;
+            // Behind the breakpoint over an exit another stub may begin.
+            if self.has_breakpoint_pending(tid, registers.pc()) {
+                continue;
+            }
             // A thread that has done nothing yet, or waits in a displaced system call (which the kernel may then restart:
             // at the restored original).
             let equal = |place: &Place| place.is_entry || place.behind_syscall;
