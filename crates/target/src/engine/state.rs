@@ -91,7 +91,8 @@ pub struct Engine<T: Target> {
     pub(super) routines: Vec<Routines>,
     /// All stubs ever written, by address: a retired one may still be run through.
     pub(super) stubs: BTreeMap<Address, Stub>,
-    /// Only one task has run here since the first stub was written: they hold the bodies for such ([`Stub::alone`]).
+    /// Only one task has run here since the first stub was written, and they hold the bodies for such ([`Stub::alone`]). Not
+    /// in use yet outside the tests: of real programs that made their second thread right after they were armed, some died.
     pub(super) alone: bool,
     /// Patches in the text, by start.
     pub(super) patches: BTreeMap<Address, Patched>,
@@ -177,7 +178,7 @@ impl<T: Target> Engine<T> {
             mapped: BTreeMap::new(),
             routines: Vec::new(),
             stubs: BTreeMap::new(),
-            alone: tasks.len() == 1,
+            alone: false,
             patches: BTreeMap::new(),
             islands: BTreeMap::new(),
             boundaries: HashMap::new(),
