@@ -215,10 +215,7 @@ impl Bench<'_> {
     /// All functions under the kernel's uprobe; false, with the reason noted, if that is not to be had.
     fn kernel(&mut self) -> Result<bool, Error> {
         for (function, _) in FUNCTIONS {
-            let request = format!("code {function}");
-            let answer = self.target.ask(&request)?;
-            let address = answer.split(' ').next().and_then(|word| u64::from_str_radix(word, 16).ok());
-            let Some(address) = address else { return Err(Error::Protocol { request, answer }) };
+            let address = self.target.address_of(function)?;
             let offset = if function == LIVE { LIVE_OFFSET } else { 0 };
             let mut uprobe = match Uprobe::arm(&self.program, self.target.pid(), address + offset) {
                 Ok(uprobe) => uprobe,

@@ -109,6 +109,14 @@ impl Responder {
             .and_then(|numbers| numbers.try_into().ok())
             .ok_or_else(|| Error::Protocol { request: request.to_owned(), answer })
     }
+
+    /// Where a function of the measured program is.
+    pub(crate) fn address_of(&mut self, function: &str) -> Result<u64, Error> {
+        let request = format!("code {function}");
+        let answer = self.ask(&request)?;
+        let address = answer.split(' ').next().and_then(|word| u64::from_str_radix(word, 16).ok());
+        address.ok_or(Error::Protocol { request, answer })
+    }
 }
 
 impl Drop for Responder {

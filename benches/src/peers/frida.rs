@@ -3,26 +3,17 @@
 
 use std::process::Command;
 
-use tempfile::TempDir;
-
-use super::probe::{Armed, Function, Kind, LIMIT, Probe, Setting, armed};
+use super::probe::{Armed, Driven, Function, Kind, LIMIT, Setting};
 use crate::compile;
 use crate::error::Error;
 use crate::responder::Responder;
 use crate::run;
 
-struct Frida {
-    // In this order: each needs the next.
-    driver: Responder,
-    target: Responder,
-    _folder: TempDir,
-}
-
 /// Attaches to a process of its own.
 pub(super) fn arm(setting: &Setting, function: Function, kind: Kind) -> Result<Armed, Error> {
     let version = version(setting)?;
     let mut target = Responder::start(&setting.program, &[])?;
-    let address = function.address(&mut target)?;
+    let address = target.address_of(function.name())?;
     let folder = tempfile::Builder::new()
         .prefix("xol-frida")
         .tempdir()
@@ -33,7 +24,7 @@ pub(super) fn arm(setting: &Setting, function: Function, kind: Kind) -> Result<A
             .env("TMPDIR", folder.path())
             .args([target.pid().to_string(), format!("{address:#x}"), kind.word().to_owned()]),
     )?;
-    Ok(Armed { version, probe: Box::new(Frida { driver: armed(driver)?, target, _folder: folder }) })
+    Ok(Armed { version, probe: Driven::armed(driver, target, Some(folder))? })
 }
 
 fn version(setting: &Setting) -> Result<String, Error> {
@@ -48,17 +39,5 @@ fn version(setting: &Setting) -> Result<String, Error> {
             setting.python.display()
         ))),
         Err(error) => Err(error),
-    }
-}
-
-impl Probe for Frida {
-    fn target(&mut self) -> &mut Responder {
-        &mut self.target
-    }
-
-    fn finish(mut self: Box<Self>, _: u64) -> Result<u64, Error> {
-        let [hits] = self.driver.ask_numbers("hits")?;
-        self.driver.close()?;
-        Ok(hits)
     }
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::probe::{Armed, Function, Kind, LIMIT, Probe, Setting, armed, version};
+use super::probe::{Armed, Driven, Function, Kind, LIMIT, Setting, version};
 use crate::compile;
 use crate::error::Error;
 use crate::responder::Responder;
@@ -19,11 +19,6 @@ const AGENTS: [&str; 4] = [
     "/usr/local/lib/libinproctrace.so",
 ];
 
-struct Gdb {
-    driver: Responder,
-    target: Responder,
-}
-
 /// Starts a program with the agent and attaches gdbserver to it, and gdb to that.
 pub(super) fn arm(setting: &Setting, function: Function, kind: Kind) -> Result<Armed, Error> {
     let version = version(&run::output(Command::new("gdbserver").arg("--version"), LIMIT)?);
@@ -32,7 +27,7 @@ pub(super) fn arm(setting: &Setting, function: Function, kind: Kind) -> Result<A
         agent.ok_or_else(|| Error::Missing("gdbserver's libinproctrace.so is not installed".to_owned()))?;
     let program = setting.workshop.fixed_target()?;
     let mut target = Responder::spawn(Command::new(&program).env("LD_PRELOAD", agent))?;
-    let probe = format!("{} {:#x} {}", target.pid(), function.address(&mut target)?, kind.word());
+    let probe = format!("{} {:#x} {}", target.pid(), target.address_of(function.name())?, kind.word());
     let driver = Responder::spawn(
         Command::new("gdb")
             .args(["-nx", "-q", "-batch", "-x"])
@@ -40,18 +35,5 @@ pub(super) fn arm(setting: &Setting, function: Function, kind: Kind) -> Result<A
             .env("XOL_BENCH_PROBE", probe)
             .stderr(Stdio::null()),
     )?;
-    Ok(Armed { version, probe: Box::new(Gdb { driver: armed(driver)?, target }) })
-}
-
-impl Probe for Gdb {
-    fn target(&mut self) -> &mut Responder {
-        &mut self.target
-    }
-
-    fn finish(mut self: Box<Self>, _: u64) -> Result<u64, Error> {
-        let [hits] = self.driver.ask_numbers("hits")?;
-        // gdb detaches and ends gdbserver, while there is a program yet.
-        self.driver.close()?;
-        Ok(hits)
-    }
+    Ok(Armed { version, probe: Driven::armed(driver, target, None)? })
 }

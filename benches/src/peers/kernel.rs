@@ -18,7 +18,7 @@ struct Kernel {
 pub(super) fn arm(setting: &Setting, function: Function, kind: Kind) -> Result<Armed, Error> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut target = Responder::start(&setting.program, &[])?;
-    let address = function.address(&mut target)?;
+    let address = target.address_of(function.name())?;
     let arm = match kind {
         Kind::Count => Uprobe::arm,
         Kind::Event => Uprobe::arm_with_samples,

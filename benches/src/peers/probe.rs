@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use crate::compile::Workshop;
 use crate::error::Error;
 use crate::responder::Responder;
@@ -82,22 +84,41 @@ impl Function {
             Self::Nop5 => "nop5",
         }
     }
+}
 
-    /// Where it is in a running program.
-    pub(super) fn address(self, target: &mut Responder) -> Result<u64, Error> {
-        let request = format!("code {}", self.name());
-        let answer = target.ask(&request)?;
-        let address = answer.split(' ').next().and_then(|word| u64::from_str_radix(word, 16).ok());
-        address.ok_or(Error::Protocol { request, answer })
+/// A tool that a program of ours drives: that says `armed` or why not, then to each line how many hits there were, and ends with
+/// its input.
+pub(super) struct Driven {
+    // In this order: each needs the next.
+    driver: Responder,
+    target: Responder,
+    _folder: Option<TempDir>,
+}
+
+impl Driven {
+    /// Waits until the driver has armed its probe of the target. What they write to a folder goes with them.
+    pub(super) fn armed(
+        mut driver: Responder,
+        target: Responder,
+        folder: Option<TempDir>,
+    ) -> Result<Box<dyn Probe>, Error> {
+        match driver.hear("the word that a probe is armed", LIMIT)? {
+            word if word == "armed" => Ok(Box::new(Self { driver, target, _folder: folder })),
+            said => Err(Error::Missing(said)),
+        }
     }
 }
 
-/// A program of ours that drives a tool: it says `armed` or why not, then to each line how many hits there were, and
-/// ends with its input.
-pub(super) fn armed(mut driver: Responder) -> Result<Responder, Error> {
-    match driver.hear("the word that a probe is armed", LIMIT)? {
-        word if word == "armed" => Ok(driver),
-        said => Err(Error::Missing(said)),
+impl Probe for Driven {
+    fn target(&mut self) -> &mut Responder {
+        &mut self.target
+    }
+
+    fn finish(mut self: Box<Self>, _: u64) -> Result<u64, Error> {
+        let [hits] = self.driver.ask_numbers("hits")?;
+        // It takes its probe out while there is a program yet.
+        self.driver.close()?;
+        Ok(hits)
     }
 }
 
