@@ -19,8 +19,12 @@ const FIRST_STOP: Duration = Duration::from_secs(10);
 const PIECE: usize = 1 << 20;
 
 impl<T: Target> Engine<T> {
-    /// The first stop of a thread is when its thread pointer is known: give it its slot.
+    /// The first stop of a thread is when its thread pointer is known: give it its slot. It may be told of before its maker's
+    /// event, since waitpid keeps no order between tasks.
     pub(super) fn first_stop(&mut self, tid: Tid) {
+        if self.target.tasks().iter().any(|other| *other != tid && !self.guests.contains(other)) {
+            self.no_longer_alone();
+        }
         if let Some(key) = self.thread_key(tid) {
             self.assign_slot(tid, key);
         }

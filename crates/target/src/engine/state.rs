@@ -91,8 +91,8 @@ pub struct Engine<T: Target> {
     pub(super) routines: Vec<Routines>,
     /// All stubs ever written, by address: a retired one may still be run through.
     pub(super) stubs: BTreeMap<Address, Stub>,
-    /// Only one task has run here since the first stub was written, and they hold the bodies for such ([`Stub::alone`]). Not
-    /// in use yet outside the tests: of real programs that made their second thread right after they were armed, some died.
+    /// Only one task has run here since the first stub was written, and they hold the bodies for such ([`Stub::alone`]). Set by
+    /// the tests alone: with it on, only they and some runs of real programs have been seen to hold.
     pub(super) alone: bool,
     /// Patches in the text, by start.
     pub(super) patches: BTreeMap<Address, Patched>,

@@ -163,6 +163,22 @@ fn nothing_is_locked_until_there_is_a_second_thread() {
     world.leave();
 }
 
+/// The kernel tells of the second thread's first stop before it tells of who made it.
+#[test]
+fn a_second_thread_runs_no_body_that_is_rewritten_then() {
+    let mut world = World::new(1);
+    world.probe(&[ADD]).unwrap();
+    let registers = prepare(&mut world.fake.machine(), SECOND);
+    world.fake.machine().make_thread(LEADER, SECOND, registers);
+    assert!(world.engine.target.adopt(SECOND).is_none());
+    let now = world.fake.now();
+    let first = world.engine.target.wait(SECOND, now).unwrap().expect("its first stop");
+    world.engine.react(SECOND, first).unwrap();
+    assert!(locks(&world, ADD));
+    world.react();
+    world.leave();
+}
+
 #[test]
 fn two_threads_lock_from_the_beginning() {
     let mut world = World::new(2);
