@@ -140,15 +140,8 @@ impl Bench<'_> {
 
     /// One batch of the function called `name`, a copy of `original`, entered under `key`.
     fn batch(&mut self, way: Way, key: &'static str, name: &str, original: &str) -> Result<(), Error> {
-        let calls = way.calls();
-        let request = format!("run {name} {calls}");
-        let [ns, sum] = self.target.ask_numbers(&request)?;
-        let expected = checksum(original, calls);
-        if sum != expected {
-            return Err(Error::Inexact(format!("{name} computed {sum}, not {expected}")));
-        }
-        #[allow(clippy::cast_precision_loss, reason = "far below 2^53 nanoseconds and calls")]
-        self.samples.ns.entry((way, key)).or_default().push(ns as f64 / calls as f64);
+        let ns = run_calls(&mut self.target, name, original, way.calls())?;
+        self.samples.ns.entry((way, key)).or_default().push(ns);
         Ok(())
     }
 
@@ -253,8 +246,25 @@ fn code_of_all(target: &mut Responder) -> Result<Vec<String>, Error> {
     FUNCTIONS.iter().map(|(function, _)| target.ask(&format!("code {function}"))).collect()
 }
 
+/// Has the measured program call `name`, which computes what `original` does; its checksum must not depend on who watches.
+/// Gives nanoseconds of CPU time a call.
+pub(crate) fn run_calls(
+    target: &mut Responder,
+    name: &str,
+    original: &str,
+    calls: u64,
+) -> Result<f64, Error> {
+    let [ns, sum] = target.ask_numbers(&format!("run {name} {calls}"))?;
+    let expected = checksum(original, calls);
+    if sum != expected {
+        return Err(Error::Inexact(format!("{name} computed {sum}, not {expected}")));
+    }
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^53 nanoseconds and calls")]
+    Ok(ns as f64 / calls as f64)
+}
+
 /// What a batch of the measured program must compute: each call adds its index, `lea` 8 more.
-pub(crate) fn checksum(function: &str, calls: u64) -> u64 {
+fn checksum(function: &str, calls: u64) -> u64 {
     let extra = if function == "lea" { 8 } else { 0 };
     calls * calls.saturating_sub(1) / 2 + extra * calls
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::probe::{Armed, Function, Kind, Probe, Setting};
 use super::{frida, gdb, kernel, lttng, ours, uftrace};
 use crate::compile::Workshop;
+use crate::cost::run_calls;
 use crate::error::Error;
 use crate::responder::Responder;
 use crate::session::Xol;
@@ -18,26 +19,22 @@ const BURST: u64 = 20_000;
 
 const XOL: &str = "xol";
 
+type Arm = fn(&Setting, Function, Kind) -> Result<Armed, Error>;
+
 /// A row of the table.
 struct Row {
     tool: &'static str,
     function: Function,
     kind: Kind,
     calls: u64,
-    arm: fn(&Setting, Function, Kind) -> Result<Armed, Error>,
+    arm: Arm,
 }
 
 /// By function, as only the like is compared.
 const ROWS: [Row; 16] = {
     use Function::{Lea, Nop5};
     use Kind::{Count, Event};
-    const fn row(
-        tool: &'static str,
-        function: Function,
-        kind: Kind,
-        calls: u64,
-        arm: fn(&Setting, Function, Kind) -> Result<Armed, Error>,
-    ) -> Row {
+    const fn row(tool: &'static str, function: Function, kind: Kind, calls: u64, arm: Arm) -> Row {
         Row { tool, function, kind, calls, arm }
     }
     [
@@ -166,19 +163,13 @@ impl Batch {
     }
 }
 
-/// Lets `name`, which computes what `function` does, be called; its checksum must not depend on who watches.
+/// Has `name`, which computes what `function` does, called.
 fn batch(target: &mut Responder, name: &str, function: Function, calls: u64) -> Result<Batch, Error> {
     let started = Instant::now();
-    let [cpu, sum] = target.ask_numbers(&format!("run {name} {calls}"))?;
-    let elapsed = started.elapsed();
-    let expected = crate::cost::checksum(function.name(), calls);
-    if sum != expected {
-        return Err(Error::Inexact(format!("{name} computed {sum}, not {expected}")));
-    }
-    #[allow(clippy::cast_precision_loss, reason = "far below 2^53 nanoseconds and calls")]
-    let each = |nanoseconds: f64| nanoseconds / calls as f64;
-    #[allow(clippy::cast_precision_loss, reason = "far below 2^53 nanoseconds and calls")]
-    Ok(Batch { cpu: each(cpu as f64), elapsed: each(elapsed.as_secs_f64() * 1e9) })
+    let cpu = run_calls(target, name, function.name(), calls)?;
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^53 calls")]
+    let elapsed = started.elapsed().as_secs_f64() * 1e9 / calls as f64;
+    Ok(Batch { cpu, elapsed })
 }
 
 fn render(all: &[Measured], rounds: u32) -> String {

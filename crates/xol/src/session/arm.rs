@@ -45,8 +45,8 @@ struct Drafts {
     remove: Vec<Address>,
     /// Shared routines of modules that have no stubs yet.
     routines: Vec<Routines>,
-    /// What the modules are settled for once the change is made, if all that was planned is in it.
-    settled: Vec<(ModuleKey, Option<Settled>)>,
+    /// What modules are settled for once the change is made: those of which all that was planned is in it.
+    settled: Vec<(ModuleKey, Settled)>,
 }
 
 /// What a module was planned for: as long as the same is wanted and its patches stand, it is not planned anew.
@@ -188,8 +188,9 @@ impl Traced {
                 starts.extend(&settled.starts);
                 continue;
             }
+            self.settled.remove(&key);
             let (of_module, settled) = self.draft_module(key, wanted, notify, view, progress);
-            drafts.settled.push((key, settled));
+            drafts.settled.extend(settled.map(|settled| (key, settled)));
             for draft in of_module {
                 starts.push(draft.patch.start);
                 let installed = self.installed.get(&draft.patch.start);
@@ -216,7 +217,7 @@ impl Traced {
         notify: Option<Address>,
         view: &View,
     ) -> Option<&Settled> {
-        let settled = self.settled.get(&key)?.as_ref()?;
+        let settled = self.settled.get(&key)?;
         let is_same = settled.notify == notify && bodies(wanted).eq(settled.bodies.iter().copied());
         let installed = |start| self.installed.get(start);
         let stands = |one: &Installed| differs(view, &one.patch, &self.installed).is_none();

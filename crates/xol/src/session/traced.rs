@@ -67,8 +67,8 @@ pub(super) struct Traced {
     pub(super) around: Vec<Range<Address>>,
     /// Sites whose jump found no place for its stub, and why: they are breakpoints.
     pub(super) unplaced: HashMap<(ModuleKey, Address), Reason>,
-    /// What each module was planned for last, if all of that was put in.
-    pub(super) settled: HashMap<ModuleKey, Option<Settled>>,
+    /// What modules were planned for last, where all of that was put in.
+    pub(super) settled: HashMap<ModuleKey, Settled>,
     pub(super) environment: Option<Environment>,
     pub(super) footprint: Footprint,
     pub(super) shared: Option<State>,
