@@ -91,8 +91,7 @@ pub struct Engine<T: Target> {
     pub(super) routines: Vec<Routines>,
     /// All stubs ever written, by address: a retired one may still be run through.
     pub(super) stubs: BTreeMap<Address, Stub>,
-    /// Only one task has run here since the first stub was written, and they hold the bodies for such ([`Stub::alone`]). Set by
-    /// the tests alone: with it on, only they and some runs of real programs have been seen to hold.
+    /// Only one task has run here since the first stub was written, and they hold the bodies for such ([`Stub::alone`]).
     pub(super) alone: bool,
     /// Patches in the text, by start.
     pub(super) patches: BTreeMap<Address, Patched>,
@@ -178,7 +177,7 @@ impl<T: Target> Engine<T> {
             mapped: BTreeMap::new(),
             routines: Vec::new(),
             stubs: BTreeMap::new(),
-            alone: false,
+            alone: tasks.len() == 1,
             patches: BTreeMap::new(),
             islands: BTreeMap::new(),
             boundaries: HashMap::new(),

@@ -331,9 +331,7 @@ impl World {
 
     pub(super) fn of(machine: Machine) -> Self {
         let fake = Fake::new(machine);
-        let mut engine = engine_on(&fake);
-        engine.alone = engine.target.tasks().len() == 1;
-        Self { engine, fake, front: Front::new() }
+        Self { engine: engine_on(&fake), fake, front: Front::new() }
     }
 
     /// Plans and carries out: exactly these sites probed.
