@@ -31,7 +31,8 @@ pub struct Exit {
 /// `(pc, sp) = (original, sp + sp_shift)`, all other registers as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Point {
-    /// Offset of a machine instruction of the moved code; a fault in it is reported here.
+    /// Offset of a machine instruction of the moved code; a fault in it is reported here. Where a system call is the last of
+    /// them, the place behind it is the end of the code.
     pub offset: u32,
     /// The original address whose state this is: that of the instruction it carries out; once that is done, the next
     /// one or the branch target.
