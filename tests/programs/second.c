@@ -5,6 +5,7 @@
  * second
  *   calls N    the only thread calls work N times                     -> done work= bad=
  *   family N   the same behind a fork and a posix_spawn               -> done work= bad=
+ *   vfork N    a vfork child calls work N times              -> done work= bad= child=
  *   threads N  four threads call work N times each, at once, and end  -> done work= bad=
  */
 #include "work.h"
@@ -67,6 +68,17 @@ static void run_threads(long *calls)
         pthread_join(ids[i], NULL);
 }
 
+static pid_t call_in_vfork_child(long *calls)
+{
+    pid_t child = vfork();
+    if (child == 0) {
+        serve(calls);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    return child;
+}
+
 int main(void)
 {
     signal(SIGALRM, on_alarm);
@@ -78,12 +90,15 @@ int main(void)
         set_timer(300);
         if (is(&command, "family"))
             make_children();
+        pid_t child = 0;
         if (is(&command, "threads"))
             run_threads(&calls);
+        else if (is(&command, "vfork"))
+            child = call_in_vfork_child(&calls);
         else
             serve(&calls);
         set_timer(0);
-        say("done work=%lu bad=%lu", called, bad);
+        say("done work=%lu bad=%lu child=%d", called, bad, child);
     }
     return 0;
 }

@@ -4,7 +4,7 @@
 //! header page   magic, version, sizing; control words; the tracer's scratch room
 //! counters      one array of words per shard, each array on cache lines of its own
 //! losses        one array of words per reason
-//! thread slots  a hash table by thread pointer, 64 bytes a slot
+//! thread slots  a hash table by thread pointer, 64 bytes a slot; behind it the slot of a thread that is the only one
 //! rings         per ring: head, tail (a cache line each), then its records
 //! ```
 //!
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// First word of the shared state: "xolstate" as bytes in memory.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"xolstate");
 /// Version of this layout; raised whenever an offset or a meaning changes.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 /// Deepest nesting of events in one thread that is still recorded (a hit inside the body of a hit, ...).
 pub const NESTING_LIMIT: u32 = 4;
@@ -327,6 +327,12 @@ impl Layout {
         self.slots() + number as usize * slot::LEN
     }
 
+    /// The slot behind those of the table: that of the only thread, which need not be searched.
+    #[must_use]
+    pub fn lone_slot(&self) -> u32 {
+        self.sizing.threads
+    }
+
     /// Where the search for a thread's slot begins.
     #[must_use]
     pub fn home(&self, key: u64) -> u32 {
@@ -336,7 +342,7 @@ impl Layout {
     /// Offset of ring 0.
     #[must_use]
     pub fn rings(&self) -> usize {
-        self.slots().saturating_add((self.sizing.threads as usize).saturating_mul(slot::LEN))
+        self.slots().saturating_add((self.sizing.threads as usize + 1).saturating_mul(slot::LEN))
     }
 
     /// Distance from a ring to the next, in bytes.

@@ -363,7 +363,7 @@ impl Pass<'_> {
         };
         let sizing = &self.layout.sizing;
         let possible = who.probe < sizing.probes
-            && who.slot < sizing.threads
+            && who.slot <= self.layout.lone_slot()
             && who.nesting < NESTING_LIMIT
             && (1..=TID_LIMIT).contains(&who.tid);
         possible.then_some(who)

@@ -108,12 +108,12 @@ pub struct Routines {
     /// Offset of the event routine. It is a leaf that uses no stack: while the PC is in it, the word at the stack
     /// pointer is the return address into the calling stub.
     pub event: u32,
+    /// The same for a program in which only one thread runs.
+    pub event_alone: u32,
     /// Breakpoints by which a thread asks for a slot.
     pub asks: Vec<Ask>,
     /// Instructions that may fault: `(offset, offset to go on at)`.
     pub recoveries: Vec<(u32, u32)>,
-    /// What needs no lock where only one thread runs: `(offset, bytes to stand there instead)`.
-    pub alone: Vec<(u32, Vec<u8>)>,
 }
 
 /// A stub: code with its notable places. All offsets are from `at`.
@@ -212,17 +212,6 @@ impl Stub {
 }
 
 impl Routines {
-    /// What to write: for a program in which only one thread runs, or for any.
-    #[must_use]
-    pub fn code(&self, alone: bool) -> Cow<'_, [u8]> {
-        code(&self.bytes, if alone { &self.alone } else { &[] })
-    }
-
-    /// Where the code of the two kinds of program differs: address, and the bytes for one with several threads.
-    pub fn shared_bodies(&self) -> impl Iterator<Item = (Address, &[u8])> {
-        shared_bodies(self.at, &self.bytes, &self.alone)
-    }
-
     /// Makes the shared routines for the address `at`.
     #[must_use]
     pub fn assemble(environment: &Environment, at: Address) -> Self {

@@ -68,6 +68,13 @@ impl Table {
         }
     }
 
+    /// Says who is the only thread of the program: its events name it without a search. `None`: it has ended.
+    pub fn name_only(&self, memory: &dyn SharedMemory, tid: Option<u32>) {
+        let at = self.layout.slot(self.layout.lone_slot());
+        memory.store(at + slot::IDENTITY, tid.map_or(0, |tid| identity(tid, 0)));
+        memory.store(at + slot::KEY, tid.map_or(0, u64::from));
+    }
+
     /// The generation a slot is in: what a reader is told together with [`assign`](Self::assign)'s answer.
     #[must_use]
     pub fn generation_of(&self, slot: u32) -> u32 {

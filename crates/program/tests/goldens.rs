@@ -85,6 +85,9 @@ fn render(isa: Isa, stub: &Stub) -> String {
 
 fn render_routines(isa: Isa, routines: &Routines) -> String {
     let mut notes = vec![(routines.event, "event".to_owned())];
+    if routines.event_alone != routines.event {
+        notes.push((routines.event_alone, "event in a program of one thread".to_owned()));
+    }
     for ask in &routines.asks {
         let (retry, give_up) = (ask.retry, ask.give_up);
         notes.push((

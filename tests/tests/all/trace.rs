@@ -68,3 +68,30 @@ fn nothing_is_lost_silently() {
     assert_eq!(told, number("lost"));
     target.finish();
 }
+
+/// A program of one thread does not look for whose an event is: the thread's, its vfork child's while it sleeps, and each
+/// thread's from the second on.
+#[test]
+fn whose_events_they_are() {
+    let program = need!(Program::new("second.c").source("work.S").build());
+    let mut target = Process::start(&program, &[]);
+    let pid = u64::from(target.pid());
+    let mut session = Session::trace(&[&probe(&program, "work")], target.pid());
+    session.wait_armed(&Watch::on(&target, &["work"]));
+    let done = ["calls 100", "vfork 50", "calls 70", "threads 60"].map(|order| target.ask(order));
+    let report = session.end();
+    assert!(done.iter().all(|done| done.number("bad") == 0));
+    let expected: u64 = done.iter().map(|done| done.number("work")).sum();
+    let tids: Vec<u64> = report.traced().iter().map(|line| line["tid"].as_u64().unwrap()).collect();
+    assert_eq!((tids.len() as u64, report.lost_in_all()), (expected, 0), "{report:?}");
+    let child = done[1].number("child");
+    let before = done[0].number("work") as usize;
+    assert!(tids[..before].iter().all(|tid| *tid == pid), "{tids:?}");
+    assert!(tids[before..before + 50].iter().all(|tid| *tid == child), "{tids:?}");
+    let mut others: Vec<u64> = tids.iter().copied().filter(|tid| ![pid, child].contains(tid)).collect();
+    assert_eq!(others.len(), 240, "{tids:?}");
+    others.sort_unstable();
+    others.dedup();
+    assert_eq!(others.len(), 4, "{tids:?}");
+    target.finish();
+}

@@ -40,8 +40,7 @@ pub(crate) fn assemble(environment: &Environment, at: Address) -> Routines {
     routine.losses();
     let ask = Ask { give_up: routine.asm.offset_of(routine.ways.no_slot), ..ask };
     let EventRoutine { asm, recoveries, .. } = routine;
-    let alone = asm.unlocked_since(0).collect();
-    Routines { at, bytes: asm.finish(), event, asks: vec![ask], recoveries, alone }
+    Routines { at, bytes: asm.finish(), event, event_alone: event, asks: vec![ask], recoveries }
 }
 
 /// The routine in the making; its parts in the order they run, then what is out of line.

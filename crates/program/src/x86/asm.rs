@@ -204,6 +204,12 @@ impl Assembler {
         self.rel32_out(isa, start, to)
     }
 
+    /// The offset of what is appended next, and a `call rel32` of 64-bit code that may stand there.
+    pub(crate) fn call_from_here(&self, start: Address, to: Address) -> Option<(u32, Vec<u8>)> {
+        let displacement = Isa::X86_64.displacement(start + self.bytes.len() as u64 + 5, to)?;
+        Some((self.here(), [&[0xe8][..], &displacement].concat()))
+    }
+
     fn rel32_out(&mut self, isa: Isa, start: Address, to: Address) -> Option<()> {
         let next = start + self.bytes.len() as u64 + 4;
         self.raw(&isa.displacement(next, to)?);
@@ -429,6 +435,12 @@ impl Assembler {
     pub(crate) fn sub32_mem(&mut self, place: Mem, by: u32) {
         self.op(&[], false, &[0x81], 5, Rm::Mem(place));
         self.raw(&by.to_le_bytes());
+    }
+
+    /// `movl $value, place`.
+    pub(crate) fn set32_mem(&mut self, place: Mem, value: u32) {
+        self.op(&[], false, &[0xc7], 0, Rm::Mem(place));
+        self.raw(&value.to_le_bytes());
     }
 
     /// `xor %reg, %reg`, 32 bits.

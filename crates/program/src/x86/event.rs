@@ -27,6 +27,8 @@ pub(crate) struct Ways {
     /// Tries to take the next one.
     pub(crate) again: Label,
     pub(crate) full: Label,
+    /// The same for a program of one thread.
+    pub(crate) lone_full: Label,
     pub(crate) nested: Label,
     pub(crate) no_slot: Label,
 }
@@ -39,6 +41,7 @@ impl Ways {
             contended: asm.label(),
             again: asm.label(),
             full: asm.label(),
+            lone_full: asm.label(),
             nested: asm.label(),
             no_slot: asm.label(),
         }

@@ -72,11 +72,10 @@ fn bodies(source: &Source<'_>, asm: &mut Assembler, stub: &mut Stub, insn: &Disp
     }
     if !events.is_empty() {
         let place = Place { start: stub.at, routines: source.routines };
-        let event = match source.environment.isa {
-            Isa::X86_64 => x86_64::event::event,
-            _ => i386::event::event,
-        };
-        event(asm, &place, insn.dead, &events)?;
+        match source.environment.isa {
+            Isa::X86_64 => x86_64::event::event(asm, &place, insn.dead, &events, &mut stub.alone)?,
+            _ => i386::event::event(asm, &place, insn.dead, &events)?,
+        }
     }
     Ok(())
 }

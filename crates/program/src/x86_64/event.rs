@@ -36,6 +36,7 @@ pub(crate) fn event(
     place: &Place<'_>,
     dead: Dead,
     probes: &[u32],
+    alone: &mut Vec<(u32, Vec<u8>)>,
 ) -> Result<(), Reason> {
     let saved: Vec<Reg> = CHANGED.into_iter().filter(|&reg| !is_dead(dead, reg)).collect();
     lower_stack(asm);
@@ -48,8 +49,11 @@ pub(crate) fn event(
     asm.push(RCX);
     for &probe in probes {
         asm.set32(RCX, probe);
-        let routine = place.routines.at + u64::from(place.routines.event);
-        asm.call_out(Isa::X86_64, place.start, routine).ok_or(Reason::NoRoom)?;
+        let routine = |offset: u32| place.routines.at + u64::from(offset);
+        alone.push(
+            asm.call_from_here(place.start, routine(place.routines.event_alone)).ok_or(Reason::NoRoom)?,
+        );
+        asm.call_out(Isa::X86_64, place.start, routine(place.routines.event)).ok_or(Reason::NoRoom)?;
     }
     // Else the return address stays below the stack pointer, later frames come to lie around it, and whoever searches the
     // stacks for addresses of ours before the stub is unmapped (rightly) finds one. rcx holds none.

@@ -1,5 +1,6 @@
-//! The event routine, shared by all stubs of a neighbourhood: counts the hit, finds the thread's slot, reserves a
-//! record in its ring and fills it.
+//! The event routines, shared by all stubs of a neighbourhood. Each counts the hit, reserves a record in a ring and fills it.
+//! The one for any program finds the thread's slot first, by which it knows the ring and who the thread is. The other is
+//! called while a program has one thread: then it is known, no handler interrupts a stub, and nobody else counts.
 //!
 //! In: ecx = the probe; on the stack the return address, then the site's rcx and rdx. A leaf that pushes nothing.
 //! Changes rax, rcx, rdx, r10, r11 and the flags, which the stub has saved; the other arguments stay where they are.
@@ -38,10 +39,11 @@ pub(crate) fn assemble(environment: &Environment, at: Address) -> Routines {
     let ask = routine.search(retry);
     routine.contend();
     routine.losses();
+    let event_alone = routine.alone();
+    routine.without_time();
     let ask = Ask { give_up: routine.asm.offset_of(routine.ways.no_slot), ..ask };
     let EventRoutine { asm, recoveries, .. } = routine;
-    let alone = asm.unlocked_since(0).collect();
-    Routines { at, bytes: asm.finish(), event, asks: vec![ask], recoveries, alone }
+    Routines { at, bytes: asm.finish(), event, event_alone, asks: vec![ask], recoveries }
 }
 
 /// The routine in the making; its parts in the order they run, then what is out of line.
@@ -51,8 +53,8 @@ struct EventRoutine<'a> {
     environment: &'a Environment,
     ways: Ways,
     recoveries: Vec<(u32, u32)>,
-    /// The `rdtsc`, and where it goes on behind it.
-    rdtsc: Option<(u32, Label)>,
+    /// Each `rdtsc`, and where it goes on behind it.
+    untimed: Vec<(u32, Label)>,
 }
 
 impl<'a> EventRoutine<'a> {
@@ -60,7 +62,7 @@ impl<'a> EventRoutine<'a> {
         let mut asm = Assembler::default();
         let ways = Ways::new(&mut asm);
         let layout = &environment.layout;
-        Self { asm, layout, environment, ways, recoveries: Vec::new(), rdtsc: None }
+        Self { asm, layout, environment, ways, recoveries: Vec::new(), untimed: Vec::new() }
     }
 
     /// `r11` = state; `r10` = thread pointer, 0 if there is none; one hit counted in the thread's shard.
@@ -139,22 +141,58 @@ impl<'a> EventRoutine<'a> {
         asm.jcc(If::NotEqual, self.ways.contended);
     }
 
-    /// Writes the record and returns. `r11` = record, `rcx` = its state.
+    /// Writes the record and returns.
     fn fill(&mut self) {
+        self.find_record(mem(R11, ring::RECORDS));
         let asm = &mut self.asm;
-        asm.mov32(RDX, RAX);
-        asm.and32(RDX, self.layout.sizing.records - 1);
-        asm.imul32(RDX, RDX, number(RECORD_LEN));
-        asm.lea(R11, mem(R11, ring::RECORDS).plus(RDX, 0));
-        if self.environment.prefetchw {
-            asm.prefetchw(mem(R11, AHEAD));
-        }
         asm.and32(RCX, PROBE_MASK);
         asm.store32(mem(R11, record::WHO), RCX);
         asm.load32(RDX, mem(R10, slot::DEPTH));
         asm.sub32(RDX, DEPTH_STEP);
         asm.store32(mem(R11, record::WHO + 4), RDX);
-        asm.load(RDX, mem(R10, slot::IDENTITY));
+        self.finish(mem(R10, slot::IDENTITY));
+        self.asm.sub32_mem(mem(R10, slot::DEPTH), DEPTH_STEP);
+        self.asm.ret();
+    }
+
+    /// Does all of it while the program has one thread, whose events are those of the last slot, in ring 0. Gives where the
+    /// routine begins.
+    fn alone(&mut self) -> u32 {
+        let (layout, event) = (self.layout, self.asm.here());
+        let asm = &mut self.asm;
+        asm.set64(R10, self.environment.state.0);
+        asm.inc(mem(R10, layout.counters()).plus(RCX, 3));
+        asm.load(RAX, mem(R10, layout.rings() + ring::HEAD));
+        asm.mov(RDX, RAX);
+        asm.sub_mem(RDX, mem(R10, layout.rings() + ring::TAIL));
+        asm.cmp64(RDX, layout.sizing.records);
+        asm.jcc(If::AboveOrEqual, self.ways.lone_full);
+        asm.lea(RDX, mem(RAX, 1));
+        asm.store(mem(R10, layout.rings() + ring::HEAD), RDX);
+        self.find_record(mem(R10, layout.rings() + ring::RECORDS));
+        self.asm.store32(mem(R11, record::WHO), RCX);
+        self.asm.set32_mem(mem(R11, record::WHO + 4), layout.lone_slot());
+        self.finish(mem(R10, layout.slot(layout.lone_slot()) + slot::IDENTITY));
+        self.asm.ret();
+        event
+    }
+
+    /// `r11` = record number `rax` of the ring whose records begin at `records`.
+    fn find_record(&mut self, records: Mem) {
+        let asm = &mut self.asm;
+        asm.mov32(RDX, RAX);
+        asm.and32(RDX, self.layout.sizing.records - 1);
+        asm.imul32(RDX, RDX, number(RECORD_LEN));
+        asm.lea(R11, records.plus(RDX, 0));
+        if self.environment.prefetchw {
+            asm.prefetchw(mem(R11, AHEAD));
+        }
+    }
+
+    /// Writes the rest of record number `rax` at `r11`.
+    fn finish(&mut self, identity: Mem) {
+        let asm = &mut self.asm;
+        asm.load(RDX, identity);
         asm.store(mem(R11, record::IDENTITY), RDX);
         asm.shl64(RAX, u8::try_from(record::INDEX_SHIFT).unwrap_or(0));
         asm.lea(RCX, mem(RAX, 1));
@@ -163,7 +201,7 @@ impl<'a> EventRoutine<'a> {
         let rdtsc = asm.here();
         asm.rdtsc();
         let timed = asm.mark();
-        self.rdtsc = Some((rdtsc, timed));
+        self.untimed.push((rdtsc, timed));
         asm.store32(mem(R11, record::TIME), RAX);
         asm.store32(mem(R11, record::TIME + 4), RDX);
         let argument = |n: usize| mem(R11, record::ARGUMENTS + 8 * n);
@@ -176,8 +214,6 @@ impl<'a> EventRoutine<'a> {
         }
         asm.inc64(RCX);
         asm.store(mem(R11, record::STATE), RCX);
-        asm.sub32_mem(mem(R10, slot::DEPTH), DEPTH_STEP);
-        asm.ret();
     }
 
     /// The slots behind the home of `r10`, `eax` being the number of the last one looked at; then asks the holder for
@@ -218,13 +254,17 @@ impl<'a> EventRoutine<'a> {
         self.asm.bind(self.ways.full);
         self.asm.and32(RCX, PROBE_MASK);
         self.asm.sub32_mem(mem(R10, slot::DEPTH), DEPTH_STEP);
+        self.asm.bind(self.ways.lone_full);
         self.lose(Loss::RingFull);
         self.asm.bind(self.ways.nested);
         self.lose(Loss::Nested);
         self.asm.bind(self.ways.no_slot);
         self.lose(Loss::NoSlot);
-        // prctl(PR_SET_TSC, PR_TSC_SIGSEGV) makes rdtsc fault: the event goes on without a time.
-        if let Some((rdtsc, timed)) = self.rdtsc {
+    }
+
+    /// prctl(PR_SET_TSC, PR_TSC_SIGSEGV) makes rdtsc fault: the event goes on without a time.
+    fn without_time(&mut self) {
+        for (rdtsc, timed) in std::mem::take(&mut self.untimed) {
             self.recoveries.push((rdtsc, self.asm.here()));
             self.asm.zero(RAX);
             self.asm.zero(RDX);

@@ -1,4 +1,5 @@
-//! Programs of one thread: what counts in their stubs locks nothing, until a second task comes.
+//! Programs of one thread: what counts in their stubs locks nothing, and their events need not find out whose they are, until a
+//! second task comes.
 //!
 //! A signal waits until its thread has left the stub (`drain`), so that no handler counts in between. The kernel reports a
 //! new task before it runs, while its maker still stands in the system call: nobody is in a body that is rewritten here.
@@ -8,7 +9,7 @@ use insn::Address;
 use super::change::{PageCache, write_by_page};
 use super::state::Engine;
 use crate::error::TargetError;
-use crate::seam::Target;
+use crate::seam::{Target, Tid};
 
 impl<T: Target> Engine<T> {
     /// A second task is about to run in this address space. Not for one whose maker sleeps until it is gone (vfork).
@@ -25,7 +26,7 @@ impl<T: Target> Engine<T> {
     }
 
     fn share_bodies(&mut self) -> Result<(), TargetError> {
-        if self.stubs.is_empty() && self.routines.is_empty() {
+        if self.stubs.is_empty() {
             return Ok(());
         }
         self.carry_out_without_calls(|engine| {
@@ -39,15 +40,26 @@ impl<T: Target> Engine<T> {
         let mut page = PageCache::default();
         let mut is_ours = |at, code: &[u8]| page.holds(&self.target, at, code).unwrap_or(false);
         let mut bodies = Vec::new();
-        for routines in self.routines.iter().filter(|routines| is_ours(routines.at, &routines.code(true))) {
-            bodies.extend(routines.shared_bodies().map(|(at, body)| (at, body.to_vec())));
-        }
         for stub in self.stubs.values().filter(|stub| !stub.alone.is_empty()) {
             if is_ours(stub.at, &stub.code(true)) {
                 bodies.extend(stub.shared_bodies().map(|(at, body)| (at, body.to_vec())));
             }
         }
         bodies
+    }
+
+    /// Says whose the events of the lone slot are: of the task that runs, which is the thread or a vfork child while it sleeps.
+    /// `gone` is about to be no task of ours.
+    pub(super) fn name_only_thread(&mut self, gone: Option<Tid>) {
+        if !self.alone {
+            return;
+        }
+        let tasks = self.target.tasks();
+        let is_here = |tid: &&Tid| Some(**tid) != gone && tasks.contains(tid);
+        let only = self.guests.iter().rfind(is_here).or_else(|| tasks.iter().find(is_here));
+        if let (Some(slots), Some(shared)) = (&self.slots, &self.shared) {
+            slots.name_only(shared, only.map(|tid| tid.0.cast_unsigned()));
+        }
     }
 
     /// Tasks were found that the kernel never reported: it hides those made with CLONE_UNTRACED (clone(2)).

@@ -255,7 +255,7 @@ impl<T: Target> Engine<T> {
     /// Code and description, where no thread is yet.
     fn write_code(&mut self, change: &Change) -> Result<(), TargetError> {
         for routines in &change.routines {
-            self.target.write(routines.at, &routines.code(self.alone))?;
+            self.target.write(routines.at, &routines.bytes)?;
             self.routines.push(routines.clone());
         }
         let code: Vec<_> = change.stubs.iter().map(|stub| stub.code(self.alone)).collect();
@@ -912,6 +912,7 @@ impl<T: Target> Engine<T> {
     }
 
     fn assign_all_slots(&mut self) {
+        self.name_only_thread(None);
         for tid in self.target.tasks() {
             if self.target.is_stopped(tid)
                 && let Some(key) = self.thread_key(tid)

@@ -25,6 +25,7 @@ impl<T: Target> Engine<T> {
         if self.target.tasks().iter().any(|other| *other != tid && !self.guests.contains(other)) {
             self.no_longer_alone();
         }
+        self.name_only_thread(None);
         if let Some(key) = self.thread_key(tid) {
             self.assign_slot(tid, key);
         }
@@ -44,6 +45,7 @@ impl<T: Target> Engine<T> {
 
     pub(super) fn close_slot(&mut self, tid: Tid) {
         self.dispositions.forget(tid);
+        self.name_only_thread(Some(tid));
         if let (Some(slots), Some(shared)) = (&mut self.slots, &self.shared) {
             slots.close(shared, tid.0.cast_unsigned());
         }

@@ -240,7 +240,8 @@ impl Front {
                 displaced: vec![],
                 island: None,
             };
-            let at = self.place(&nothing, 512);
+            let size = Routines::assemble(&self.environment, ADD).bytes.len();
+            let at = self.place(&nothing, u32::try_from(size).unwrap());
             let routines = Routines::assemble(&self.environment, at);
             change.routines.push(routines.clone());
             self.routines = Some(routines);
