@@ -85,7 +85,7 @@ fn whose_events_they_are() {
     let tids: Vec<u64> = report.traced().iter().map(|line| line["tid"].as_u64().unwrap()).collect();
     assert_eq!((tids.len() as u64, report.lost_in_all()), (expected, 0), "{report:?}");
     let child = done[1].number("child");
-    let before = done[0].number("work") as usize;
+    let before = usize::try_from(done[0].number("work")).unwrap();
     assert!(tids[..before].iter().all(|tid| *tid == pid), "{tids:?}");
     assert!(tids[before..before + 50].iter().all(|tid| *tid == child), "{tids:?}");
     let mut others: Vec<u64> = tids.iter().copied().filter(|tid| ![pid, child].contains(tid)).collect();
