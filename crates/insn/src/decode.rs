@@ -65,6 +65,13 @@ pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
     }
 }
 
+/// The same, and whether it may run elsewhere.
+pub(crate) fn look(isa: Isa, at: Address, bytes: &[u8]) -> Option<(Insn, bool)> {
+    match isa {
+        Isa::X86_64 | Isa::I386 => x86::analyze::look(isa, at, bytes),
+    }
+}
+
 /// The instruction at `at`, if it may run elsewhere.
 pub(crate) fn displaceable(isa: Isa, at: Address, bytes: &[u8]) -> Result<Insn, Reason> {
     match isa {

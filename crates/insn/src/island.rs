@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::decode::{self, Flow};
 use crate::plan::Mechanism;
 use crate::set::Analysis;
-use crate::span::{Insns, Span};
+use crate::span::{Insns, Run, Span};
 use crate::sweep::Function;
 use crate::x86::jump;
 
@@ -35,7 +35,7 @@ impl Analysis<'_> {
         (changed.end <= page + PAGE).then_some(())?;
         let least = Address(end.0.saturating_sub(128)).max(page);
         let most = (end + 127).min(page + (PAGE - jump::LEN as u64));
-        let padding = self.padding_near(site).filter(|gap| gap.start <= most && gap.end > least);
+        let padding = self.padding_near(site, least..most);
         let island = padding.flat_map(|gap| {
             let places = gap.start.max(least).0..=most.0.min(gap.end.0.saturating_sub(jump::LEN as u64));
             places.map(Address).find(|at| is_free(at.span(jump::LEN as u64)) && self.is_idle(gap.start, *at))
@@ -44,8 +44,13 @@ impl Analysis<'_> {
         Some(Span::by_island(site, insn.len, jump::SHORT_LEN, island))
     }
 
-    /// Padding between functions, in order, that is behind what never goes on into it.
-    fn padding_near(&self, site: Address) -> impl Iterator<Item = Range<Address>> + '_ {
+    /// Padding between functions around `site`, in order, that is behind what never goes on into it and has bytes in
+    /// `reach` (both ends included).
+    fn padding_near(
+        &self,
+        site: Address,
+        reach: Range<Address>,
+    ) -> impl Iterator<Item = Range<Address>> + '_ {
         let near = self.functions.partition_point(|function| function.range.start <= site);
         let indices = near.saturating_sub(NEIGHBOURS)..self.functions.len().min(near + NEIGHBOURS);
         indices.filter_map(move |index| {
@@ -53,7 +58,8 @@ impl Analysis<'_> {
             let start = function.range.end;
             let next = self.functions.get(index + 1)?.range.start;
             let is_last = self.furthest[index] == start;
-            (is_last && start < next && self.never_goes_on(function)).then_some(start..next)
+            let is_near = start <= reach.end && next > reach.start;
+            (is_last && start < next && is_near && self.never_goes_on(function)).then_some(start..next)
         })
     }
 
@@ -90,7 +96,7 @@ impl Span {
         Self {
             start: site,
             mechanism: Mechanism::Pun,
-            insns: vec![(site, len)],
+            insns: Run::of(site, len),
             len,
             overwritten,
             island: Some(island),

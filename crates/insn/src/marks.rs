@@ -30,15 +30,12 @@ impl Marks {
         Self { stretches: code.iter().map(stretch).collect() }
     }
 
-    /// The word that holds the bit of `at`, and the bit.
-    fn place(&self, at: Address) -> Option<(&AtomicU64, u64)> {
+    /// The stretch that holds `at`, and how far in.
+    fn place(&self, at: Address) -> Option<(&Stretch, u64)> {
         let index = self.stretches.partition_point(|stretch| stretch.start <= at).checked_sub(1)?;
         let stretch = &self.stretches[index];
         let offset = at - stretch.start;
-        if offset >= stretch.len {
-            return None;
-        }
-        Some((stretch.bits.get(usize::try_from(offset / 64).ok()?)?, 1 << (offset % 64)))
+        (offset < stretch.len).then_some((stretch, offset))
     }
 
     /// Whether `at` is in the code.
@@ -48,7 +45,9 @@ impl Marks {
 
     /// Adds `at`.
     pub(crate) fn set(&self, at: Address) {
-        let Some((word, bit)) = self.place(at) else { return };
+        let Some((stretch, offset)) = self.place(at) else { return };
+        let Some(word) = stretch.word(offset) else { return };
+        let bit = 1 << (offset % 64);
         // Most targets are reached more than once, and a load is cheaper than a locked operation.
         if word.load(Ordering::Relaxed) & bit == 0 {
             word.fetch_or(bit, Ordering::Relaxed);
@@ -57,12 +56,66 @@ impl Marks {
 
     /// Whether `at` is in the set.
     pub(crate) fn contains(&self, at: Address) -> bool {
-        self.place(at).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
+        self.place(at).is_some_and(|(stretch, offset)| stretch.from(offset) & 1 != 0)
     }
 
     /// The first one in a short range.
     pub(crate) fn first_in(&self, range: Range<Address>) -> Option<Address> {
-        let len = range.end.0.saturating_sub(range.start.0);
-        (0..len).map(|offset| range.start + offset).find(|at| self.contains(*at))
+        let mut at = range.start;
+        while at < range.end {
+            let Some((stretch, offset)) = self.place(at) else {
+                at += 1;
+                continue;
+            };
+            let marks = stretch.from(offset);
+            if marks != 0 {
+                return Some(at + u64::from(marks.trailing_zeros())).filter(|found| *found < range.end);
+            }
+            at += (64 - offset % 64).min(stretch.len - offset);
+        }
+        None
+    }
+}
+
+impl Stretch {
+    /// The word that holds the bit of the byte at `offset`.
+    fn word(&self, offset: u64) -> Option<&AtomicU64> {
+        self.bits.get(usize::try_from(offset / 64).ok()?)
+    }
+
+    /// The marks of the bytes from `offset` on that share a word with it, the first in the lowest bit.
+    fn from(&self, offset: u64) -> u64 {
+        self.word(offset).map_or(0, |word| word.load(Ordering::Relaxed) >> (offset % 64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_mark_is_found_over_words_and_stretches() {
+        let code = [
+            Code { start: Address(0x1000), bytes: &[0; 100] },
+            Code { start: Address(0x1064), bytes: &[0; 70] },
+            Code { start: Address(0x2000), bytes: &[0; 10] },
+        ];
+        let marks = Marks::new(&code);
+        let first = |from, to| marks.first_in(Address(from)..Address(to)).map(|at| at.0);
+        assert_eq!(first(0x1000, 0x2010), None);
+        for at in [0x1003, 0x103f, 0x1040, 0x1064, 0x10a9, 0x2000, 0x2009] {
+            marks.set(Address(at));
+        }
+        marks.set(Address(0x10aa)); // behind the second stretch
+        let mut from = 0x0ff0;
+        let mut found = Vec::new();
+        while let Some(at) = first(from, 0x2010) {
+            found.push(at);
+            from = at + 1;
+        }
+        assert_eq!(found, [0x1003, 0x103f, 0x1040, 0x1064, 0x10a9, 0x2000, 0x2009]);
+        assert_eq!((first(0x1004, 0x103f), first(0x1004, 0x1040)), (None, Some(0x103f)));
+        assert!(marks.contains(Address(0x1064)) && !marks.contains(Address(0x1065)));
+        assert!(marks.covers(Address(0x10a9)) && !marks.covers(Address(0x10aa)));
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn best(mut jumps: Vec<Span>, wanted: &BTreeMap<Address, Wanted>) -> 
 }
 
 fn score(span: &Span, wanted: &BTreeMap<Address, Wanted>) -> Score {
-    let sites: Vec<_> = span.insns.iter().filter_map(|(at, _)| Some((*at, wanted.get(at)?))).collect();
+    let sites: Vec<_> = span.insns.iter().filter_map(|(at, _)| Some((at, wanted.get(&at)?))).collect();
     let forced = sites.iter().filter(|(_, want)| want.force == Some(Mechanism::Jump));
     let lead = sites.first().map_or(0, |(at, _)| *at - span.start);
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);

@@ -258,7 +258,7 @@ impl Planner<'_, '_> {
         let mut rejected = HashMap::new();
         let mut jumps = Vec::new();
         let must_trap = |at: &Address| wanted.get(at).is_some_and(|want| want.force == Some(Mechanism::Trap));
-        let is_allowed = |span: &Span| !span.insns.iter().any(|(at, _)| must_trap(at));
+        let is_allowed = |span: &Span| !span.insns.iter().any(|(at, _)| must_trap(&at));
         let has_place = |span: &Span| self.analysis.has_place(span, self.free);
         let fits = |span: &Span| is_allowed(span) && has_place(span);
         for (&at, want) in wanted.iter().filter(|(at, _)| !must_trap(at)) {
@@ -352,7 +352,7 @@ impl Planner<'_, '_> {
         match self.analysis.patch(span, |at| wanted.contains_key(&at)) {
             Ok(patch) => self.plan.patches.push(patch),
             Err(reason) => {
-                let sites = span.insns.iter().filter_map(|(at, _)| wanted.get(at));
+                let sites = span.insns.iter().filter_map(|(at, _)| wanted.get(&at));
                 for site in sites.flat_map(|want| want.sites.clone()) {
                     self.refuse(site, reason.clone());
                 }

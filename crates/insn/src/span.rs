@@ -26,8 +26,8 @@ use crate::x86::jump::Jump;
 pub(crate) struct Span {
     pub(crate) start: Address,
     pub(crate) mechanism: Mechanism,
-    /// Start and length of each instruction.
-    pub(crate) insns: Vec<(Address, usize)>,
+    /// The instructions.
+    pub(crate) insns: Run,
     /// Bytes of them together.
     pub(crate) len: usize,
     /// Bytes of the breakpoint, or of the jump and what it leaves before its site. Those of a pun go on behind `len`.
@@ -47,7 +47,7 @@ impl Span {
 
     /// Offsets of the instructions behind the first.
     pub(crate) fn interior(&self) -> impl Iterator<Item = u64> + '_ {
-        self.insns.iter().skip(1).map(|(at, _)| *at - self.start)
+        self.insns.iter().skip(1).map(|(at, _)| at - self.start)
     }
 
     /// Bytes that change their value.
@@ -66,12 +66,60 @@ impl Span {
 
     /// Whether an instruction that is displaced begins at `at`.
     pub(crate) fn displaces(&self, at: Address) -> bool {
-        self.insns.iter().any(|(start, _)| *start == at)
+        self.insns.iter().any(|(start, _)| start == at)
+    }
+}
+
+/// How many instructions a patch displaces at most: those that begin in the bytes it overwrites.
+const MOST: usize = 16;
+const _: () = assert!(MOST as u64 == MAX_OVERWRITTEN);
+
+/// Instructions one behind the other, without an allocation: a survey makes a million of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    start: Address,
+    count: usize,
+    lens: [u8; MOST],
+}
+
+impl Run {
+    fn new(start: Address) -> Self {
+        Self { start, count: 0, lens: [0; MOST] }
+    }
+
+    /// A single instruction.
+    pub(crate) fn of(start: Address, len: usize) -> Self {
+        let mut run = Self::new(start);
+        run.push(len);
+        run
+    }
+
+    /// Adds an instruction. Each covers a byte at least, and no patch covers more than there is room for.
+    fn push(&mut self, len: usize) {
+        if let Some(place) = self.lens.get_mut(self.count) {
+            *place = u8::try_from(len).unwrap_or(u8::MAX);
+            self.count += 1;
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Start and length of each.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Address, usize)> + '_ {
+        self.lens[..self.count].iter().scan(self.start, |next, len| {
+            let at = *next;
+            *next += u64::from(*len);
+            Some((at, usize::from(*len)))
+        })
     }
 }
 
 /// Where the decoded instructions come from.
 pub(crate) trait Insns {
+    /// The instruction at `at`, if it decodes.
+    fn inspect(&self, at: Address) -> Option<Insn>;
     /// The instruction at `at`, if it may run elsewhere.
     fn displaceable(&self, at: Address) -> Result<Insn, Reason>;
     /// The innermost function that contains `at`.
@@ -79,11 +127,15 @@ pub(crate) trait Insns {
 }
 
 impl Insns for Analysis<'_> {
+    fn inspect(&self, at: Address) -> Option<Insn> {
+        Analysis::inspect(self, at)
+    }
+
     fn displaceable(&self, at: Address) -> Result<Insn, Reason> {
         let bytes = self.bytes_from(at).ok_or(Reason::OutsideCode)?;
         let insn = decode::displaceable(self.isa, at, bytes)?;
         let bytes = bytes.get(..insn.len).ok_or(Reason::Undecodable)?;
-        if self.shadow_stack && insn.flow == Flow::Call {
+        if self.needs_real_call(&insn) {
             let instruction =
                 decode::disassemble(self.isa, at, bytes).pop().map_or_else(String::new, |line| line.2);
             let why = "the program's shadow stack takes return addresses from real calls only".to_owned();
@@ -98,6 +150,17 @@ impl Insns for Analysis<'_> {
 }
 
 impl Analysis<'_> {
+    /// The instruction at `at`, and whether it may run elsewhere.
+    pub(crate) fn look(&self, at: Address) -> Option<(Insn, bool)> {
+        let (insn, is_displaceable) = decode::look(self.isa, at, self.bytes_from(at)?)?;
+        Some((insn, is_displaceable && !self.needs_real_call(&insn)))
+    }
+
+    /// Whether it is a call that the program's shadow stack must see.
+    fn needs_real_call(&self, insn: &Insn) -> bool {
+        self.shadow_stack && insn.flow == Flow::Call
+    }
+
     /// The breakpoint at `at`.
     pub(crate) fn trap(&self, insns: &impl Insns, at: Address) -> Result<Span, Reason> {
         let len = decode::patch_len(self.isa, Mechanism::Trap);
@@ -155,7 +218,9 @@ impl Analysis<'_> {
 
     /// Whether the stub of `span` has a place in `free` for which the jump's bytes may be what they must be.
     pub(crate) fn has_place(&self, span: &Span, free: Free<'_>) -> bool {
-        if span.mechanism == Mechanism::Trap || span.island.is_some() {
+        // A single instruction that holds the whole jump says nothing of where it leads.
+        let is_free = span.insns.len() == 1 && span.overwritten <= span.len;
+        if span.mechanism == Mechanism::Trap || span.island.is_some() || is_free {
             return place::is_near(self.isa, span.start, free);
         }
         let bytes = self.bytes_from(span.start).and_then(|bytes| bytes.get(..span.overwritten));
@@ -207,8 +272,7 @@ impl Analysis<'_> {
         mechanism: Mechanism,
         (covered, overwritten): (usize, usize),
     ) -> Result<Span, Reason> {
-        let mut span =
-            Span { start, mechanism, insns: Vec::with_capacity(4), len: 0, overwritten, island: None };
+        let mut span = Span { start, mechanism, insns: Run::new(start), len: 0, overwritten, island: None };
         self.cover(insns, &mut span, covered, insns.function_at(start))?;
         self.check_interior(start, span.written())?;
         self.check_refused(start..start + span.len.max(span.written()) as u64)?;
@@ -227,18 +291,18 @@ impl Analysis<'_> {
         let mut has_left = false;
         while span.len < covered {
             let here = span.start + span.len as u64;
-            if has_left && (end.is_none_or(|end| here >= end) || self.is_filler(here)) {
-                return self.check_padding(here, span.start + covered as u64, function);
+            if has_left && (end.is_none_or(|end| here >= end) || is_filler(insns, here)) {
+                return self.check_padding(insns, here..span.start + covered as u64, function);
             }
-            if !span.insns.is_empty() {
+            if span.len > 0 {
                 may_go_on(here, function)?;
             }
             // Padding within a function is displaced like the rest: whoever arrives there after all is found.
-            if has_left && !self.inspect(here).is_some_and(|insn| insn.is_padding) {
+            if has_left && !insns.inspect(here).is_some_and(|insn| insn.is_padding) {
                 return Err(Reason::NotStraight { at: here });
             }
             let insn = insns.displaceable(here)?;
-            span.insns.push((here, insn.len));
+            span.insns.push(insn.len);
             span.len += insn.len;
             match insn.flow {
                 Flow::Next | Flow::Conditional => {}
@@ -254,29 +318,28 @@ impl Analysis<'_> {
 
     /// Behind an instruction that never goes on, what is overwritten without being displaced must be padding: between
     /// functions, or breakpoints at the end of one.
-    fn check_padding(&self, from: Address, to: Address, function: Option<&Function>) -> Result<(), Reason> {
+    fn check_padding(
+        &self,
+        insns: &impl Insns,
+        range: Range<Address>,
+        function: Option<&Function>,
+    ) -> Result<(), Reason> {
         let function = function.ok_or(Reason::UnknownFunction)?;
         let end = function.range.end;
         if let Some(at) = function.first_bad {
             return Err(Reason::FunctionUndecodable { at });
         }
-        let mut at = from;
-        while at < to {
-            let is_own = at < end && self.is_filler(at);
+        let mut at = range.start;
+        while at < range.end {
+            let is_own = at < end && is_filler(insns, at);
             if at < end && !is_own {
                 return Err(Reason::NotStraight { at });
             }
-            let padding = self.inspect(at).filter(|insn| insn.is_padding);
+            let padding = insns.inspect(at).filter(|insn| insn.is_padding);
             let padding = padding.filter(|_| is_own || self.function_at(at).is_none());
             at += padding.ok_or(Reason::EndOfFunction { end })?.len as u64;
         }
         Ok(())
-    }
-
-    /// Whether a breakpoint is at `at`: padding that cannot be displaced, and nobody stands there.
-    fn is_filler(&self, at: Address) -> bool {
-        let is_displaceable = || self.displaceable(at).is_ok();
-        self.inspect(at).is_some_and(|insn| insn.is_padding) && !is_displaceable()
     }
 
     /// Nobody may arrive strictly inside the bytes that are overwritten.
@@ -306,7 +369,7 @@ impl Analysis<'_> {
         let Span { start, mechanism, .. } = *span;
         let bytes = self.bytes_from(start).ok_or(Reason::OutsideCode)?;
         let dead = decode::dead(self.isa, start, bytes, span.insns.len());
-        let displaced = span.insns.iter().zip(dead).map(|(&(address, len), dead)| {
+        let displaced = span.insns.iter().zip(dead).map(|((address, len), dead)| {
             let offset = usize::try_from(address - start).unwrap_or(usize::MAX);
             let bytes = bytes.get(offset..offset.saturating_add(len)).unwrap_or_default().to_vec();
             Displaced { address, bytes, dead, is_site: is_site(address) }
@@ -320,6 +383,11 @@ impl Analysis<'_> {
         });
         Ok(Patch { start, mechanism, overwritten, displaced, island: island.transpose()? })
     }
+}
+
+/// Whether a breakpoint is at `at`: padding that cannot be displaced, and nobody stands there.
+fn is_filler(insns: &impl Insns, at: Address) -> bool {
+    insns.inspect(at).is_some_and(|insn| insn.is_padding) && insns.displaceable(at).is_err()
 }
 
 /// How many bytes from `start` on a patch overwrites at least that serves `site`: up to its first.

@@ -131,22 +131,41 @@ struct Recent<'a> {
     function: Cell<(usize, Address, Address)>,
 }
 
-/// An address, and what was decoded there, if anything was yet.
-type Slot = (Address, Option<Result<Insn, Reason>>);
+/// An address, the instruction there, if it decodes, and whether it may run elsewhere.
+#[derive(Clone, Copy)]
+struct Slot {
+    at: Address,
+    insn: Option<Insn>,
+    is_displaceable: bool,
+}
+
+/// No code lies at the last address.
+const EMPTY: Slot = Slot { at: Address(u64::MAX), insn: None, is_displaceable: false };
 
 /// More than the bytes between the first and the last instruction that one is decided by.
 const RECENT: usize = 64;
 
-impl Insns for Recent<'_> {
-    fn displaceable(&self, at: Address) -> Result<Insn, Reason> {
+impl Recent<'_> {
+    fn look(&self, at: Address) -> Slot {
         let slot = &mut self.slots.borrow_mut()[usize::try_from(at.0 % RECENT as u64).unwrap_or(0)];
-        match slot {
-            (known, Some(insn)) if *known == at => insn.clone(),
-            _ => {
-                let insn = self.analysis.displaceable(at);
-                *slot = (at, Some(insn.clone()));
-                insn
-            }
+        if slot.at != at {
+            let (insn, is_displaceable) = self.analysis.look(at).unzip();
+            *slot = Slot { at, insn, is_displaceable: is_displaceable.unwrap_or(false) };
+        }
+        *slot
+    }
+}
+
+impl Insns for Recent<'_> {
+    fn inspect(&self, at: Address) -> Option<Insn> {
+        self.look(at).insn
+    }
+
+    fn displaceable(&self, at: Address) -> Result<Insn, Reason> {
+        match self.look(at) {
+            Slot { insn: Some(insn), is_displaceable: true, .. } => Ok(insn),
+            // The reason is seldom asked for, and large.
+            _ => self.analysis.displaceable(at),
         }
     }
 
@@ -168,7 +187,7 @@ impl Analysis<'_> {
         let len = |range: &Range<Address>| range.end.0.saturating_sub(range.start.0);
         let pieces = pieces::divide(self.functions.iter().map(|function| len(&function.range)));
         let look = |piece: Range<usize>, survey: &mut Survey| {
-            let slots = RefCell::new(std::array::from_fn(|_| Slot::default()));
+            let slots = RefCell::new([EMPTY; RECENT]);
             let recent = Recent { analysis: self, slots, function: Cell::default() };
             piece.for_each(|index| self.look_at(&recent, index, free, survey));
         };
@@ -211,7 +230,7 @@ impl Analysis<'_> {
     /// The instruction at the start of `range`, if it ends in it.
     fn insn_in(&self, recent: &Recent<'_>, range: Range<Address>) -> Option<Insn> {
         let at = range.start;
-        let insn = recent.displaceable(at).ok().or_else(|| self.inspect(at))?;
+        let insn = recent.inspect(at)?;
         (insn.len as u64 <= range.end - at).then_some(insn)
     }
 

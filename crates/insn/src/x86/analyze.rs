@@ -21,18 +21,24 @@ pub(crate) fn decode(isa: Isa, at: Address, bytes: &[u8]) -> Option<Instruction>
 
 /// What planning asks of one instruction.
 pub(crate) fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
-    Some(summary(&decode(isa, at, bytes)?))
+    look(isa, at, bytes).map(|(insn, _)| insn)
+}
+
+/// The same, and whether it may run elsewhere.
+pub(crate) fn look(isa: Isa, at: Address, bytes: &[u8]) -> Option<(Insn, bool)> {
+    let insn = decode(isa, at, bytes)?;
+    let kind = kind(&insn);
+    Some((summary(&insn, kind), refusal(&insn, kind, bytes.get(..insn.len())?).is_none()))
 }
 
 /// The same of one that is to be displaced.
 pub(crate) fn inspect_displaceable(isa: Isa, at: Address, bytes: &[u8]) -> Result<Insn, Reason> {
     let insn = decode(isa, at, bytes).ok_or(Reason::Undecodable)?;
-    displaceable(&insn, bytes.get(..insn.len()).ok_or(Reason::Undecodable)?)?;
-    Ok(summary(&insn))
+    let kind = displaceable(&insn, bytes.get(..insn.len()).ok_or(Reason::Undecodable)?)?;
+    Ok(summary(&insn, kind))
 }
 
-fn summary(insn: &Instruction) -> Insn {
-    let kind = kind(insn);
+fn summary(insn: &Instruction, kind: Kind) -> Insn {
     let flow = match kind {
         Kind::Plain => Flow::Next,
         Kind::Conditional(_) | Kind::Counted(_) => Flow::Conditional,
@@ -135,19 +141,22 @@ fn is_near_branch(kind: Kind) -> bool {
 /// The kind of an instruction that may be displaced; `bytes` are exactly its own.
 pub(crate) fn displaceable(insn: &Instruction, bytes: &[u8]) -> Result<Kind, Reason> {
     let kind = kind(insn);
-    let why = if let Kind::Refused(why) = kind {
-        why
-    } else if is_near_branch(kind) && has_operand_size_prefix(bytes) {
-        "processors disagree on a near branch with an operand-size prefix"
-    } else if kind == Kind::IndirectCall {
-        match reads_what_it_pushes(insn) {
-            Some(why) => why,
-            None => return Ok(kind),
+    match refusal(insn, kind, bytes) {
+        Some(why) => Err(refused(insn, why)),
+        None => Ok(kind),
+    }
+}
+
+/// Why an instruction of this kind cannot be displaced.
+fn refusal(insn: &Instruction, kind: Kind, bytes: &[u8]) -> Option<&'static str> {
+    match kind {
+        Kind::Refused(why) => Some(why),
+        _ if is_near_branch(kind) && has_operand_size_prefix(bytes) => {
+            Some("processors disagree on a near branch with an operand-size prefix")
         }
-    } else {
-        return Ok(kind);
-    };
-    Err(refused(insn, why))
+        Kind::IndirectCall => reads_what_it_pushes(insn),
+        _ => None,
+    }
 }
 
 /// The reason that `insn` cannot be displaced.
