@@ -1,6 +1,7 @@
 //! Bytes taken for code.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use insn::code::{Code, Outline};
 use insn::plan::{Mechanism, Patch};
@@ -49,16 +50,27 @@ fn analysis_of(isa: Isa, bytes: &[u8]) {
     let free = [Address(0x1000)..Address(0x7fff_ffff_f000)];
     for force in [HashMap::new(), sites.iter().step_by(3).map(|site| (*site, Mechanism::Trap)).collect()] {
         let plan = analysis.plan(&sites, &force, &free);
+        let islands = || plan.patches.iter().filter_map(|patch| patch.island.as_ref());
+        let mut changed: Vec<Range<Address>> = islands().map(|island| island.at..island.end()).collect();
         for pair in plan.patches.windows(2) {
             assert!(pair[0].end() <= pair[1].start, "patches overlap: {pair:?}");
         }
-        let mut islands: Vec<Address> =
-            plan.patches.iter().filter_map(|patch| Some(patch.island.as_ref()?.at)).collect();
-        islands.sort_unstable();
-        assert!(islands.windows(2).all(|pair| pair[1] - pair[0] >= 5), "islands overlap: {islands:?}");
-        for at in &islands {
-            let is_apart = |patch: &Patch| patch.end() <= *at || *at + 5 <= patch.start;
-            assert!(plan.patches.iter().all(is_apart), "a patch covers the island at {at}");
+        changed.extend(
+            plan.patches.iter().map(|patch| patch.start..patch.start + patch.overwritten.len() as u64),
+        );
+        changed.sort_by_key(|range| range.start);
+        assert!(
+            changed.windows(2).all(|pair| pair[0].end <= pair[1].start),
+            "an island overlaps: {changed:?}"
+        );
+        for island in islands() {
+            let is_apart = |patch: &Patch| patch.end() <= island.at || island.end() <= patch.start;
+            let has_room = |patch: &Patch| {
+                let last = patch.displaced.last().map_or(patch.start, |last| last.address);
+                patch.makes_room_for(island) && last < island.at && island.end() <= patch.resume()
+            };
+            let fits = plan.patches.iter().all(|patch| is_apart(patch) || has_room(patch));
+            assert!(fits, "a patch covers the island at {}", island.at);
         }
         for refusal in &plan.refused {
             assert!(!refusal.to_string().is_empty() && !refusal.reason.kind().is_empty());

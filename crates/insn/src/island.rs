@@ -1,4 +1,4 @@
-//! Islands: jumps in the padding between functions.
+//! Islands: jumps in the padding between functions (and, see [`crate::eviction`], elsewhere).
 //!
 //! A site of two bytes has room for a short jump. It leads to an island, five bytes of padding within its reach, and the
 //! jump there leads on to the stub, wherever that is.
@@ -26,22 +26,30 @@ impl Analysis<'_> {
         site: Address,
         is_free: impl Fn(Range<Address>) -> bool,
     ) -> Option<Span> {
-        let insn = insns.displaceable(site).ok().filter(|insn| insn.len >= jump::SHORT_LEN)?;
-        let changed = site..site + jump::SHORT_LEN as u64;
-        self.check_interior(site, jump::SHORT_LEN).ok()?;
-        self.check_refused(site..site + insn.len as u64).ok()?;
-        let end = changed.end;
-        let page = Address(site.0 / PAGE * PAGE);
-        (changed.end <= page + PAGE).then_some(())?;
-        let least = Address(end.0.saturating_sub(128)).max(page);
-        let most = (end + 127).min(page + (PAGE - jump::LEN as u64));
-        let padding = self.padding_near(site, least..most);
+        let short = self.short_jump(insns, site)?;
+        let reach = short.reach();
+        let padding = self.padding_near(site, reach.clone());
         let island = padding.flat_map(|gap| {
-            let places = gap.start.max(least).0..=most.0.min(gap.end.0.saturating_sub(jump::LEN as u64));
+            let last = gap.end.0.saturating_sub(jump::LEN as u64).min(reach.end.0);
+            let places = gap.start.max(reach.start).0..=last;
             places.map(Address).find(|at| is_free(at.span(jump::LEN as u64)) && self.is_idle(gap.start, *at))
         });
-        let island = island.into_iter().next()?;
-        Some(Span::by_island(site, insn.len, jump::SHORT_LEN, island))
+        island.into_iter().next().map(|island| short.span(island))
+    }
+
+    /// The instruction at `site`, if a short jump may stand there.
+    pub(crate) fn short_jump(&self, insns: &impl Insns, site: Address) -> Option<Short> {
+        let insn = insns.displaceable(site).ok().filter(|insn| insn.len >= jump::SHORT_LEN)?;
+        self.check_interior(site, jump::SHORT_LEN).ok()?;
+        self.check_refused(site..site + insn.len as u64).ok()?;
+        let short = Short { site, len: insn.len };
+        (short.behind() <= short.page() + PAGE).then_some(short)
+    }
+
+    /// The functions around a site, as far as it may reach.
+    pub(crate) fn functions_near(&self, site: Address) -> &[Function] {
+        let near = self.functions.partition_point(|function| function.range.start <= site);
+        &self.functions[near.saturating_sub(NEIGHBOURS)..self.functions.len().min(near + NEIGHBOURS)]
     }
 
     /// Padding between functions around `site`, in order, that is behind what never goes on into it and has bytes in
@@ -91,14 +99,42 @@ impl Analysis<'_> {
     }
 }
 
-impl Span {
-    fn by_island(site: Address, len: usize, overwritten: usize, island: Address) -> Self {
-        Self {
-            start: site,
+/// An instruction that has room for a short jump.
+pub(crate) struct Short {
+    pub(crate) site: Address,
+    len: usize,
+}
+
+impl Short {
+    /// The end of the instruction.
+    pub(crate) fn end(&self) -> Address {
+        self.site + self.len as u64
+    }
+
+    /// The end of the jump.
+    fn behind(&self) -> Address {
+        self.site + jump::SHORT_LEN as u64
+    }
+
+    pub(crate) fn page(&self) -> Address {
+        Address(self.site.0 / PAGE * PAGE)
+    }
+
+    /// The first and the last place of an island.
+    pub(crate) fn reach(&self) -> Range<Address> {
+        let (page, behind) = (self.page(), self.behind());
+        let least = Address(behind.0.saturating_sub(128)).max(page);
+        least..(behind + 127).min(page + (PAGE - jump::LEN as u64))
+    }
+
+    /// The patch that leads to `island`.
+    pub(crate) fn span(&self, island: Address) -> Span {
+        Span {
+            start: self.site,
             mechanism: Mechanism::Pun,
-            insns: Run::of(site, len),
-            len,
-            overwritten,
+            insns: Run::of(self.site, self.len),
+            len: self.len,
+            overwritten: jump::SHORT_LEN,
             island: Some(island),
         }
     }

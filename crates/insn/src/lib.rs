@@ -13,6 +13,7 @@ pub mod set;
 pub mod survey;
 
 mod decode;
+mod eviction;
 mod island;
 mod marks;
 mod pieces;

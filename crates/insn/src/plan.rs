@@ -77,7 +77,8 @@ pub struct Patch {
     pub island: Option<Island>,
 }
 
-/// Padding near a site that holds the jump to its stub: the site itself has room for a short one only.
+/// What holds the jump to a site's stub, near the site, which has room for a short one only: padding, or the end of an
+/// instruction that another patch displaces without overwriting these bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Island {
     /// Where it is: in the site's page.
@@ -86,7 +87,21 @@ pub struct Island {
     pub overwritten: Vec<u8>,
 }
 
+impl Island {
+    /// The first address behind it.
+    #[must_use]
+    pub fn end(&self) -> Address {
+        self.at + self.overwritten.len() as u64
+    }
+}
+
 impl Patch {
+    /// Whether `island` lies in what this patch displaces: it must then be in the text as long as that is.
+    #[must_use]
+    pub fn makes_room_for(&self, island: &Island) -> bool {
+        self.start < island.at && island.at < self.resume()
+    }
+
     /// Offsets of old instruction boundaries strictly inside the overwritten bytes: each must hold a trapping opcode.
     #[must_use]
     pub fn interior(&self) -> Vec<u8> {
@@ -204,7 +219,9 @@ pub enum Reason {
     #[error("no free address for the stub within reach")]
     NoRoom,
     /// The bytes that a pun leaves as they are allow no free address, or it would have to leave what is to be probed.
-    #[error("no jump that ends in the bytes behind it leads to a free address, nor a short one to padding")]
+    #[error(
+        "no jump that ends in the bytes behind it leads to a free address, nor a short one to padding or a neighbour"
+    )]
     NoPun,
     /// Stubs at constrained addresses take a mapping each, and the process may not have more.
     #[error(
@@ -269,7 +286,8 @@ pub struct Rejected {
 /// What is to be done for a set of sites of one module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Non-overlapping, sorted by start; every accepted site is served by exactly one.
+    /// Sorted by start, none changing what another one does; every accepted site is served by exactly one. One without
+    /// a site makes room for the island of another.
     pub patches: Vec<Patch>,
     /// Sites no mechanism takes.
     pub refused: Vec<Refusal>,
@@ -278,6 +296,22 @@ pub struct Plan {
     pub moved: Vec<(Address, Address)>,
     /// For accepted sites whose first-choice mechanism did not fit: what was rejected and why.
     pub rejected: Vec<(Address, Rejected)>,
+}
+
+impl Plan {
+    /// The patch that serves the instruction at `at`.
+    #[must_use]
+    pub fn serving(&self, at: Address) -> Option<&Patch> {
+        self.patches.iter().find(|patch| patch.sites().any(|site| site == at))
+    }
+
+    /// The patch that makes room for the island of `patch`, if another one does.
+    #[must_use]
+    pub fn host_of(&self, patch: &Patch) -> Option<&Patch> {
+        let island = patch.island.as_ref()?;
+        let behind = self.patches.partition_point(|other| other.start < island.at);
+        self.patches.get(behind.checked_sub(1)?).filter(|other| other.makes_room_for(island))
+    }
 }
 
 /// Bytes as space-separated hex digits.

@@ -85,6 +85,7 @@ impl<'a> Analysis<'a> {
             walked: HashMap::new(),
             wanted: BTreeMap::new(),
             plan: Plan::default(),
+            evicted: Vec::new(),
         };
         let mut sites = sites.to_vec();
         sites.sort_unstable();
@@ -165,6 +166,8 @@ struct Planner<'p, 'a> {
     walked: HashMap<(Address, Address), Vec<Address>>,
     wanted: BTreeMap<Address, Wanted>,
     plan: Plan,
+    /// Patches without a site, which make room for an island.
+    evicted: Vec<Patch>,
 }
 
 impl Planner<'_, '_> {
@@ -248,6 +251,7 @@ impl Planner<'_, '_> {
             }
         }
         self.plan.patches.extend(chosen);
+        self.plan.patches.append(&mut self.evicted);
         self.plan.patches.sort_by_key(|patch| patch.start);
         self.plan.refused.sort_by_key(|refusal| refusal.address);
         self.plan.rejected.sort_by_key(|rejected| rejected.0);
@@ -288,18 +292,44 @@ impl Planner<'_, '_> {
         self.analysis.pun(self.analysis, at, &want.before, self.free, is_free)
     }
 
-    /// Whether padding is free for an island, with these patches `chosen` and those that were made since.
-    fn is_idle(&self, island: &Range<Address>, chosen: &[Patch], wanted: &BTreeMap<Address, Wanted>) -> bool {
-        let is_apart = |patch: &Patch| patch.end() <= island.start || island.end <= patch.start;
-        let near = chosen.partition_point(|patch| patch.end() <= island.start);
-        let later = self.plan.patches.iter().rev().take(MAX_BEHIND);
-        let islands = later.clone().filter_map(|patch| patch.island.as_ref());
-        wanted.range(island.clone()).next().is_none()
-            && chosen.get(near).is_none_or(|patch| patch.start >= island.end)
-            && later.clone().all(is_apart)
-            && islands
-                .into_iter()
-                .all(|other| other.at.0.abs_diff(island.start.0) >= island.end - island.start)
+    /// Whether nothing of the plan is in `range`, with these patches `chosen` and those that were made since.
+    fn is_idle(&self, range: &Range<Address>, chosen: &[Patch], wanted: &BTreeMap<Address, Wanted>) -> bool {
+        let is_apart = |patch: &Patch| patch.end() <= range.start || range.end <= patch.start;
+        let near = chosen.partition_point(|patch| patch.end() <= range.start);
+        wanted.range(range.clone()).next().is_none()
+            && chosen.get(near).is_none_or(|patch| patch.start >= range.end)
+            && self.recent().all(is_apart)
+            && self.has_no_island(range)
+    }
+
+    /// The patches made since the jumps were chosen, as far back as matters.
+    fn recent(&self) -> impl Iterator<Item = &Patch> {
+        let evicted = self.evicted.iter().rev().take(MAX_BEHIND);
+        self.plan.patches.iter().rev().take(MAX_BEHIND).chain(evicted)
+    }
+
+    /// Whether no island of the plan is in `range`.
+    fn has_no_island(&self, range: &Range<Address>) -> bool {
+        let mut islands = self.recent().filter_map(|patch| patch.island.as_ref());
+        islands.all(|island| island.end() <= range.start || range.end <= island.at)
+    }
+
+    /// The short jump at `at` to padding, to what a chosen patch leaves, or to what is evicted for it.
+    fn by_short_jump(
+        &self,
+        at: Address,
+        chosen: &[Patch],
+        wanted: &BTreeMap<Address, Wanted>,
+    ) -> Option<(Span, Option<Span>)> {
+        let analysis = self.analysis;
+        let is_idle = |range: Range<Address>| self.is_idle(&range, chosen, wanted);
+        let padding = analysis.by_island(analysis, at, is_idle);
+        let tail = || analysis.by_tail(analysis, at, chosen, |range| self.has_no_island(&range));
+        if let Some(span) = padding.or_else(tail) {
+            return analysis.has_place(&span, self.free).then_some((span, None));
+        }
+        let (span, evicted) = analysis.by_eviction(analysis, at, self.free, is_idle)?;
+        analysis.has_place(&span, self.free).then_some((span, Some(evicted)))
     }
 
     /// What becomes of an instruction that no jump of [`schedule`]'s serves.
@@ -314,18 +344,23 @@ impl Planner<'_, '_> {
         let start = self.plan.patches.last().map_or(Address(0), Patch::end);
         let behind = chosen.partition_point(|patch| patch.start <= at);
         let end = chosen.get(behind).map_or(Address(u64::MAX), |next| next.start);
-        let fits =
-            |span: Span| if start <= at && span.end() <= end { Ok(span) } else { Err(Reason::Overlap) };
-        let by_island = || {
-            let span =
-                self.analysis.by_island(self.analysis, at, |island| self.is_idle(&island, chosen, wanted))?;
-            (start <= at && span.end() <= end && self.analysis.has_place(&span, self.free)).then_some(span)
+        let is_free = |span: &Span| {
+            let is_apart = |patch: &Patch| patch.end() <= at || span.end() <= patch.start;
+            start <= at && span.end() <= end && self.evicted.iter().rev().take(MAX_BEHIND).all(is_apart)
         };
-        let fallen = match want.force {
-            Some(Mechanism::Jump) => Err(no_jump.clone()),
-            Some(Mechanism::Trap) => self.analysis.trap(self.analysis, at).and_then(fits),
-            _ => by_island().map_or_else(|| self.analysis.trap(self.analysis, at).and_then(fits), Ok),
+        let trap = || {
+            let span = self.analysis.trap(self.analysis, at)?;
+            if is_free(&span) { Ok(span) } else { Err(Reason::Overlap) }
         };
+        let short = || self.by_short_jump(at, chosen, wanted).filter(|(span, _)| is_free(span));
+        let (fallen, evicted) = match want.force {
+            Some(Mechanism::Jump) => (Err(no_jump.clone()), None),
+            Some(Mechanism::Trap) => (trap(), None),
+            _ => short().map_or_else(|| (trap(), None), |(span, evicted)| (Ok(span), evicted)),
+        };
+        if let Some(evicted) = evicted.and_then(|span| self.analysis.patch(&span, |_| false).ok()) {
+            self.evicted.push(evicted);
+        }
         match fallen {
             Ok(span) if span.is_pun() => {
                 self.reject(want, [(Mechanism::Jump, no_jump.clone())]);

@@ -57,7 +57,9 @@ impl Span {
 
     /// The bytes of a pun that stay as they are.
     pub(crate) fn tail(&self) -> Range<Address> {
-        self.start + self.written() as u64..self.start + self.overwritten as u64
+        // It may be longer than the code, where that ends with the address space.
+        let written = self.written();
+        (self.start + written as u64).span((self.overwritten - written) as u64)
     }
 
     pub(crate) fn is_pun(&self) -> bool {
@@ -265,7 +267,7 @@ impl Analysis<'_> {
 
     /// What the `covered` bytes from `start`, the start of an instruction, displace, if they may be overwritten by a
     /// patch of `overwritten` bytes.
-    fn span(
+    pub(crate) fn span(
         &self,
         insns: &impl Insns,
         start: Address,

@@ -261,7 +261,8 @@ impl Analysis<'_> {
             return Found::Earlier;
         }
         let by_island = || self.by_island(insns, at, |_| true).filter(|span| self.has_place(span, free));
-        if self.pun(insns, at, before, free, |_| true).or_else(by_island).is_some() {
+        let by_eviction = || self.by_eviction(insns, at, free, |_| true).map(|(span, _)| span);
+        if self.pun(insns, at, before, free, |_| true).or_else(by_island).or_else(by_eviction).is_some() {
             return Found::Pun;
         }
         match self.trap(insns, at) {

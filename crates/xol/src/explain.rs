@@ -315,12 +315,16 @@ impl<'a> Module<'a> {
         if let Some(why) = live.and_then(|view| unfit_mapping(view, address)) {
             return Err(why);
         }
-        let Some(patch) = plan.patches.first() else {
+        // Another one makes room for this one's island.
+        let serves = |patch: &&Patch| patch.sites().next().is_some();
+        let Some(patch) = plan.patches.iter().find(serves) else {
             let refusal = plan.refused.first();
             return Err(refusal.map(|refusal| refusal.reason.to_string()).unwrap_or_default());
         };
-        if let Some(why) = live.and_then(|view| differs(view, patch, &BTreeMap::new())) {
-            return Err(why);
+        for patch in [Some(patch), plan.host_of(patch)].into_iter().flatten() {
+            if let Some(why) = live.and_then(|view| differs(view, patch, &BTreeMap::new())) {
+                return Err(why);
+            }
         }
         Ok((patch, self.place(patch)?))
     }
@@ -417,6 +421,15 @@ fn notes(place: &Match, plan: &Plan, in_process: bool, is_chosen: bool) -> Vec<S
     if place.kind == Kind::Ifunc {
         notes.push(ifunc.to_owned());
     }
+    let hosts = plan.patches.iter().filter_map(|patch| Some((patch.island.as_ref()?, plan.host_of(patch)?)));
+    notes.extend(hosts.map(|(island, host)| {
+        format!(
+            "for the island at {} the instructions from {} to {} are displaced too, by a jump of their own",
+            island.at,
+            host.start,
+            host.resume()
+        )
+    }));
     let moved = plan.moved.iter();
     notes.extend(moved.map(|(site, at)| {
         format!("the landing pad at {site} stays where it is: the patch begins behind it, at {at}")

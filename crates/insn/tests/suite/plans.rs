@@ -292,6 +292,74 @@ fn a_short_jump_leads_over_padding() {
     assert_eq!(both.patches[0].island.as_ref().map(|island| island.at), Some(at(9)));
 }
 
+/// 0: xor %eax,%eax; 2: dec %rcx; 5: jne 2; 7: mov %rbx,%rdi; 10: lea 16(%rip),%rdx; 17: ret. The first is too short for a
+/// jump, no pun of it leads to free memory, and there is no padding.
+const CROWDED: [u8; 18] =
+    [0x31, 0xc0, 0x48, 0xff, 0xc9, 0x75, 0xfb, 0x48, 0x89, 0xdf, 0x48, 0x8d, 0x15, 0x10, 0, 0, 0, 0xc3];
+
+#[test]
+fn a_neighbour_is_evicted_for_an_island() {
+    let plan = plan(&CROWDED, &outline(&[0..18]), &[0]);
+    let [short, evicted] = &plan.patches[..] else { panic!("{plan:?}") };
+    assert_eq!((short.start, shape(short)), (at(0), (Mechanism::Pun, 1, 2, 2)));
+    let island = short.island.as_ref().unwrap();
+    assert_eq!((island.at, island.overwritten.as_slice()), (at(11), &CROWDED[11..16]));
+    assert_eq!(patch_bytes(Isa::X86_64, short, at(0x6000_0000)).unwrap(), [0xeb, 9]);
+    assert_eq!((evicted.start, shape(evicted)), (at(2), (Mechanism::Jump, 4, 9, 9)));
+    assert_eq!((lens(evicted), evicted.interior()), (vec![3, 2, 3, 7], vec![3, 5, 8]));
+    assert_eq!(evicted.sites().count(), 0);
+    assert!(evicted.makes_room_for(island) && !short.makes_room_for(island));
+    // Up to the island every byte is the jump or traps, and the island's are its own.
+    let bytes = patch_bytes(Isa::X86_64, evicted, at(0x6006_0000 + 7)).unwrap();
+    assert_eq!((bytes[0], &bytes[5..]), (0xe9, &[6; 4][..]));
+}
+
+#[test]
+fn an_island_may_lie_behind_what_another_jump_overwrites() {
+    let sites = |offsets: &[u64]| plan(&CROWDED, &outline(&[0..18]), offsets).patches;
+    let [short, jump] = &sites(&[0, 7])[..] else { panic!() };
+    assert_eq!((jump.start, shape(jump).2, jump.sites().count()), (at(7), 5, 1));
+    let island = short.island.as_ref().unwrap();
+    assert_eq!((short.start, island.at), (at(0), at(12)));
+    assert!(jump.makes_room_for(island));
+    let all = sites(&[0, 2, 5, 7, 10]);
+    assert!(all.iter().all(|patch| patch.mechanism != Mechanism::Trap), "{all:?}");
+}
+
+#[test]
+fn nobody_is_evicted_where_somebody_arrives_or_what_is_probed_is() {
+    let first = |outline: &Outline<'_>, sites: &[u64], force: &[u64]| {
+        let sites: Vec<_> = sites.iter().map(|offset| at(*offset)).collect();
+        let force = force.iter().map(|offset| (at(*offset), Mechanism::Trap)).collect();
+        let plan = analyze(&CROWDED, outline).plan(&sites, &force, &window());
+        (plan.patches.len(), plan.patches[0].mechanism)
+    };
+    let function = outline(&[0..18]);
+    assert_eq!(first(&function, &[0], &[]), (2, Mechanism::Pun));
+    for target in [11, 14, 15] {
+        let into = Outline { pointed_at: vec![at(target)], ..function.clone() };
+        assert_eq!(first(&into, &[0], &[]), (1, Mechanism::Trap), "{target}");
+    }
+    assert_eq!(first(&function, &[0, 7], &[7]), (2, Mechanism::Trap));
+    let refused = Outline { refused: vec![range(12..14)], ..function.clone() };
+    assert_eq!(first(&refused, &[0], &[]), (1, Mechanism::Trap));
+    // Where the function does not decode, nobody knows what is evicted.
+    let bad = Outline { functions: vec![range(0..19)], ..Outline::default() };
+    assert_eq!(first(&bad, &[0], &[]), (1, Mechanism::Trap));
+    assert_eq!(first(&Outline::default(), &[0], &[]), (1, Mechanism::Trap));
+}
+
+#[test]
+fn a_pun_may_not_be_longer_than_the_address_space() {
+    let start = Address(u64::MAX - 3);
+    let code = [Code { start, bytes: &[0x31, 0xc0, 0xc3] }];
+    let functions = vec![start..start + 3];
+    let outline = Outline { functions, pointed_at: vec![start + 2], ..Outline::default() };
+    let analysis = Analysis::new(Isa::X86_64, &code, &outline, false, &mut |_| {});
+    let plan = analysis.plan(&[start], &HashMap::new(), &[Address(0x1000)..Address(0x7fff_ffff_f000)]);
+    assert!(plan.patches.iter().all(|patch| patch.mechanism == Mechanism::Trap));
+}
+
 #[test]
 fn a_known_target_is_never_covered() {
     // 0: push %rbp; 1: mov %rsp,%rbp; 4: nop; 5: jmp 1

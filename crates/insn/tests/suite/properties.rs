@@ -181,7 +181,7 @@ fn served_by_own_jumps(analysis: &Analysis<'_>, sites: &[Address], free: &[Range
     let mut served = 0;
     for site in sites {
         let alone = analysis.plan(&[*site], &HashMap::new(), free);
-        match alone.patches.first() {
+        match alone.serving(*site) {
             _ if *site < end => served += 1,
             Some(patch) if patch.mechanism == Mechanism::Jump && patch.start == *site => {
                 (served, end) = (served + 1, patch.end());
@@ -261,7 +261,7 @@ proptest! {
                 }
                 let plan = analysis.plan(&[at], &HashMap::new(), &around());
                 let served = plan.moved.first().map_or(at, |(_, served)| *served);
-                match plan.patches.first() {
+                match plan.serving(served) {
                     Some(patch) if patch.mechanism == Mechanism::Jump => {
                         sum.jump += 1;
                         sum.earlier += u64::from(patch.start < served);

@@ -338,20 +338,24 @@ impl Traced {
         // Lengths do not depend on addresses, so any near address gives the size.
         let routines = Routines::assemble(&environment, first.start);
         let moved = Moved::of(plan);
+        let guests = guests(plan);
         let mut drafts = Vec::new();
         for patch in &plan.patches {
             let why = differs(view, patch, &self.installed);
             if why.is_some() && !view.is_current(patch.start) {
                 continue; // it is another module's memory by now, or nobody's
             }
+            let guests = guests.get(&patch.start).into_iter().flatten();
+            let guests = guests.flat_map(|guest| moved.sites_of(guest));
             if let Some(why) = why {
+                force.extend(guests.map(|site| (site, Mechanism::Trap)));
                 for site in moved.sites_of(patch) {
                     self.rows.refuse(key, site, &why);
                 }
                 continue;
             }
             let mut draft = Draft {
-                sites: moved.sites_of(patch),
+                sites: moved.sites_of(patch).into_iter().chain(guests).collect(),
                 bodies: moved.bodies_of(patch, wanted),
                 notify: notify == Some(patch.start),
                 patch: patch.clone(),
@@ -363,7 +367,7 @@ impl Traced {
                     drafts.push(draft);
                 }
                 Err(reason) => {
-                    for site in moved.sites_of(patch) {
+                    for site in draft.sites {
                         if patch.mechanism == Mechanism::Trap {
                             self.rows.refuse(key, site, &format!("{site}: {reason}"));
                         }
@@ -549,26 +553,40 @@ impl Traced {
         }
         change.routines = drafts.routines;
         let mut installed = Vec::new();
-        for draft in &drafts.known {
-            let Some(former) = self.former(draft) else { continue };
-            if let Some(patched) = draft.patched(former.stub, view) {
-                change.apply.extend(patched);
-                installed.push(former.clone());
-            }
-        }
-        for (key, draft, place) in &drafts.new {
-            let done = place
-                .clone()
-                .and_then(|at| self.finish_draft(*key, draft, at, view, environment).ok_or(Reason::NoRoom));
-            match done {
-                Ok((stub, one, patched)) => {
-                    change.stubs.push(stub);
-                    change.apply.extend(patched);
-                    installed.push(one);
+        // A patch whose island lies in what another one displaces comes behind that one, or not at all.
+        let mut failed: Vec<&Patch> = Vec::new();
+        for is_guest in [false, true] {
+            let is_turn = |draft: &Draft| draft.patch.island.is_some() == is_guest;
+            for draft in drafts.known.iter().filter(|draft| is_turn(draft)) {
+                let former = self.former(draft).filter(|_| !draft.lacks_room(&failed));
+                match former.and_then(|former| Some((former, draft.patched(former.stub, view)?))) {
+                    Some((former, patched)) => {
+                        change.apply.extend(patched);
+                        installed.push(former.clone());
+                    }
+                    None => failed.push(&draft.patch),
                 }
-                Err(reason) => self.refuse_draft(common, *key, draft, &reason),
+            }
+            for (key, draft, place) in drafts.new.iter().filter(|(_, draft, _)| is_turn(draft)) {
+                let place = place.clone().and_then(|at| {
+                    let at = Some(at).filter(|_| !draft.lacks_room(&failed));
+                    at.and_then(|at| self.finish_draft(*key, draft, at, view, environment))
+                        .ok_or(Reason::NoRoom)
+                });
+                match place {
+                    Ok((stub, one, patched)) => {
+                        change.stubs.push(stub);
+                        change.apply.extend(patched);
+                        installed.push(one);
+                    }
+                    Err(reason) => {
+                        failed.push(&draft.patch);
+                        self.refuse_draft(common, *key, draft, &reason);
+                    }
+                }
             }
         }
+        change.remove.extend(self.homeless(&failed, &installed));
         self.note_islands(&installed, &mut change);
         change.map = self
             .room
@@ -578,6 +596,23 @@ impl Traced {
             .map(|area| (area.start, insn::place::AREA_LEN))
             .collect();
         Ok((change, installed))
+    }
+
+    /// Patches in the text that stay as they are, but that one of `failed` was to make room for: they must go.
+    fn homeless(&mut self, failed: &[&Patch], replaced: &[Installed]) -> Vec<Address> {
+        let is_replaced = |start| replaced.iter().any(|one| one.patch.start == start);
+        let lacks_room = |patch: &Patch| {
+            let island = patch.island.as_ref();
+            island.is_some_and(|island| failed.iter().any(|host| host.makes_room_for(island)))
+        };
+        let installed = self.installed.values().map(|one| &one.patch);
+        let homeless = installed.filter(|patch| lacks_room(patch) && !is_replaced(patch.start));
+        let homeless: Vec<Address> = homeless.map(|patch| patch.start).collect();
+        for row in self.rows.all.iter_mut().filter(|row| row.address.is_some_and(|at| homeless.contains(&at)))
+        {
+            row.standing = Standing::Refused(Reason::NoRoom.to_string());
+        }
+        homeless
     }
 
     /// The islands of new patches, and those of old ones, which go with them.
@@ -650,6 +685,17 @@ impl Traced {
 /// Each body with its address.
 fn bodies(wanted: &BTreeMap<Address, Vec<Body>>) -> impl Iterator<Item = (Address, Body)> + '_ {
     wanted.iter().flat_map(|(at, bodies)| bodies.iter().map(|body| (*at, *body)))
+}
+
+/// The patches whose islands lie in what another one displaces, by that one's start: without it they may not be in the text.
+fn guests(plan: &Plan) -> HashMap<Address, Vec<&Patch>> {
+    let mut by_host: HashMap<Address, Vec<&Patch>> = HashMap::new();
+    for patch in &plan.patches {
+        if let Some(host) = plan.host_of(patch) {
+            by_host.entry(host.start).or_default().push(patch);
+        }
+    }
+    by_host
 }
 
 /// The sites that a plan serves at another address, by that address.

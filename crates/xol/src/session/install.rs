@@ -45,6 +45,11 @@ impl Draft {
         self.patch == installed.patch && self.bodies == installed.bodies && self.notify == installed.notify
     }
 
+    /// Whether its island was to lie in what one of `failed` was to displace.
+    pub(super) fn lacks_room(&self, failed: &[&Patch]) -> bool {
+        self.patch.island.as_ref().is_some_and(|island| failed.iter().any(|host| host.makes_room_for(island)))
+    }
+
     /// Its stub, for an address.
     pub(super) fn assemble(
         &self,
