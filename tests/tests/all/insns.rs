@@ -326,3 +326,32 @@ fn instructions(program: &Path, function: &str) -> Vec<u64> {
     let lines = text.lines().filter(|line| line.split('\t').count() == 3);
     lines.filter_map(|line| u64::from_str_radix(line.split(':').next()?.trim(), 16).ok()).collect()
 }
+
+/// What is evicted for a short instruction does what it did, probed itself or not, and is in its place again at the end.
+#[test]
+fn a_neighbour_makes_room() {
+    let program = need!(Program::new("crowded_in.c").source("crowded_in.S").build());
+    for with_neighbour in [false, true] {
+        let mut target = Process::start(&program, &[]);
+        let before = Snapshot::of(target.pid());
+        let (site, neighbour) = (target.address("site"), target.address("neighbour"));
+        // The whole run that may be evicted, and its last instruction, which holds the island.
+        let places = if with_neighbour { vec![site, neighbour, neighbour + 8] } else { vec![site] };
+        let probes: Vec<_> = places.iter().map(|at| probe_at(&target, &program, *at)).collect();
+        let mut session = Session::stat(&borrowed(&probes), target.pid());
+        session.wait_armed(&Watch::at(target.pid(), &places));
+        let calls = 8 * rounds(100, 2_000);
+        assert_eq!(target.ask(&format!("go {calls}")).number("bad"), 0);
+        let report = session.end();
+        report.assert_clean();
+        let wanted = [calls, calls / 8 * (1..=8).sum::<u64>(), calls / 8 * (0..8).sum::<u64>()];
+        for (probe, wanted) in probes.iter().zip(wanted) {
+            assert_eq!(report.hits(probe), wanted, "{probe}: {:?}", report.summary());
+        }
+        assert_eq!(report.mechanism(&probes[0]), "pun", "{report:?}");
+        assert!(probes[1..].iter().all(|probe| report.mechanism(probe) == "jump"), "{report:?}");
+        before.assert_unchanged(target.pid());
+        assert_eq!(target.ask("go 100").number("bad"), 0);
+        target.finish();
+    }
+}
