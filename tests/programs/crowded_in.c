@@ -5,6 +5,9 @@
  */
 #include "common.h"
 
+#ifdef __i386__
+__attribute__((regparm(1)))
+#endif
 long crowded_in(long n);
 extern const char neighbour[];
 

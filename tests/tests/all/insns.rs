@@ -330,7 +330,16 @@ fn instructions(program: &Path, function: &str) -> Vec<u64> {
 /// What is evicted for a short instruction does what it did, probed itself or not, and is in its place again at the end.
 #[test]
 fn a_neighbour_makes_room() {
-    let program = need!(Program::new("crowded_in.c").source("crowded_in.S").build());
+    makes_room(Program::new("crowded_in.c").source("crowded_in.S"));
+}
+
+#[test]
+fn i386_a_neighbour_makes_room() {
+    makes_room(Program::new("crowded_in.c").source("crowded_in.S").i386());
+}
+
+fn makes_room(program: Program) {
+    let program = need!(program.build());
     for with_neighbour in [false, true] {
         let mut target = Process::start(&program, &[]);
         let before = Snapshot::of(target.pid());

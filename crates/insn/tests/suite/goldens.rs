@@ -1,13 +1,15 @@
 //! Golden files `goldens/ISA/*.insn`: instructions in, their analysis and their displaced forms out.
 //!
 //! A line `insn ADDRESS: BYTES` is input, lines that begin with `;` are remarks, and lines that begin with `>` are what
-//! the crate says. `BLESS=1 cargo test -p insn` writes the latter anew: read the difference before it is committed.
+//! the crate says. `plan SITES ADDRESS: BYTES` is input too: a function, and the offsets of its sites, with commas; what
+//! comes out are the patches. `BLESS=1 cargo test -p insn` writes the latter anew: read the difference before it is committed.
 
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 
 use insn::code::{Code, Outline};
+use insn::place::{Demand, Room, island_bytes, patch_bytes};
 use insn::plan::{Mechanism, hex};
 use insn::relocate::{Destination, Moved, relocate};
 use insn::set::Analysis;
@@ -20,6 +22,47 @@ fn parse(line: &str) -> Option<(Address, Vec<u8>)> {
     let (address, bytes) = line.strip_prefix("insn 0x")?.split_once(": ")?;
     let bytes = bytes.split(' ').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>();
     Some((Address(u64::from_str_radix(address, 16).ok()?), bytes.ok()?))
+}
+
+/// The sites, and the function.
+fn parse_plan(line: &str) -> Option<(Vec<Address>, Address, Vec<u8>)> {
+    let (sites, function) = line.strip_prefix("plan ")?.split_once(' ')?;
+    let (start, bytes) = parse(&format!("insn {function}"))?;
+    let sites =
+        sites.split(',').map(|offset| Some(start + offset.parse::<u64>().ok()?)).collect::<Option<_>>()?;
+    Some((sites, start, bytes))
+}
+
+/// Each patch: what it changes, with its stub at a place that fits, and what it displaces.
+fn patches(isa: Isa, out: &mut String, sites: &[Address], start: Address, bytes: &[u8]) {
+    let code = [Code { start, bytes }];
+    let outline = Outline { functions: vec![start..start + bytes.len() as u64], ..Outline::default() };
+    let free = vec![Address(0x6000_0000)..Address(0x6800_0000)];
+    let plan = Analysis::new(isa, &code, &outline, false, &mut |_| {}).plan(sites, &HashMap::new(), &free);
+    assert!(plan.refused.is_empty(), "{:?}", plan.refused);
+    let mut room = Room { free, areas: Vec::new(), mappings: usize::MAX };
+    for patch in &plan.patches {
+        let stub = room.place(isa, &[Demand { patch, size: 64 }]).remove(0).expect("a place");
+        let written = patch_bytes(isa, patch, stub).unwrap();
+        writeln!(
+            out,
+            "> {} {:?}: {} -> {}",
+            patch.start,
+            patch.mechanism,
+            hex(&patch.overwritten),
+            hex(&written)
+        )
+        .unwrap();
+        if let Some(island) = &patch.island {
+            let written = island_bytes(isa, patch, stub).unwrap();
+            writeln!(out, "> {} island: {} -> {}", island.at, hex(&island.overwritten), hex(&written))
+                .unwrap();
+        }
+        for insn in &patch.displaced {
+            writeln!(out, "> displaces{}", if insn.is_site { ", with a probe" } else { "" }).unwrap();
+            listing(isa, out, insn.address, &insn.bytes);
+        }
+    }
 }
 
 fn listing(isa: Isa, out: &mut String, at: Address, bytes: &[u8]) {
@@ -121,6 +164,8 @@ fn render(isa: Isa, text: &str) -> String {
         writeln!(out, "{line}").unwrap();
         if let Some((original, bytes)) = parse(line) {
             describe(isa, &mut out, original, &bytes);
+        } else if let Some((sites, start, bytes)) = parse_plan(line) {
+            patches(isa, &mut out, &sites, start, &bytes);
         } else {
             assert!(line.is_empty() || line.starts_with(';'), "neither input nor remark: {line}");
         }

@@ -3,7 +3,7 @@
 
 use insn::Address;
 
-use super::fixture::{ACROSS, ADD, CALL, SHORT, SITES, World, engine_on, machine};
+use super::fixture::{ACROSS, ADD, CALL, CROWDED, EVICTED_MOV, SHORT, SITES, World, engine_on, machine};
 use crate::engine::Left;
 use crate::error::TargetError;
 use crate::fake::{Fault, Kind};
@@ -20,14 +20,15 @@ type Outcome = Result<Option<Left>, TargetError>;
 
 const CASES: [Case; 4] = [
     Case { name: "first change", before: &[], what: |world| world.probe(&SITES).map(|_| None) },
-    Case { name: "replacing", before: &[ADD, ACROSS], what: |world| replace(world) },
+    Case { name: "replacing", before: &[ADD, ACROSS, CROWDED], what: |world| replace(world) },
     Case { name: "removing", before: &SITES, what: |world| world.probe(&[CALL]).map(|_| None) },
     Case { name: "leave", before: &SITES, what: |world| world.engine.leave().map(Some) },
 ];
 
-/// New patches for sites that are patched already, with one that is gone and one that is new.
+/// New patches for sites that are patched already, with one that is gone and one that is new; what makes room for an island
+/// is probed itself.
 fn replace(world: &mut World) -> Outcome {
-    world.probe(&[ADD, ADD + 4, ACROSS, ACROSS + 4, SHORT]).map(|_| None)
+    world.probe(&[ADD, ADD + 4, ACROSS, ACROSS + 4, SHORT, CROWDED, EVICTED_MOV]).map(|_| None)
 }
 
 fn world_before(case: &Case, write_running: bool) -> World {

@@ -54,8 +54,18 @@ pub(super) const ISLE: Address = Address(0x40_10c0);
 /// Padding within its reach.
 pub(super) const ISLAND: Address = Address(0x40_1048);
 const TO_BEHIND_ISLE: Address = Address(0x40_10d0);
+/// `xor %eax, %eax`, whose next instruction is jumped to; no pun of it leads to free memory, and no padding is near.
+pub(super) const CROWDED: Address = Address(0x40_1290);
+/// `add $-128, %r8; movabs $MOVED, %r9; ret`: all but the last make room.
+pub(super) const EVICTED: Address = Address(0x40_1292);
+/// The `movabs`: the island is in it.
+pub(super) const EVICTED_MOV: Address = Address(0x40_1296);
+const MOVED: u64 = 0x8877_6655_4433_2211;
+/// Functions that are no padding, on both sides.
+const CROWD: [Address; 2] = [Address(0x40_1200), Address(0x40_12a1)];
+const TO_EVICTED: Address = Address(0x40_1330);
 /// Every site, with its counter's number.
-pub(super) const SITES: [Address; 6] = [ADD, CALL, SHORT, ACROSS, PUN, ISLE];
+pub(super) const SITES: [Address; 7] = [ADD, CALL, SHORT, ACROSS, PUN, ISLE, CROWDED];
 
 /// Where an instruction can name it.
 const STATE: Address = Address(0x7800_0000);
@@ -89,6 +99,10 @@ fn text() -> Vec<u8> {
     put(ISLE, &[0x41, 0x54, 0x41, 0x5c, 0xc3]);
     put(TO_BEHIND_ISLE, &[0xeb, 0xf0]);
     put(ACROSS, &[0x49, 0x83, 0xc6, 0x01, 0x49, 0xff, 0xc7, 0xc3]);
+    put(CROWDED, &[0x31, 0xc0]);
+    put(EVICTED, &[0x49, 0x83, 0xc0, 0x80]);
+    put(EVICTED_MOV, &[&[0x49, 0xb9][..], &MOVED.to_le_bytes(), &[0xc3]].concat());
+    put(TO_EVICTED, &[0xe9, 0x5d, 0xff, 0xff, 0xff]);
     text
 }
 
@@ -215,6 +229,7 @@ impl Front {
             [(MAIN, 35 + 5), (ADD, 10), (ADD + 10, 1), (CALL, 8), (SHORT, 4), (ACROSS, 8), (ACROSS + 8, 1)]
                 .into_iter()
                 .chain([(PUN, 9), (TO_BEHIND_PUN, 2), (ISLE, 5), (TO_BEHIND_ISLE, 2)])
+                .chain([(CROWD[0], 0x90), (CROWDED, 17), (CROWD[1], 0x8f), (TO_EVICTED, 5)])
                 .map(|(at, len)| at.span(len))
                 .collect();
         let code = [Code { start: TEXT.start, bytes: &bytes }];
@@ -247,12 +262,12 @@ impl Front {
             self.routines = Some(routines);
         }
         let starts: Vec<Address> = patches.iter().map(|patch| patch.start).collect();
-        let gone = self.installed.iter().filter(|(start, _)| !starts.contains(start));
-        change.remove = gone
-            .flat_map(|(start, (patch, _))| {
-                [*start].into_iter().chain(patch.island.iter().map(|island| island.at))
-            })
-            .collect();
+        let islands = |patch: &Patch| patch.island.iter().map(|island| island.at).collect::<Vec<_>>();
+        let new: Vec<Address> = patches.iter().flat_map(islands).collect();
+        let old =
+            self.installed.values().flat_map(|(patch, _)| islands(patch)).filter(|at| !new.contains(at));
+        let gone = self.installed.keys().copied().filter(|start| !starts.contains(start));
+        change.remove = gone.chain(old).collect();
         self.installed.retain(|start, _| starts.contains(start));
         for patch in patches {
             let counts: Vec<(Address, u32)> = patch.sites().map(|site| (site, counter(site))).collect();
@@ -462,6 +477,9 @@ impl World {
             let sums =
                 [Register::R12, Register::R13, Register::R14, Register::R15].map(|r| registers.get(slot(r)));
             assert_eq!(sums, [7 * rounds, rounds, rounds, rounds], "{tid} after {rounds} rounds");
+            let moved = if rounds > 0 { MOVED } else { 0 };
+            let neighbours = [Register::R8, Register::R9].map(|r| registers.get(slot(r)));
+            assert_eq!(neighbours, [rounds.wrapping_mul(128).wrapping_neg(), moved], "{tid}");
             assert_eq!(registers.sp(), stack(tid).start + 0x3000);
         }
     }

@@ -3,8 +3,8 @@
 use insn::plan::Mechanism;
 
 use super::fixture::{
-    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, HANDLER, ISLAND, ISLE, LEADER, MAIN, PUN, SECOND,
-    SHORT, SITES, SYSCALL, TEXT, World, queued, text_mapping,
+    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, CROWDED, EVICTED, EVICTED_MOV, HANDLER, ISLAND, ISLE,
+    LEADER, MAIN, PUN, SECOND, SHORT, SITES, SYSCALL, TEXT, World, queued, text_mapping,
 };
 use crate::TargetError;
 use crate::engine::{Change, Left};
@@ -22,7 +22,11 @@ fn jumps_count_and_go_without_a_trace() {
     }
     world.fake.machine().pace = 1;
     let left = world.leave();
-    assert_eq!((left.restored, left.left_mapped), (SITES.len() + 1, 0), "sites and an island");
+    assert_eq!(
+        (left.restored, left.left_mapped),
+        (SITES.len() + 3, 0),
+        "sites, two islands, what is evicted"
+    );
     let native = world.fake.machine().native.clone();
     for site in SITES {
         let counted = world.hits(site) + native.get(&site).copied().unwrap_or(0);
@@ -169,6 +173,108 @@ fn an_island_leads_on_and_whoever_is_there_goes_back() {
         }
         let native = world.fake.machine().native.clone();
         assert_eq!((world.hits(ISLE), native.get(&ISLE)), (0, Some(&1)), "removes: {removes}");
+    }
+}
+
+/// The short jump, the neighbour's jump, the island, and what is left.
+fn check_evicted(world: &World) {
+    let live = world.live(CROWDED, 17);
+    assert_eq!((&live[..3], live[7]), (&[0xeb, 5, 0xe9][..], 0xe9));
+    assert_eq!(live[12..], [0x55, 0x66, 0x77, 0x88, 0xc3]);
+}
+
+#[test]
+fn whoever_stands_in_what_is_evicted_is_moved() {
+    // Both ends of what is overwritten stay where they are.
+    let places = [(0, false), (2, false), (6, true), (16, false)];
+    for (offset, moves) in places {
+        let mut world = World::new(2);
+        let at = CROWDED + offset;
+        world.run_to(SECOND, at);
+        world.probe(&[CROWDED]).unwrap();
+        check_evicted(&world);
+        assert_eq!(world.engine.in_area(world.pc(SECOND)), moves, "+{offset}: {}", world.pc(SECOND));
+        for tid in [LEADER, SECOND] {
+            world.run_to(tid, MAIN);
+            world.run_to(tid, CROWDED);
+            world.run_to(tid, MAIN);
+        }
+        let from_there = u64::from(offset == 0);
+        assert_eq!(world.hits(CROWDED), 2 + from_there, "+{offset}");
+        assert_eq!(world.engine.statistics.traps + world.engine.statistics.strays, 0);
+        world.check_program();
+        // Somebody is on the way through the copy when it goes: at its last instruction at the latest.
+        world.run_into(SECOND, EVICTED, offset.min(14));
+        world.probe(&[ADD]).unwrap();
+        assert_eq!(world.live(CROWDED, 3), [0x31, 0xc0, 0x49]);
+        world.run_to(SECOND, MAIN);
+        world.fake.machine().pace = 1;
+        assert_eq!(world.leave().left_mapped, 0);
+    }
+}
+
+#[test]
+fn a_stray_in_what_is_evicted_goes_on_at_its_copy() {
+    let mut world = World::new(1);
+    // As from a signal frame that nobody sees.
+    world.run_to(LEADER, EVICTED_MOV);
+    world.put(LEADER, MAIN);
+    world.probe(&[CROWDED, ADD]).unwrap();
+    world.put(LEADER, EVICTED_MOV);
+    world.step(LEADER);
+    assert_eq!(world.engine.statistics.strays, 1);
+    assert!(world.engine.in_area(world.pc(LEADER)));
+    world.run_to(LEADER, MAIN);
+    assert_eq!(world.leave().left_mapped, 0);
+}
+
+#[test]
+fn whoever_is_at_an_island_among_evicted_instructions_is_at_its_site() {
+    let mut world = World::new(2);
+    world.probe(&[CROWDED]).unwrap();
+    let island = CROWDED + 7;
+    for keeps_host in [true, false] {
+        world.run_to(SECOND, MAIN);
+        world.run_to(SECOND, island);
+        let native = world.fake.machine().native.get(&CROWDED).copied();
+        // Without the site the neighbour is no more evicted, but it may be a site itself.
+        world.probe(if keeps_host { &[EVICTED, EVICTED_MOV] } else { &[ADD] }).unwrap();
+        assert_eq!(world.pc(SECOND), CROWDED);
+        assert_eq!(world.live(CROWDED, 2), [0x31, 0xc0]);
+        world.run_to(SECOND, MAIN);
+        assert_eq!((world.hits(EVICTED), world.hits(EVICTED_MOV)), (1, 1), "in the first round");
+        assert_eq!(world.fake.machine().native.get(&CROWDED).copied(), Some(native.unwrap_or(0) + 1));
+        world.probe(&[CROWDED]).unwrap();
+    }
+    assert_eq!(world.hits(CROWDED), 0);
+    world.leave();
+}
+
+#[test]
+fn what_is_evicted_may_be_probed_before_and_after() {
+    let sets: [&[_]; 6] = [
+        &[CROWDED],
+        &[CROWDED, EVICTED],
+        &[CROWDED, EVICTED_MOV],
+        &[EVICTED_MOV],
+        &[CROWDED, EVICTED, EVICTED_MOV],
+        &[CROWDED],
+    ];
+    for offset in 0..60 {
+        let mut world = World::new(1);
+        world.fake.machine().pace = 0;
+        for (number, set) in sets.iter().enumerate() {
+            world.run_to(LEADER, CROWDED);
+            (0..=offset).for_each(|_| world.step(LEADER));
+            world.probe(set).unwrap_or_else(|error| panic!("{offset}, {number}: {error}"));
+            assert!(set.iter().all(|site| world.live(*site, 1) != [0xcc]), "{offset}, {number}");
+        }
+        world.run_to(LEADER, MAIN);
+        let native = world.fake.machine().native.get(&CROWDED).copied().unwrap_or(0);
+        assert!(world.hits(CROWDED) + native <= world.rounds(), "{offset}");
+        assert!(world.hits(CROWDED) > 0, "{offset}");
+        world.fake.machine().pace = 1;
+        assert_eq!(world.leave().left_mapped, 0);
     }
 }
 

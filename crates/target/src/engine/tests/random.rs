@@ -8,8 +8,8 @@ use insn::plan::Mechanism;
 use proptest::prelude::*;
 
 use super::fixture::{
-    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, EXITED, HANDLER, ISLE, LEADER, MAIN, PUN, SHORT,
-    SYSCALL, TEXT, Wanted, World, prepare,
+    ACROSS, ACROSS_RET, ADD, ADD_RET, BEHIND_PUN, CALL, CROWDED, EVICTED, EVICTED_MOV, EXITED, HANDLER, ISLE,
+    LEADER, MAIN, PUN, SHORT, SYSCALL, TEXT, Wanted, World, prepare,
 };
 use crate::engine::tests::fixture::queued;
 use crate::fake::machine::Run;
@@ -17,10 +17,25 @@ use crate::seam::{Target, Tid};
 
 /// Covered by a jump at ADD.
 const INNER: Address = Address(ADD.0 + 4);
-/// Sites that may be asked for together: each with a counter of its own. One has room for a pun only, one for a short jump to an island, and the last
-/// but one of those behind it none for a jump of their own.
-const CHOICES: [Address; 11] =
-    [ADD, CALL, SHORT, ACROSS, PUN, ISLE, INNER, SYSCALL, ADD_RET, ACROSS_RET, BEHIND_PUN];
+/// Sites that may be asked for together: each with a counter of its own. One has room for a pun only, one for a short jump to an
+/// island, and of those behind it only one has room for a jump of its own. One needs a neighbour that makes room, which is
+/// the two at the end.
+const CHOICES: [Address; 14] = [
+    ADD,
+    CALL,
+    SHORT,
+    ACROSS,
+    PUN,
+    ISLE,
+    INNER,
+    SYSCALL,
+    ADD_RET,
+    ACROSS_RET,
+    BEHIND_PUN,
+    CROWDED,
+    EVICTED,
+    EVICTED_MOV,
+];
 
 #[derive(Clone, Debug)]
 enum Step {
