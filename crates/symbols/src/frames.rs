@@ -22,6 +22,10 @@ pub struct Frame {
     pub lsda: Option<FileAddress>,
 }
 
+/// Unwinders look one byte before a return address. A signal's handler returns to the very first byte of the code that ends it,
+/// so the C library puts a `nop` before that and has the FDE begin there (glibc, sysdeps/unix/sysv/linux/x86_64/libc_sigaction.c).
+const X86_NOP: u8 = 0x90;
+
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Cie<'a> = CommonInformationEntry<Slice<'a>>;
 
@@ -42,7 +46,10 @@ pub fn frames(image: &Image<'_>) -> Vec<Frame> {
         let Ok(fde) = partial.parse(|section, bases, offset| headers.get(section, bases, offset)) else {
             continue;
         };
-        let range = FileAddress(fde.initial_address()).span(fde.len());
+        let mut range = FileAddress(fde.initial_address()).span(fde.len());
+        if fde.is_signal_trampoline() && image.read(range.start, 1) == Some(&[X86_NOP]) {
+            range.start = range.start + 1;
+        }
         if !range.is_empty() && image.is_code(range.start) {
             found.push(Frame { range, lsda: fde.lsda().and_then(direct) });
         }

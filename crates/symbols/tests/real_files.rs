@@ -520,3 +520,20 @@ fn a_stripped_go_program_names_its_functions() {
     assert!(found.size >= named.size);
     assert!(stripped.starts_function(found.file_address));
 }
+
+/// What ends a signal handler is described from one byte before its first instruction on: that byte is no function's.
+#[test]
+fn a_signal_frame_begins_behind_its_nop() {
+    const SOURCE: &str = r#"
+        __asm__(".text\n.cfi_startproc\n.cfi_signal_frame\nnop\n"
+                ".globl ends_handler\nends_handler: mov $15, %eax\nret\n.cfi_endproc");
+        int main(void) { return 0; }
+    "#;
+    let directory = tempfile::tempdir().unwrap();
+    let Some(bytes) = compile(directory.path(), "gcc", SOURCE, &[]) else { return };
+    let image = Image::parse(&bytes).unwrap();
+    let frames = frames(&image);
+    let symbols = Symbols::read(&image, &frames);
+    let start = symbols.all().iter().find(|symbol| symbol.name == "ends_handler").unwrap().address;
+    assert_eq!(frame_of(&frames, start).map(|frame| frame.range.clone()), Some(start.span(6)));
+}
