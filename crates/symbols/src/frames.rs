@@ -23,8 +23,9 @@ pub struct Frame {
 }
 
 /// Unwinders look one byte before a return address. A signal's handler returns to the very first byte of the code that ends it,
-/// so the C library puts a `nop` before that and has the FDE begin there (glibc, sysdeps/unix/sysv/linux/x86_64/libc_sigaction.c).
-const X86_NOP: u8 = 0x90;
+/// so the C library and the vDSO have the FDE begin one byte before that, in padding (glibc,
+/// sysdeps/unix/sysv/linux/x86_64/libc_sigaction.c). The code itself is aligned.
+const TRAMPOLINE_ALIGN: u64 = 16;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Cie<'a> = CommonInformationEntry<Slice<'a>>;
@@ -47,7 +48,7 @@ pub fn frames(image: &Image<'_>) -> Vec<Frame> {
             continue;
         };
         let mut range = FileAddress(fde.initial_address()).span(fde.len());
-        if fde.is_signal_trampoline() && image.read(range.start, 1) == Some(&[X86_NOP]) {
+        if fde.is_signal_trampoline() && (range.start.0 + 1).is_multiple_of(TRAMPOLINE_ALIGN) {
             range.start = range.start + 1;
         }
         if !range.is_empty() && image.is_code(range.start) {

@@ -523,10 +523,10 @@ fn a_stripped_go_program_names_its_functions() {
 
 /// What ends a signal handler is described from one byte before its first instruction on: that byte is no function's.
 #[test]
-fn a_signal_frame_begins_behind_its_nop() {
+fn a_signal_frame_begins_behind_its_padding() {
     const SOURCE: &str = r#"
-        __asm__(".text\n.cfi_startproc\n.cfi_signal_frame\nnop\n"
-                ".globl ends_handler\nends_handler: mov $15, %eax\nret\n.cfi_endproc");
+        __asm__(".text\n.balign 16\nnopl 0(%rax)\nnopl 0(%rax)\nnopl 0(%rax)\nnopl 0(%rax)\nnopl 0(%rax)\n"
+                ".cfi_startproc\n.cfi_signal_frame\nnop\n.globl ends_handler\nends_handler: mov $15, %eax\nret\n.cfi_endproc");
         int main(void) { return 0; }
     "#;
     let directory = tempfile::tempdir().unwrap();
