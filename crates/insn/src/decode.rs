@@ -54,6 +54,7 @@ pub(crate) trait Findings {
 pub(crate) fn sweep(isa: Isa, at: Address, bytes: &[u8], findings: &mut dyn Findings) -> Option<Address> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::sweep::sweep(isa, at, bytes, findings),
+        _ => None,
     }
 }
 
@@ -62,6 +63,7 @@ pub(crate) fn sweep(isa: Isa, at: Address, bytes: &[u8], findings: &mut dyn Find
 pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::analyze::inspect(isa, at, bytes),
+        _ => None,
     }
 }
 
@@ -76,6 +78,7 @@ pub(crate) fn look(isa: Isa, at: Address, bytes: &[u8]) -> Option<(Insn, bool)> 
 pub(crate) fn displaceable(isa: Isa, at: Address, bytes: &[u8]) -> Result<Insn, Reason> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::analyze::inspect_displaceable(isa, at, bytes),
+        _ => Err(Reason::NoStubs),
     }
 }
 
@@ -90,6 +93,7 @@ pub(crate) fn boundaries(
 ) -> Option<Vec<Address>> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::sweep::boundaries(isa, at, bytes, from, to),
+        _ => None,
     }
 }
 
@@ -97,6 +101,7 @@ pub(crate) fn boundaries(
 pub(crate) fn dead(isa: Isa, at: Address, bytes: &[u8], count: usize) -> Vec<Dead> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::liveness::dead(isa, at, bytes, count),
+        _ => vec![Dead::default(); count],
     }
 }
 
@@ -104,7 +109,7 @@ pub(crate) fn dead(isa: Isa, at: Address, bytes: &[u8], count: usize) -> Vec<Dea
 pub(crate) fn patch_len(isa: Isa, mechanism: Mechanism) -> usize {
     match (isa, mechanism) {
         (Isa::X86_64 | Isa::I386, Mechanism::Jump | Mechanism::Pun) => x86::jump::LEN,
-        (_, Mechanism::Trap) => isa.abi().breakpoint.len(),
+        _ => isa.abi().breakpoint.len(),
     }
 }
 
@@ -112,6 +117,7 @@ pub(crate) fn patch_len(isa: Isa, mechanism: Mechanism) -> usize {
 pub(crate) fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::analyze::reference(isa, at, bytes),
+        _ => None,
     }
 }
 
@@ -127,5 +133,6 @@ pub fn instruction_len(isa: Isa, at: Address, bytes: &[u8]) -> Option<usize> {
 pub fn disassemble(isa: Isa, at: Address, bytes: &[u8]) -> Vec<(Address, Vec<u8>, String)> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::disassemble::disassemble(isa, at, bytes),
+        _ => Vec::new(),
     }
 }

@@ -14,6 +14,55 @@ pub enum Isa {
     X86_64,
     /// i386 (32-bit x86) with the System V ABI, 32-bit Linux system calls: tasks of an x86-64 kernel's compatibility mode.
     I386,
+    /// AArch64, little-endian, with the LP64 ABI.
+    Arm64,
+    /// 32-bit arm, little-endian, EABI: the ISA of a process, whose threads run A32 and T32 in turn, and of a place whose code
+    /// is A32.
+    Arm,
+    /// The ISA of a place in an [`Isa::Arm`] process whose code is T32.
+    Thumb,
+    /// 32-bit Power, big-endian, System V ABI.
+    PowerPc,
+    /// 64-bit Power, big-endian, ELFv1 ABI: functions are named by descriptors.
+    PowerPc64,
+    /// 64-bit Power, little-endian, ELFv2 ABI: functions have a local entry.
+    PowerPc64Le,
+    /// RV32 with compressed instructions.
+    RiscV32,
+    /// RV64 with compressed instructions.
+    RiscV64,
+}
+
+/// `asm-generic/unistd.h` (in the kernel's include/uapi): arm64 and riscv.
+pub(crate) const GENERIC_NUMBERS: SyscallNumbers = SyscallNumbers {
+    mmap: 222, // mmap2 in 32 bits: the offset, which is 0 here, is in pages
+    munmap: 215,
+    madvise: 233,
+    memfd_create: 279,
+    close: 57,
+    rt_sigaction: 134,
+    membarrier: 283,
+    rt_tgsigqueueinfo: Some(240),
+    execve: 221,
+    execveat: 281,
+};
+
+/// The order of bytes in a word of data. Code may have another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Least significant byte first.
+    Little,
+    /// Most significant byte first.
+    Big,
+}
+
+/// How the kernel tells that a system call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The result is `-errno`: between -4095 and -1 (`IS_ERR_VALUE`, include/linux/err.h).
+    Negative,
+    /// This bit is set, and the result is `errno`: Power's CR0.SO.
+    Flag(RegisterSlot, u64),
 }
 
 /// Where a register of the ISA's width ([`Abi::word`]) lies in the kernel's `NT_PRSTATUS` register set, in bytes.
@@ -31,6 +80,8 @@ pub struct SyscallAbi {
     pub arguments: [RegisterSlot; 6],
     /// Holds the result (or `-errno`) at exit.
     pub result: RegisterSlot,
+    /// What tells a failure.
+    pub failure: Failure,
     /// The kernel's copy of the number, by which it decides on restarting an interrupted call;
     /// -1 means "not in a system call".
     pub original_number: Option<RegisterSlot>,
@@ -107,7 +158,12 @@ pub struct Abi {
     pub name: &'static str,
     /// Bytes of a pointer.
     pub word: usize,
-    /// The breakpoint instruction.
+    /// Of words in memory and in the register set.
+    pub order: Order,
+    /// The registers of the `NT_PRSTATUS` set, by the names that GDB's target descriptions have for them (GDB manual, appendix
+    /// "Standard Target Features"); each as wide as [`Self::word`] in the set, though a description may say less.
+    pub registers: &'static [(&'static str, RegisterSlot)],
+    /// The breakpoint instruction (the shortest: see [`Isa::breakpoint`]).
     pub breakpoint: &'static [u8],
     /// How far behind the breakpoint instruction's first byte the kernel reports the PC.
     pub pc_past_breakpoint: u64,
@@ -119,8 +175,8 @@ pub struct Abi {
     pub pc: RegisterSlot,
     /// Stack pointer.
     pub sp: RegisterSlot,
-    /// Flags.
-    pub flags: RegisterSlot,
+    /// Flags; `None` where the ISA has none (riscv).
+    pub flags: Option<RegisterSlot>,
     /// The thread pointer's base (`fs_base` on x86-64); `None` where the register set has none (i386 keeps it in a
     /// descriptor table, and the set has the selector only).
     pub thread_base: Option<RegisterSlot>,
@@ -136,13 +192,84 @@ pub struct Abi {
     pub numbers: SyscallNumbers,
 }
 
+impl Abi {
+    /// One register of an `NT_PRSTATUS` set; 0 where the set is too short.
+    #[must_use]
+    pub fn get(&self, registers: &[u8], slot: RegisterSlot) -> u64 {
+        registers.get(slot.0..slot.0 + self.word).map_or(0, |bytes| self.order.number(bytes))
+    }
+
+    /// Sets one register of an `NT_PRSTATUS` set, as much of the value as it has room for.
+    pub fn set(&self, registers: &mut [u8], slot: RegisterSlot, value: u64) {
+        if let Some(bytes) = registers.get_mut(slot.0..slot.0 + self.word) {
+            self.order.write(value, bytes);
+        }
+    }
+}
+
+impl Order {
+    /// The number that `bytes`, 8 at most, stand for.
+    #[must_use]
+    pub fn number(self, bytes: &[u8]) -> u64 {
+        let add = |value, byte: &u8| value << 8 | u64::from(*byte);
+        match self {
+            Self::Little => bytes.iter().rev().fold(0, add),
+            Self::Big => bytes.iter().fold(0, add),
+        }
+    }
+
+    /// Writes the low bytes of `value`, as many as there is room for, 8 at most.
+    pub fn write(self, value: u64, bytes: &mut [u8]) {
+        for (index, byte) in bytes.iter_mut().rev().enumerate().take(8) {
+            *byte = value.to_be_bytes()[7 - index];
+        }
+        if self == Self::Little {
+            bytes.reverse();
+        }
+    }
+}
+
 impl Isa {
+    /// Every instruction set.
+    pub const ALL: [Self; 10] = [
+        Self::X86_64,
+        Self::I386,
+        Self::Arm64,
+        Self::Arm,
+        Self::Thumb,
+        Self::PowerPc,
+        Self::PowerPc64,
+        Self::PowerPc64Le,
+        Self::RiscV32,
+        Self::RiscV64,
+    ];
+
+    /// Whether there are stubs for it: what is neither x86-64 nor i386 is probed by breakpoints and slots only.
+    #[must_use]
+    pub fn has_stubs(self) -> bool {
+        matches!(self, Self::X86_64 | Self::I386)
+    }
+
+    /// The breakpoint for an instruction of `len` bytes: as long as it, where the ISA has breakpoints of several lengths.
+    #[must_use]
+    pub fn breakpoint(self, _len: usize) -> &'static [u8] {
+        self.abi().breakpoint
+    }
+
     /// The fixed facts of this ISA.
     #[must_use]
     pub fn abi(self) -> &'static Abi {
         match self {
             Self::X86_64 => &crate::x86::x86_64::ABI,
             Self::I386 => &crate::x86::i386::ABI,
+            Self::Arm64 => &crate::arm64::abi::ABI,
+            Self::Arm => &crate::arm::abi::ARM,
+            Self::Thumb => &crate::arm::abi::THUMB,
+            Self::PowerPc => &crate::powerpc::abi::POWERPC,
+            Self::PowerPc64 => &crate::powerpc::abi::POWERPC64,
+            Self::PowerPc64Le => &crate::powerpc::abi::POWERPC64LE,
+            Self::RiscV32 => &crate::riscv::abi::RISCV32,
+            Self::RiscV64 => &crate::riscv::abi::RISCV64,
         }
     }
 
@@ -160,6 +287,7 @@ impl Isa {
     pub fn displacement(self, end: Address, to: Address) -> Option<[u8; 4]> {
         match self {
             Self::X86_64 | Self::I386 => crate::x86::mode::Mode::of(self).displacement(self.wrap(end), to),
+            _ => None,
         }
     }
 

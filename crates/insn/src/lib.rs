@@ -11,12 +11,17 @@ pub mod plan;
 pub mod relocate;
 pub mod set;
 pub mod survey;
+pub mod xol;
 
+mod arm;
+mod arm64;
 mod decode;
 mod eviction;
 mod island;
 mod marks;
 mod pieces;
+mod powerpc;
+mod riscv;
 mod schedule;
 mod span;
 mod sweep;

@@ -82,6 +82,7 @@ pub fn patch_bytes(isa: Isa, patch: &Patch, stub: Address) -> Option<Vec<u8>> {
             Some(bytes)
         }
         (_, Mechanism::Trap) => Some(isa.abi().breakpoint.to_vec()),
+        _ => None,
     }
 }
 
@@ -90,6 +91,7 @@ pub fn patch_bytes(isa: Isa, patch: &Patch, stub: Address) -> Option<Vec<u8>> {
 pub fn island_bytes(isa: Isa, patch: &Patch, stub: Address) -> Option<Vec<u8>> {
     match isa {
         Isa::X86_64 | Isa::I386 => patch.island.as_ref().and_then(|_| jump_of(isa, patch).encode(stub)),
+        _ => None,
     }
 }
 
@@ -282,7 +284,7 @@ fn usable(free: &Range<Address>, reach: &Range<Address>) -> Option<Range<Address
 fn around(isa: Isa, to: Address) -> Range<Address> {
     match isa {
         Isa::X86_64 => Address(to.0.saturating_sub(REACH))..Address(to.0.saturating_add(REACH)),
-        Isa::I386 => Address(0)..Address(isa.abi().address_end),
+        _ => Address(0)..Address(isa.abi().address_end),
     }
 }
 

@@ -228,6 +228,9 @@ pub enum Reason {
         "its stub needs a further mapping, and half of those that vm.max_map_count leaves are used (mappings)"
     )]
     Mappings,
+    /// Neither stubs nor jumps are there for the ISA.
+    #[error("there are no stubs for this instruction set")]
+    NoStubs,
     /// Another site's patch is in the way and cannot be merged with it: its mechanism is forced, or the two lie in
     /// functions that overlap and decode differently.
     #[error("the patch of another site is in the way")]
@@ -256,6 +259,7 @@ impl Reason {
             | Self::NoRoom
             | Self::NoPun
             | Self::Mappings
+            | Self::NoStubs
             | Self::Overlap => return Cow::Owned(self.to_string()),
         };
         Cow::Borrowed(fixed)

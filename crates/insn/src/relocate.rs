@@ -64,6 +64,7 @@ pub struct Moved {
 pub fn relocate(isa: Isa, original: Address, bytes: &[u8], at: Address) -> Result<Moved, Reason> {
     match isa {
         Isa::X86_64 | Isa::I386 => crate::x86::relocate::relocate(isa, original, bytes, at),
+        _ => Err(Reason::NoStubs),
     }
 }
 
@@ -89,5 +90,6 @@ pub fn branch_target(
 ) -> Option<(Address, Address)> {
     match isa {
         Isa::X86_64 | Isa::I386 => crate::x86::emulate::branch_target(isa, at, bytes, thread, read),
+        _ => None,
     }
 }

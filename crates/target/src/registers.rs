@@ -32,16 +32,12 @@ impl Registers {
     /// One register.
     #[must_use]
     pub fn get(&self, slot: RegisterSlot) -> u64 {
-        let bytes = self.bytes.get(slot.0..slot.0 + self.isa.abi().word);
-        bytes.map_or(0, little_endian)
+        self.isa.abi().get(&self.bytes, slot)
     }
 
     /// Sets one register, as much of the value as it has room for.
     pub fn set(&mut self, slot: RegisterSlot, value: u64) {
-        let word = self.isa.abi().word;
-        if let Some(bytes) = self.bytes.get_mut(slot.0..slot.0 + word) {
-            bytes.copy_from_slice(&value.to_le_bytes()[..word]);
-        }
+        self.isa.abi().set(&mut self.bytes, slot, value);
     }
 
     /// The kernel's answer to a system call: `-errno`, or a number or address that may have the register's highest bit.

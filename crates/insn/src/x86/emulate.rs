@@ -28,12 +28,19 @@ pub(crate) fn branch_target(
             let more = if insn.op_count() == 1 { u64::from(insn.immediate16()) } else { 0 };
             Some((thread.fetch(sp, read)?, sp + u64::from(thread.mode.word) + more))
         }
-        Kind::IndirectJump if insn.op0_kind() == OpKind::Register => {
-            Some((Address(thread.general(insn.op0_register())?), sp))
-        }
-        Kind::IndirectJump => Some((thread.fetch(thread.operand(&insn)?, read)?, sp)),
+        Kind::IndirectJump => Some((thread.target(&insn, read)?, sp)),
         _ => None,
     }
+}
+
+/// Where the indirect branch `insn` goes.
+pub(crate) fn operand_target(
+    isa: Isa,
+    insn: &Instruction,
+    thread: &Thread<'_>,
+    read: Read<'_>,
+) -> Option<Address> {
+    View { isa, mode: Mode::of(isa), thread }.target(insn, read)
 }
 
 /// A stopped thread, as its ISA has it.
@@ -58,6 +65,13 @@ impl View<'_> {
         }
     }
 
+    fn target(&self, insn: &Instruction, read: Read<'_>) -> Option<Address> {
+        match insn.op0_kind() {
+            OpKind::Register => self.general(insn.op0_register()).map(Address),
+            _ => self.fetch(self.operand(insn)?, read),
+        }
+    }
+
     fn fetch(&self, from: Address, read: Read<'_>) -> Option<Address> {
         let mut bytes = [0; 8];
         let bytes = bytes.get_mut(..usize::from(self.mode.word))?;
@@ -68,8 +82,8 @@ impl View<'_> {
     /// programs of i386 call the kernel), and no compiler uses the other.
     fn segment(&self, insn: &Instruction) -> Option<u64> {
         let thread_segment = match self.isa {
-            Isa::X86_64 => Register::FS,
             Isa::I386 => Register::GS,
+            _ => Register::FS,
         };
         match insn.memory_segment() {
             segment if segment == thread_segment => self.thread.thread_pointer.map(|base| base.0),

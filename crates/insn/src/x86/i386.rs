@@ -1,6 +1,8 @@
 //! The System V i386 ABI on Linux, as a 64-bit kernel offers it to 32-bit tasks and shows it to a 64-bit tracer.
 
-use crate::isa::{Abi, RegisterSlot, SignalFrame, SyscallAbi, SyscallNumbers, Trap, Trapping};
+use crate::isa::{
+    Abi, Failure, Order, RegisterSlot, SignalFrame, SyscallAbi, SyscallNumbers, Trap, Trapping,
+};
 
 // `struct user_regs_struct32`, arch/x86/include/asm/user32.h: 17 words of 32 bits.
 const EBX: usize = 0;
@@ -70,17 +72,34 @@ const FLAGS: (u64, u64) = (0xffc0_802a, 0x2);
 const OLD: usize = 8;
 const RT: usize = 164;
 
+/// By the names of GDB's target description.
+const REGISTERS: [(&str, RegisterSlot); 11] = [
+    ("eax", slot(EAX)),
+    ("ebx", slot(EBX)),
+    ("ecx", slot(ECX)),
+    ("edx", slot(EDX)),
+    ("esi", slot(ESI)),
+    ("edi", slot(EDI)),
+    ("ebp", slot(EBP)),
+    ("esp", slot(ESP)),
+    ("eip", slot(EIP)),
+    ("eflags", slot(EFLAGS)),
+    ("orig_eax", slot(ORIG_EAX)),
+];
+
 /// See the module header.
 pub(crate) static ABI: Abi = Abi {
     name: "i386",
     word: 4,
+    order: Order::Little,
+    registers: &REGISTERS,
     breakpoint: &[0xcc],
     pc_past_breakpoint: 1,
     red_zone: 0,
     regset_len: 68,
     pc: slot(EIP),
     sp: slot(ESP),
-    flags: slot(EFLAGS),
+    flags: Some(slot(EFLAGS)),
     thread_base: None,
     // `IA32_PAGE_OFFSET`, arch/x86/include/asm/page_64_types.h.
     address_end: 0xffff_e000,
@@ -103,6 +122,7 @@ pub(crate) static ABI: Abi = Abi {
         number: slot(EAX),
         arguments: [slot(EBX), slot(ECX), slot(EDX), slot(ESI), slot(EDI), slot(EBP)],
         result: slot(EAX),
+        failure: Failure::Negative,
         original_number: Some(slot(ORIG_EAX)),
         // ipc (semop, semtimedop), rt_sigtimedwait, io_getevents, epoll_wait, epoll_pwait, io_pgetevents,
         // io_pgetevents_time64, semtimedop_time64, rt_sigtimedwait_time64, epoll_pwait2

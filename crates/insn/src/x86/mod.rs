@@ -11,3 +11,4 @@ pub(crate) mod mode;
 pub(crate) mod relocate;
 pub(crate) mod sweep;
 pub(crate) mod x86_64;
+pub(crate) mod xol;

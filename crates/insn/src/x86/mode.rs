@@ -36,8 +36,8 @@ static PROTECTED: Mode = Mode {
 impl Mode {
     pub(crate) fn of(isa: Isa) -> &'static Self {
         match isa {
-            Isa::X86_64 => &LONG,
             Isa::I386 => &PROTECTED,
+            _ => &LONG,
         }
     }
 

@@ -181,16 +181,16 @@ impl Form {
     fn push_return_address(&mut self, branch_len: usize) {
         self.point(self.original, 0);
         match self.isa {
-            Isa::X86_64 => {
-                self.bytes(&PUSH_RIP);
-                let behind_branch = self.moved.bytes.len() + size_of::<i32>() + branch_len;
-                let displacement = i32::try_from(branch_len + self.gap(behind_branch)).unwrap_or(i32::MAX);
-                self.bytes(&displacement.to_le_bytes());
-            }
             Isa::I386 => {
                 self.bytes(&[PUSH]);
                 let next = self.next_word();
                 self.bytes(&next);
+            }
+            _ => {
+                self.bytes(&PUSH_RIP);
+                let behind_branch = self.moved.bytes.len() + size_of::<i32>() + branch_len;
+                let displacement = i32::try_from(branch_len + self.gap(behind_branch)).unwrap_or(i32::MAX);
+                self.bytes(&displacement.to_le_bytes());
             }
         }
         self.point(self.original, i32::from(self.mode.word));
@@ -241,8 +241,8 @@ impl Form {
     fn indirect_call(mut self) -> Result<Moved, Reason> {
         let mut jump = self.insn;
         jump.set_code(match self.isa {
-            Isa::X86_64 => Code::Jmp_rm64,
             Isa::I386 => Code::Jmp_rm32,
+            _ => Code::Jmp_rm64,
         });
         if matches!(jump.memory_base(), Register::RSP | Register::ESP) {
             let operand = jump.memory_displacement64().wrapping_add(u64::from(self.mode.word));

@@ -1,6 +1,8 @@
 //! The System V x86-64 ABI on Linux.
 
-use crate::isa::{Abi, RegisterSlot, SignalFrame, SyscallAbi, SyscallNumbers, Trap, Trapping};
+use crate::isa::{
+    Abi, Failure, Order, RegisterSlot, SignalFrame, SyscallAbi, SyscallNumbers, Trap, Trapping,
+};
 
 // `struct user_regs_struct`, arch/x86/include/asm/user_64.h: 27 words.
 const R15: usize = 0;
@@ -56,17 +58,43 @@ pub(crate) const TOPS: [i8; 19] = [
     -0x66, -0x7e,
 ];
 
+/// By the names of GDB's target description.
+const REGISTERS: [(&str, RegisterSlot); 20] = [
+    ("rax", slot(RAX)),
+    ("rbx", slot(RBX)),
+    ("rcx", slot(RCX)),
+    ("rdx", slot(RDX)),
+    ("rsi", slot(RSI)),
+    ("rdi", slot(RDI)),
+    ("rbp", slot(RBP)),
+    ("rsp", slot(RSP)),
+    ("r8", slot(R8)),
+    ("r9", slot(R9)),
+    ("r10", slot(R10)),
+    ("r11", slot(R11)),
+    ("r12", slot(R12)),
+    ("r13", slot(R13)),
+    ("r14", slot(R14)),
+    ("r15", slot(R15)),
+    ("rip", slot(RIP)),
+    ("eflags", slot(EFLAGS)),
+    ("orig_rax", slot(ORIG_RAX)),
+    ("fs_base", slot(FS_BASE)),
+];
+
 /// See the module header.
 pub(crate) static ABI: Abi = Abi {
     name: "x86_64",
     word: 8,
+    order: Order::Little,
+    registers: &REGISTERS,
     breakpoint: &[0xcc],
     pc_past_breakpoint: 1,
     red_zone: 128,
     regset_len: 216,
     pc: slot(RIP),
     sp: slot(RSP),
-    flags: slot(EFLAGS),
+    flags: Some(slot(EFLAGS)),
     thread_base: Some(slot(FS_BASE)),
     // A 47-bit address space, less the guard page at its end (Documentation/arch/x86/x86_64/mm.rst).
     address_end: 0x7fff_ffff_f000,
@@ -93,6 +121,7 @@ pub(crate) static ABI: Abi = Abi {
         number: slot(RAX),
         arguments: [slot(RDI), slot(RSI), slot(RDX), slot(R10), slot(R8), slot(R9)],
         result: slot(RAX),
+        failure: Failure::Negative,
         original_number: Some(slot(ORIG_RAX)),
         // semop, rt_sigtimedwait, io_getevents, semtimedop, epoll_wait, epoll_pwait, io_pgetevents, epoll_pwait2
         ended_by_stops: &[65, 128, 208, 220, 232, 281, 333, 441],

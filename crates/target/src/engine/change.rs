@@ -762,7 +762,7 @@ impl<T: Target> Engine<T> {
     /// RF in the saved flags keeps the kernel from returning by `sysret`, which does not serialise.
     fn resume_by_iret(&mut self) -> Result<(), TargetError> {
         const RF: u64 = 1 << 16;
-        let flags = self.target.isa().abi().flags;
+        let Some(flags) = self.target.isa().abi().flags else { return Ok(()) };
         for tid in self.target.tasks() {
             if !self.target.is_stopped(tid) {
                 continue;

@@ -172,11 +172,15 @@ impl Cpu<'_> {
     }
 
     fn flags(&self) -> u64 {
-        self.registers.get(self.registers.isa().abi().flags)
+        self.registers.get(self.flags_slot())
+    }
+
+    fn flags_slot(&self) -> RegisterSlot {
+        self.registers.isa().abi().flags.expect("x86-64 has flags")
     }
 
     fn set_flags(&mut self, which: u64, flags: u64) {
-        let slot = self.registers.isa().abi().flags;
+        let slot = self.flags_slot();
         self.registers.set(slot, self.flags() & !which | flags & which);
     }
 

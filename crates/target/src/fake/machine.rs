@@ -226,7 +226,7 @@ impl Machine {
         let abi = task.registers.isa().abi();
         let number = task.registers.get(abi.syscall.number);
         let behind = task.registers.pc().0;
-        let flags = task.registers.get(abi.flags);
+        let flags = task.registers.get(abi.flags.expect("x86-64 has flags"));
         task.registers.set(cpu::slot(iced_x86::Register::RCX), behind);
         task.registers.set(cpu::slot(iced_x86::Register::R11), flags);
         task.registers.set(abi.syscall.result, if sleeps { ERESTARTSYS } else { 4711 });

@@ -1,0 +1,125 @@
+//! The contract of execution out of line without a stub: what a tracer does with the one instruction under its breakpoint.
+//!
+//! A tracer that steps has one slot of executable memory. It either runs code there whose effect is the instruction's own, and
+//! mends what depends on the address, or carries the instruction out on the registers that it holds. Which of both is the
+//! ISA's, from the bytes alone. (The kernel's uprobes do the same: `arch_uprobe_analyze_insn` of each architecture.)
+
+use std::ops::Range;
+
+use thiserror::Error;
+
+use crate::address::Address;
+use crate::isa::{Isa, RegisterSlot};
+use crate::plan::Reason;
+
+/// How one instruction is carried out by a tracer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfLine {
+    /// Bytes of the original instruction.
+    pub len: usize,
+    /// What is done.
+    pub how: How,
+}
+
+/// See [`OutOfLine`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Code is run in a slot.
+    Slot(Slot),
+    /// [`emulate`] does it.
+    Emulated,
+}
+
+/// Code for a slot. It holds one instruction, so a tracer may step it or let it run into a breakpoint behind it; control
+/// always falls off its end. Where it faults nothing has happened: the thread belongs back to the original address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The code, for any address.
+    pub code: Vec<u8>,
+    /// Registers that hold these values while the slot runs, and their own before and after.
+    pub lent: Vec<(RegisterSlot, u64)>,
+    /// Registers that belong set to these values once it has run: what the instruction leaves there of its own address.
+    pub left: Vec<(RegisterSlot, u64)>,
+    /// Where the thread belongs behind it.
+    pub then: Then,
+}
+
+/// Where a thread goes on behind a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Behind the original instruction.
+    Next,
+    /// To the address that this lent register holds when the slot has run, read before it is given back; the mode changes as
+    /// the ISA has it ([`branch`]).
+    Branch(RegisterSlot),
+}
+
+/// An instruction could not be carried out: the thread gets what it would get from it in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// Memory that cannot be read or written.
+    #[error("the memory at {0} cannot be accessed")]
+    Memory(Address),
+    /// The instruction is none that is emulated.
+    #[error("the instruction is not one that is emulated")]
+    NotEmulated,
+}
+
+/// Memory of the stopped thread. Whoever implements it is asked for at most 64 bytes at a time.
+pub trait Memory {
+    /// Fills `into`.
+    ///
+    /// # Errors
+    /// [`Fault::Memory`].
+    fn read(&mut self, at: Address, into: &mut [u8]) -> Result<(), Fault>;
+    /// Writes `bytes`.
+    ///
+    /// # Errors
+    /// [`Fault::Memory`], and nothing was written.
+    fn write(&mut self, at: Address, bytes: &[u8]) -> Result<(), Fault>;
+}
+
+/// How the instruction that `bytes` begin with, at `at`, is carried out.
+///
+/// # Errors
+/// A [`Reason`] where it cannot be.
+pub fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Reason> {
+    match isa {
+        Isa::X86_64 | Isa::I386 => crate::x86::xol::out_of_line(isa, at, bytes),
+        _ => Err(Reason::Undecodable),
+    }
+}
+
+/// Carries out the instruction that `bytes` begin with, at `at`, on `registers` (an `NT_PRSTATUS` set), the PC included.
+/// Where it fails nothing was changed.
+///
+/// # Errors
+/// A [`Fault`].
+pub fn emulate(
+    isa: Isa,
+    at: Address,
+    bytes: &[u8],
+    registers: &mut [u8],
+    memory: &mut dyn Memory,
+) -> Result<(), Fault> {
+    match isa {
+        Isa::X86_64 | Isa::I386 => crate::x86::xol::emulate(isa, at, bytes, registers, memory),
+        _ => Err(Fault::NotEmulated),
+    }
+}
+
+/// Brings a thread to `to`, as a branch does that takes its target from a register: sets the PC, and the mode where bits of
+/// the target choose it (arm: bit 0 is Thumb).
+pub fn branch(isa: Isa, registers: &mut [u8], to: u64) {
+    isa.abi().set(registers, isa.abi().pc, to);
+}
+
+/// Sequences in `bytes`, which begin at `at`, that a breakpoint would make fail for ever: from a load-exclusive or
+/// load-reserved to its store-conditional (an exception in between loses the reservation; Arm ARM B2.9.5, Power ISA Book II
+/// 1.7.2, RISC-V unprivileged ISA 8.3). The addresses are of the instructions strictly behind the load, the store included.
+#[must_use]
+pub fn exclusive_sequences(isa: Isa, _at: Address, _bytes: &[u8]) -> Vec<Range<Address>> {
+    match isa {
+        _ => Vec::new(),
+    }
+}
