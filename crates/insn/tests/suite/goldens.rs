@@ -18,7 +18,7 @@ use insn::{Address, Isa, disassemble, inspect};
 /// Where the displaced form lies, seen from the original.
 const DISTANCE: u64 = 0x1000_0000;
 
-fn parse(line: &str) -> Option<(Address, Vec<u8>)> {
+pub(crate) fn parse(line: &str) -> Option<(Address, Vec<u8>)> {
     let (address, bytes) = line.strip_prefix("insn 0x")?.split_once(": ")?;
     let bytes = bytes.split(' ').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>();
     Some((Address(u64::from_str_radix(address, 16).ok()?), bytes.ok()?))
@@ -158,36 +158,48 @@ fn state(out: &mut String, moved: &Moved) {
     writeln!(out, "> {}", if moved.falls_through { "falls through" } else { "ends" }).unwrap();
 }
 
-fn render(isa: Isa, text: &str) -> String {
+/// The recorded text with what is said of each input now: `answer` says it of a line, if that is input.
+pub(crate) fn render(text: &str, answer: impl Fn(&mut String, &str) -> Option<()>) -> String {
     let mut out = String::new();
     for line in text.lines().filter(|line| !line.starts_with('>')) {
         writeln!(out, "{line}").unwrap();
-        if let Some((original, bytes)) = parse(line) {
-            describe(isa, &mut out, original, &bytes);
-        } else if let Some((sites, start, bytes)) = parse_plan(line) {
-            patches(isa, &mut out, &sites, start, &bytes);
-        } else {
+        if answer(&mut out, line).is_none() {
             assert!(line.is_empty() || line.starts_with(';'), "neither input nor remark: {line}");
         }
     }
     out
 }
 
-fn check(isa: Isa) {
+/// Compares the files of an ISA whose names end so, at least one, with what is rendered of them.
+pub(crate) fn check_files(isa: Isa, extension: &str, render: impl Fn(&str) -> String) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens").join(isa.abi().name);
     let mut files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|found| found == extension));
     files.sort();
-    assert!(!files.is_empty());
+    assert!(!files.is_empty(), "no golden file of {}", isa.abi().name);
     let bless = std::env::var_os("BLESS").is_some();
     for file in files {
         let recorded = std::fs::read_to_string(&file).unwrap();
-        let rendered = render(isa, &recorded);
+        let rendered = render(&recorded);
         if bless {
             std::fs::write(&file, rendered).unwrap();
         } else {
             assert!(rendered == recorded, "{} differs; it is now:\n{rendered}", file.display());
         }
     }
+}
+
+fn check(isa: Isa) {
+    let answer = |out: &mut String, line: &str| {
+        if let Some((sites, start, bytes)) = parse_plan(line) {
+            patches(isa, out, &sites, start, &bytes);
+        } else {
+            let (at, bytes) = parse(line)?;
+            describe(isa, out, at, &bytes);
+        }
+        Some(())
+    };
+    check_files(isa, "insn", |text| render(text, answer));
 }
 
 #[test]

@@ -4,4 +4,5 @@ mod goldens;
 mod places;
 mod plans;
 mod properties;
+mod slots;
 mod targets;
