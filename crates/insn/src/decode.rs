@@ -133,6 +133,6 @@ pub fn instruction_len(isa: Isa, at: Address, bytes: &[u8]) -> Option<usize> {
 pub fn disassemble(isa: Isa, at: Address, bytes: &[u8]) -> Vec<(Address, Vec<u8>, String)> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::disassemble::disassemble(isa, at, bytes),
-        _ => Vec::new(),
+        _ => crate::disassemble::disassemble(isa, at, bytes),
     }
 }

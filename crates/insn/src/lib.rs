@@ -16,6 +16,7 @@ pub mod xol;
 mod arm;
 mod arm64;
 mod decode;
+mod disassemble;
 mod eviction;
 mod island;
 mod marks;

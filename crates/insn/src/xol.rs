@@ -86,7 +86,10 @@ pub trait Memory {
 pub fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Reason> {
     match isa {
         Isa::X86_64 | Isa::I386 => crate::x86::xol::out_of_line(isa, at, bytes),
-        _ => Err(Reason::Undecodable),
+        _ => Err(Reason::NotDisplaceable {
+            instruction: crate::disassemble::text(isa, at, bytes),
+            why: "its instruction set is not there yet".to_owned(),
+        }),
     }
 }
 
@@ -119,7 +122,6 @@ pub fn branch(isa: Isa, registers: &mut [u8], to: u64) {
 /// 1.7.2, RISC-V unprivileged ISA 8.3). The addresses are of the instructions strictly behind the load, the store included.
 #[must_use]
 pub fn exclusive_sequences(isa: Isa, _at: Address, _bytes: &[u8]) -> Vec<Range<Address>> {
-    match isa {
-        _ => Vec::new(),
-    }
+    let _ = isa;
+    Vec::new()
 }

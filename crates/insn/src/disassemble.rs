@@ -1,0 +1,82 @@
+//! Text of instructions of the ISAs beyond x86: Capstone's.
+//!
+//! Nothing is decided by it: what an instruction is to a tracer each ISA's `analyze.rs` says.
+
+use capstone::{Arch, Capstone, Endian, Mode};
+
+use crate::address::Address;
+use crate::isa::{Isa, Order};
+
+/// The instructions of `bytes`: address, bytes, text. What does not decode is shown as data, one unit of the ISA's at a time.
+pub(crate) fn disassemble(isa: Isa, at: Address, bytes: &[u8]) -> Vec<(Address, Vec<u8>, String)> {
+    let engine = engine(isa);
+    let mut lines = Vec::new();
+    let mut offset = 0;
+    while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
+        let here = at + offset as u64;
+        let (len, text) =
+            engine.as_ref().and_then(|engine| decoded(engine, here, rest)).unwrap_or_else(|| {
+                let len = unit(isa).min(rest.len());
+                (
+                    len,
+                    format!(
+                        ".{} {:#x}",
+                        if len == 4 { "word" } else { "short" },
+                        order(isa).number(&rest[..len])
+                    ),
+                )
+            });
+        lines.push((here, rest[..len].to_vec(), text));
+        offset += len;
+    }
+    lines
+}
+
+/// The text of the instruction that `bytes` begin with.
+pub(crate) fn text(isa: Isa, at: Address, bytes: &[u8]) -> String {
+    let bytes = bytes.get(..LONGEST).unwrap_or(bytes);
+    disassemble(isa, at, bytes).into_iter().next().map_or_else(String::new, |line| line.2)
+}
+
+/// The longest instruction of them all: a prefixed one of Power.
+const LONGEST: usize = 8;
+
+fn decoded(engine: &Capstone, at: Address, bytes: &[u8]) -> Option<(usize, String)> {
+    let found = engine.disasm_count(bytes, at.0, 1).ok()?;
+    let insn = found.iter().next().filter(|insn| (1..=bytes.len()).contains(&insn.len()))?;
+    let text = format!("{} {}", insn.mnemonic().unwrap_or_default(), insn.op_str().unwrap_or_default());
+    Some((insn.len(), text.trim_end().to_owned()))
+}
+
+/// What instruction lengths are multiples of.
+fn unit(isa: Isa) -> usize {
+    match isa {
+        Isa::Thumb | Isa::RiscV32 | Isa::RiscV64 => 2,
+        _ => 4,
+    }
+}
+
+/// The byte order of code.
+fn order(isa: Isa) -> Order {
+    isa.abi().order
+}
+
+fn engine(isa: Isa) -> Option<Capstone> {
+    let (arch, mode) = match isa {
+        // Shown by their own decoder (`x86/disassemble.rs`).
+        Isa::X86_64 | Isa::I386 => return None,
+        Isa::Arm64 => (Arch::ARM64, Mode::Arm),
+        Isa::Arm => (Arch::ARM, Mode::Arm),
+        Isa::Thumb => (Arch::ARM, Mode::Thumb),
+        Isa::PowerPc => (Arch::PPC, Mode::Mode32),
+        Isa::PowerPc64 | Isa::PowerPc64Le => (Arch::PPC, Mode::Mode64),
+        Isa::RiscV32 => (Arch::RISCV, Mode::RiscV32),
+        Isa::RiscV64 => (Arch::RISCV, Mode::RiscV64),
+    };
+    let extra = matches!(arch, Arch::RISCV).then_some(capstone::ExtraMode::RiscVC);
+    let endian = match order(isa) {
+        Order::Little => Endian::Little,
+        Order::Big => Endian::Big,
+    };
+    Capstone::new_raw(arch, mode, extra.into_iter(), Some(endian)).ok()
+}
