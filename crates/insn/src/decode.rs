@@ -3,7 +3,7 @@
 use crate::address::Address;
 use crate::isa::Isa;
 use crate::plan::{Dead, Mechanism, Reason};
-use crate::x86;
+use crate::{riscv, x86};
 
 /// How control goes on behind an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,7 @@ pub(crate) fn sweep(isa: Isa, at: Address, bytes: &[u8], findings: &mut dyn Find
 pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::analyze::inspect(isa, at, bytes),
+        Isa::RiscV32 | Isa::RiscV64 => riscv::analyze::inspect(isa, at, bytes),
         _ => None,
     }
 }
@@ -71,6 +72,7 @@ pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
 pub(crate) fn look(isa: Isa, at: Address, bytes: &[u8]) -> Option<(Insn, bool)> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::analyze::look(isa, at, bytes),
+        _ => None,
     }
 }
 
@@ -93,6 +95,7 @@ pub(crate) fn boundaries(
 ) -> Option<Vec<Address>> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::sweep::boundaries(isa, at, bytes, from, to),
+        Isa::RiscV32 | Isa::RiscV64 => riscv::sweep::boundaries(at, bytes, from, to),
         _ => None,
     }
 }
@@ -117,6 +120,7 @@ pub(crate) fn patch_len(isa: Isa, mechanism: Mechanism) -> usize {
 pub(crate) fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::analyze::reference(isa, at, bytes),
+        Isa::RiscV32 | Isa::RiscV64 => riscv::analyze::reference(isa, at, bytes),
         _ => None,
     }
 }

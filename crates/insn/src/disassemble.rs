@@ -15,8 +15,8 @@ pub(crate) fn disassemble(isa: Isa, at: Address, bytes: &[u8]) -> Vec<(Address, 
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
         let here = at + offset as u64;
         let (len, text) =
-            engine.as_ref().and_then(|engine| decoded(engine, here, rest)).unwrap_or_else(|| {
-                let len = unit(isa).min(rest.len());
+            engine.as_ref().and_then(|engine| decoded(isa, engine, here, rest)).unwrap_or_else(|| {
+                let len = unit(isa, rest).min(rest.len());
                 (
                     len,
                     format!(
@@ -41,19 +41,27 @@ pub(crate) fn text(isa: Isa, at: Address, bytes: &[u8]) -> String {
 /// The longest instruction of them all: a prefixed one of Power.
 const LONGEST: usize = 8;
 
-fn decoded(engine: &Capstone, at: Address, bytes: &[u8]) -> Option<(usize, String)> {
+fn decoded(isa: Isa, engine: &Capstone, at: Address, bytes: &[u8]) -> Option<(usize, String)> {
     let found = engine.disasm_count(bytes, at.0, 1).ok()?;
     let insn = found.iter().next().filter(|insn| (1..=bytes.len()).contains(&insn.len()))?;
     let text = format!("{} {}", insn.mnemonic().unwrap_or_default(), insn.op_str().unwrap_or_default());
-    Some((insn.len(), text.trim_end().to_owned()))
+    Some((insn.len(), text.trim_end().to_owned() + &remark(isa, at, bytes)))
 }
 
-/// What instruction lengths are multiples of.
-fn unit(isa: Isa) -> usize {
+/// What is shown as one where it does not decode.
+fn unit(isa: Isa, bytes: &[u8]) -> usize {
     match isa {
-        Isa::Thumb | Isa::RiscV32 | Isa::RiscV64 => 2,
+        Isa::Thumb => 2,
+        Isa::RiscV32 | Isa::RiscV64 => crate::riscv::analyze::length(bytes).unwrap_or(2),
         _ => 4,
     }
+}
+
+/// The address that an instruction refers to, where Capstone's text has the distance only.
+fn remark(isa: Isa, at: Address, bytes: &[u8]) -> String {
+    let is_meant = matches!(isa, Isa::RiscV32 | Isa::RiscV64);
+    let to = is_meant.then(|| crate::decode::reference(isa, at, bytes)).flatten();
+    to.map_or_else(String::new, |to| format!("  # {to}"))
 }
 
 /// The byte order of code.

@@ -251,6 +251,7 @@ impl Isa {
     }
 
     /// The breakpoint for an instruction of `len` bytes: as long as it, where the ISA has breakpoints of several lengths.
+    /// RISC-V has two as well, but the short one is for all (`riscv/abi.rs` says why).
     #[must_use]
     pub fn breakpoint(self, _len: usize) -> &'static [u8] {
         self.abi().breakpoint

@@ -86,6 +86,7 @@ pub trait Memory {
 pub fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Reason> {
     match isa {
         Isa::X86_64 | Isa::I386 => crate::x86::xol::out_of_line(isa, at, bytes),
+        Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::out_of_line(isa, at, bytes),
         _ => Err(Reason::NotDisplaceable {
             instruction: crate::disassemble::text(isa, at, bytes),
             why: "its instruction set is not there yet".to_owned(),
@@ -107,6 +108,7 @@ pub fn emulate(
 ) -> Result<(), Fault> {
     match isa {
         Isa::X86_64 | Isa::I386 => crate::x86::xol::emulate(isa, at, bytes, registers, memory),
+        Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::emulate(isa, at, bytes, registers),
         _ => Err(Fault::NotEmulated),
     }
 }
@@ -121,7 +123,9 @@ pub fn branch(isa: Isa, registers: &mut [u8], to: u64) {
 /// load-reserved to its store-conditional (an exception in between loses the reservation; Arm ARM B2.9.5, Power ISA Book II
 /// 1.7.2, RISC-V unprivileged ISA 8.3). The addresses are of the instructions strictly behind the load, the store included.
 #[must_use]
-pub fn exclusive_sequences(isa: Isa, _at: Address, _bytes: &[u8]) -> Vec<Range<Address>> {
-    let _ = isa;
-    Vec::new()
+pub fn exclusive_sequences(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
+    match isa {
+        Isa::RiscV32 | Isa::RiscV64 => crate::riscv::sweep::exclusive_sequences(isa, at, bytes),
+        _ => Vec::new(),
+    }
 }

@@ -74,7 +74,12 @@ const fn abi(word: usize) -> Abi {
         word,
         order: Order::Little,
         registers: &WIDE,
-        breakpoint: &[0x02, 0x90], // c.ebreak
+        // c.ebreak, over instructions of 4 bytes too, as the kernel's uprobes have it (arch/riscv/include/asm/uprobes.h). Where
+        // there are compressed instructions those of 4 bytes need not be aligned: a store of `ebreak` may then be seen by
+        // halves (the first half with another second one is `ecall`, say) and run into the next page. A store of 2 bytes is
+        // atomic, and the length that its low bits tell is its own. A processor without C has another instruction set than
+        // this one: a program built for it (no EF_RISCV_RVC in its ELF header) would get SIGILL from it.
+        breakpoint: &[0x02, 0x90],
         pc_past_breakpoint: 0,
         red_zone: 0,
         regset_len: 32 * word,
