@@ -4,5 +4,6 @@ mod goldens;
 mod places;
 mod plans;
 mod properties;
+mod riscv;
 mod slots;
 mod targets;

@@ -1,0 +1,242 @@
+//! Lengths, classes, targets and conditions against binutils' disassembler.
+//!
+//! It is asked for every instruction of 16 bits and for a sample of those of 32, and what it prints is carried out here by the
+//! manual's words (chapter 2) and compared with what the crate does.
+
+use std::process::Command;
+
+use insn::plan::{Reason, hex};
+use insn::xol::{Fault, How, Memory, OutOfLine, emulate, out_of_line};
+use insn::{Address, Flow, Isa, inspect};
+use proptest::test_runner::{RngAlgorithm, TestRng};
+
+use super::cases::{
+    BRANCHES, EXCLUSIVE, Form, MEMORY, STRAIGHT, TRAPS, any_word, compressed, encode, opcodes,
+};
+use super::registers::Registers;
+
+/// Where the instructions lie; those of RV32 run over the end of the address space.
+fn base(isa: Isa) -> u64 {
+    if isa == Isa::RiscV32 { 0xffff_0000 } else { 0x2a_aaaa_0000 }
+}
+
+/// Instructions of each form, and with each major opcode.
+const EACH: usize = 200;
+
+fn samples(isa: Isa, rng: &mut TestRng) -> Vec<Vec<u8>> {
+    let mut all: Vec<_> = compressed().map(encode).collect();
+    for form in [STRAIGHT, MEMORY, BRANCHES, EXCLUSIVE, TRAPS].into_iter().flatten() {
+        all.extend((0..EACH).filter(|_| form.is_on(isa)).map(|_| Form::random(form, rng)));
+    }
+    for opcode in opcodes() {
+        all.extend((0..EACH).map(|_| encode(any_word(rng, opcode))));
+    }
+    all
+}
+
+/// One line of its output: address, bytes, mnemonic, operands.
+struct Line {
+    at: u64,
+    bytes: Vec<u8>,
+    mnemonic: String,
+    operands: Vec<String>,
+}
+
+/// `None`, with a line that says so, where it is not installed.
+fn disassembled(isa: Isa, code: &[u8]) -> Option<Vec<Line>> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), code).unwrap();
+    let machine = if isa == Isa::RiscV32 { "riscv:rv32" } else { "riscv:rv64" };
+    let run = Command::new("riscv64-linux-gnu-objdump")
+        .args(["-D", "-z", "-b", "binary", "-M", "no-aliases,numeric", "-m", machine])
+        .arg(format!("--adjust-vma={:#x}", base(isa)))
+        .arg(file.path())
+        .output();
+    match run {
+        Ok(run) if run.status.success() => {
+            Some(String::from_utf8(run.stdout).unwrap().lines().filter_map(parse).collect())
+        }
+        Ok(run) => panic!("{}", String::from_utf8_lossy(&run.stderr)),
+        Err(error) => {
+            println!("skipped: no riscv64-linux-gnu-objdump (Debian: binutils-riscv64-linux-gnu): {error}");
+            None
+        }
+    }
+}
+
+fn parse(line: &str) -> Option<Line> {
+    let mut columns = line.split('\t');
+    let at = columns.next()?.trim().strip_suffix(':')?;
+    let word = columns.next()?.trim();
+    let mnemonic = columns.next()?.to_owned();
+    let operands = columns.next().unwrap_or("").split(" #").next()?;
+    let bytes = (0..word.len()).step_by(2).rev().map(|from| u8::from_str_radix(&word[from..from + 2], 16));
+    Some(Line {
+        at: u64::from_str_radix(at, 16).ok()?,
+        bytes: bytes.collect::<Result<_, _>>().ok()?,
+        mnemonic,
+        operands: operands.split([',', '(']).map(|part| part.trim_end_matches(')').to_owned()).collect(),
+    })
+}
+
+/// Nothing that is emulated reads memory.
+struct NoMemory;
+
+impl Memory for NoMemory {
+    fn read(&mut self, at: Address, _: &mut [u8]) -> Result<(), Fault> {
+        panic!("reads {at}")
+    }
+
+    fn write(&mut self, at: Address, _: &[u8]) -> Result<(), Fault> {
+        panic!("writes {at}")
+    }
+}
+
+impl Line {
+    fn register(&self, operand: usize) -> usize {
+        self.operands[operand].strip_prefix('x').unwrap().parse().unwrap()
+    }
+
+    fn number(&self, operand: usize) -> u64 {
+        let text = &self.operands[operand];
+        match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16).unwrap(),
+            None => text.parse::<i64>().unwrap() as u64,
+        }
+    }
+
+    /// What the manual has the instruction do, if it is one of those that use the PC.
+    fn carried_out(&self, before: &Registers) -> Option<Registers> {
+        let mut after = before.clone();
+        let next = self.at + self.bytes.len() as u64;
+        let get = |operand: usize| before.get(self.register(operand));
+        let signed = |operand: usize| before.signed(self.register(operand));
+        let mut branch = |is_taken: bool, operand: usize| {
+            after.set_pc(if is_taken { self.number(operand) } else { next });
+        };
+        match self.mnemonic.as_str() {
+            "beq" => branch(get(0) == get(1), 2),
+            "bne" => branch(get(0) != get(1), 2),
+            "blt" => branch(signed(0) < signed(1), 2),
+            "bge" => branch(signed(0) >= signed(1), 2),
+            "bltu" => branch(get(0) < get(1), 2),
+            "bgeu" => branch(get(0) >= get(1), 2),
+            "c.beqz" => branch(get(0) == 0, 1),
+            "c.bnez" => branch(get(0) != 0, 1),
+            "c.j" => branch(true, 0),
+            "c.jal" => {
+                branch(true, 0);
+                after.set(1, next);
+            }
+            "jal" => {
+                branch(true, 1);
+                after.set(self.register(0), next);
+            }
+            "jalr" => {
+                after.set_pc(get(2).wrapping_add(self.number(1)) & !1);
+                after.set(self.register(0), next);
+            }
+            "c.jr" => after.set_pc(get(0) & !1),
+            "c.jalr" => {
+                after.set_pc(get(0) & !1);
+                after.set(1, next);
+            }
+            "auipc" if self.register(0) != 0 => {
+                let upper = i64::from((self.number(1) as u32) << 12 as i32);
+                let upper = if upper >= 1 << 31 { upper - (1 << 32) } else { upper };
+                after.set(self.register(0), self.at.wrapping_add_signed(upper));
+                after.set_pc(next);
+            }
+            _ => return None,
+        }
+        Some(after)
+    }
+
+    /// What becomes of it otherwise: the reason of a refusal begins so.
+    fn refusal(&self) -> Option<&'static str> {
+        match self.mnemonic.split_once('.').map_or(self.mnemonic.as_str(), |parts| parts.0) {
+            "auipc" if self.register(0) == 0 => Some("it is a landing pad"),
+            "ebreak" => Some("it is a breakpoint"),
+            "lr" => Some("a trap behind it"),
+            "sc" => Some("a trap in front of it"),
+            "c" if self.mnemonic == "c.ebreak" => Some("it is a breakpoint"),
+            _ => None,
+        }
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.mnemonic.starts_with(".")
+    }
+
+    fn flow(&self) -> Flow {
+        match self.mnemonic.as_str() {
+            "c.beqz" | "c.bnez" | "beq" | "bne" | "blt" | "bge" | "bltu" | "bgeu" => Flow::Conditional,
+            "c.jal" | "c.jalr" => Flow::Call,
+            "jal" | "jalr" if self.register(0) != 0 => Flow::Call,
+            "c.j" | "c.jr" | "jal" | "jalr" | "c.unimp" | "unimp" => Flow::Leaves,
+            "ecall" => Flow::Syscall,
+            _ => Flow::Next,
+        }
+    }
+}
+
+/// What is compared with what was printed.
+fn check(isa: Isa, line: &Line, rng: &mut TestRng) {
+    let at = Address(line.at);
+    let what = format!("{isa:?} {at}: {}: {} {:?}", hex(&line.bytes), line.mnemonic, line.operands);
+    let found = out_of_line(isa, at, &line.bytes);
+    let summary = inspect(isa, at, &line.bytes).unwrap();
+    assert_eq!(summary.len, line.bytes.len(), "{what}");
+    assert_eq!(summary.flow, line.flow(), "{what}");
+    for _ in 0..4 {
+        let mut registers = Registers::random(isa, rng);
+        registers.set_pc(line.at);
+        let Some(mut expected) = line.carried_out(&registers) else { break };
+        expected.set_pc(isa.wrap(Address(expected.pc())).0);
+        assert_eq!(found, Ok(OutOfLine { len: line.bytes.len(), how: How::Emulated }), "{what}");
+        let before = registers.clone();
+        emulate(isa, at, &line.bytes, &mut registers.bytes, &mut NoMemory).unwrap();
+        assert_eq!(registers, expected, "{what}, from {before:x?}");
+    }
+    let is_emulated = line.carried_out(&Registers::new(isa)).is_some();
+    match (found, line.refusal()) {
+        (Err(Reason::NotDisplaceable { why, .. }), Some(begins)) => {
+            assert!(why.starts_with(begins), "{what}: {why}");
+        }
+        (Err(_), None) if line.is_unknown() => {}
+        (Err(_), None) if isa == Isa::RiscV32 && line.mnemonic == "c.fsdsp" => {}
+        (Ok(OutOfLine { how: How::Emulated, .. }), None) => assert!(is_emulated, "{what}"),
+        (Ok(OutOfLine { how: How::Slot(slot), len }), None) => {
+            assert!(!is_emulated, "{what}");
+            assert_eq!((&slot.code, len), (&line.bytes, line.bytes.len()), "{what}");
+        }
+        (found, _) => panic!("{what}: {found:?}"),
+    }
+}
+
+fn compare(isa: Isa) {
+    let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let samples = samples(isa, &mut rng);
+    let Some(lines) = disassembled(isa, &samples.concat()) else { return };
+    assert_eq!(lines.len(), samples.len(), "it sees as many instructions");
+    for (line, bytes) in lines.iter().zip(&samples) {
+        assert_eq!(line.bytes, *bytes, "lengths agree");
+        check(isa, line, &mut rng);
+    }
+    let seen = |mnemonic: &str| lines.iter().any(|line| line.mnemonic.starts_with(mnemonic));
+    for mnemonic in
+        ["c.beqz", "c.jr", "c.jalr", "jalr", "bgeu", "auipc", "lr.w.aqrl", "sc.w", "amoadd", "ecall"]
+    {
+        assert!(seen(mnemonic), "{mnemonic} is among them");
+    }
+}
+
+#[test]
+fn rv64_is_as_objdump_prints_it() {
+    compare(Isa::RiscV64);
+}
+
+#[test]
+fn rv32_is_as_objdump_prints_it() {
+    compare(Isa::RiscV32);
+}
