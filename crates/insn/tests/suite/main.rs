@@ -4,6 +4,7 @@ mod goldens;
 mod places;
 mod plans;
 mod properties;
+mod qemu;
 mod riscv;
 mod slots;
 mod targets;

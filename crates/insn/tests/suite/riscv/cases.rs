@@ -178,3 +178,25 @@ pub(super) fn any_word(rng: &mut TestRng, opcode: u32) -> u32 {
 pub(super) fn opcodes() -> impl Iterator<Item = u32> {
     (0..32).filter(|opcode| opcode & 7 != 7)
 }
+
+/// One of several.
+pub(super) fn pick<'a, T>(rng: &mut TestRng, choices: &'a [T]) -> &'a T {
+    &choices[rng.random_range(0..choices.len())]
+}
+
+/// The register by which the instruction finds its memory, and the distance from it: 0 for those of 16 bits, which reach at
+/// most 511 bytes upwards.
+pub(super) fn base(bytes: &[u8]) -> Option<(usize, i64)> {
+    let word = bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+    let upper = i64::from(word as i32 >> 20);
+    let rs1 = (word >> 15 & 0x1f) as usize;
+    let popular = 8 + (word >> 7 & 7) as usize;
+    match (word & 3, word >> 2 & 0x1f, word >> 13) {
+        (3, 0b00000 | 0b00001, _) => Some((rs1, upper)),
+        (3, 0b01000 | 0b01001, _) => Some((rs1, upper & !0x1f | i64::from(word >> 7 & 0x1f))),
+        (3, 0b01011 | 0b00011, _) => Some((rs1, 0)),
+        (0, _, 1..) => Some((popular, 0)),
+        (2, _, 1..=3 | 5..) => Some((2, 0)),
+        _ => None,
+    }
+}

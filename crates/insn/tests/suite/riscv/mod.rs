@@ -1,6 +1,7 @@
 //! RISC-V against the manual, binutils and an emulator.
 
 mod cases;
+mod execution;
 mod objdump;
 mod registers;
 mod sequences;

@@ -6,14 +6,14 @@
 use std::process::Command;
 
 use insn::plan::{Reason, hex};
-use insn::xol::{Fault, How, Memory, OutOfLine, emulate, out_of_line};
+use insn::xol::{How, OutOfLine, emulate, out_of_line};
 use insn::{Address, Flow, Isa, inspect};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use super::cases::{
     BRANCHES, EXCLUSIVE, Form, MEMORY, STRAIGHT, TRAPS, any_word, compressed, encode, opcodes,
 };
-use super::registers::Registers;
+use super::registers::{NoMemory, Registers};
 
 /// Where the instructions lie; those of RV32 run over the end of the address space.
 fn base(isa: Isa) -> u64 {
@@ -79,19 +79,6 @@ fn parse(line: &str) -> Option<Line> {
     })
 }
 
-/// Nothing that is emulated reads memory.
-struct NoMemory;
-
-impl Memory for NoMemory {
-    fn read(&mut self, at: Address, _: &mut [u8]) -> Result<(), Fault> {
-        panic!("reads {at}")
-    }
-
-    fn write(&mut self, at: Address, _: &[u8]) -> Result<(), Fault> {
-        panic!("writes {at}")
-    }
-}
-
 impl Line {
     fn register(&self, operand: usize) -> usize {
         self.operands[operand].strip_prefix('x').unwrap().parse().unwrap()
@@ -101,7 +88,7 @@ impl Line {
         let text = &self.operands[operand];
         match text.strip_prefix("0x") {
             Some(digits) => u64::from_str_radix(digits, 16).unwrap(),
-            None => text.parse::<i64>().unwrap() as u64,
+            None => text.parse::<i64>().unwrap().cast_unsigned(),
         }
     }
 
@@ -142,8 +129,7 @@ impl Line {
                 after.set(1, next);
             }
             "auipc" if self.register(0) != 0 => {
-                let upper = i64::from((self.number(1) as u32) << 12 as i32);
-                let upper = if upper >= 1 << 31 { upper - (1 << 32) } else { upper };
+                let upper = (self.number(1) << 44).cast_signed() >> 32;
                 after.set(self.register(0), self.at.wrapping_add_signed(upper));
                 after.set_pc(next);
             }
@@ -188,17 +174,16 @@ fn check(isa: Isa, line: &Line, rng: &mut TestRng) {
     let summary = inspect(isa, at, &line.bytes).unwrap();
     assert_eq!(summary.len, line.bytes.len(), "{what}");
     assert_eq!(summary.flow, line.flow(), "{what}");
-    for _ in 0..4 {
+    let is_emulated = line.carried_out(&Registers::new(isa)).is_some();
+    for _ in 0..if is_emulated { 4 } else { 0 } {
         let mut registers = Registers::random(isa, rng);
         registers.set_pc(line.at);
-        let Some(mut expected) = line.carried_out(&registers) else { break };
-        expected.set_pc(isa.wrap(Address(expected.pc())).0);
-        assert_eq!(found, Ok(OutOfLine { len: line.bytes.len(), how: How::Emulated }), "{what}");
         let before = registers.clone();
+        let mut expected = line.carried_out(&before).unwrap();
+        expected.set_pc(isa.wrap(Address(expected.pc())).0);
         emulate(isa, at, &line.bytes, &mut registers.bytes, &mut NoMemory).unwrap();
         assert_eq!(registers, expected, "{what}, from {before:x?}");
     }
-    let is_emulated = line.carried_out(&Registers::new(isa)).is_some();
     match (found, line.refusal()) {
         (Err(Reason::NotDisplaceable { why, .. }), Some(begins)) => {
             assert!(why.starts_with(begins), "{what}: {why}");
@@ -215,7 +200,7 @@ fn check(isa: Isa, line: &Line, rng: &mut TestRng) {
 }
 
 fn compare(isa: Isa) {
-    let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut rng = TestRng::deterministic_rng(RngAlgorithm::XorShift);
     let samples = samples(isa, &mut rng);
     let Some(lines) = disassembled(isa, &samples.concat()) else { return };
     assert_eq!(lines.len(), samples.len(), "it sees as many instructions");

@@ -1,7 +1,8 @@
 //! A thread's registers by their numbers.
 
-use insn::Isa;
 use insn::isa::RegisterSlot;
+use insn::xol::{Fault, Memory};
+use insn::{Address, Isa};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 
@@ -56,7 +57,20 @@ impl Registers {
 
     /// As a signed number.
     pub(super) fn signed(&self, number: usize) -> i64 {
-        let value = self.get(number);
-        if self.isa == Isa::RiscV32 { i64::from(value as u32 as i32) } else { value as i64 }
+        let value = self.get(number).cast_signed();
+        if self.isa == Isa::RiscV32 && value >= 1 << 31 { value - (1 << 32) } else { value }
+    }
+}
+
+/// Nothing that is emulated reads memory.
+pub(super) struct NoMemory;
+
+impl Memory for NoMemory {
+    fn read(&mut self, at: Address, _: &mut [u8]) -> Result<(), Fault> {
+        panic!("reads {at}")
+    }
+
+    fn write(&mut self, at: Address, _: &[u8]) -> Result<(), Fault> {
+        panic!("writes {at}")
     }
 }

@@ -1,7 +1,6 @@
 //! Where instructions begin, and what lies between a load-reserved and its store-conditional.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use insn::code::{Code, Outline};
 use insn::plan::{Mechanism, Reason};
@@ -26,32 +25,32 @@ fn bne(distance: u32) -> u32 {
     0x00d5_1063 | distance << 7
 }
 
-/// Offsets of what is found.
-fn found(words: &[u32]) -> Vec<Range<u64>> {
+/// Offsets at which what is found begins and ends.
+fn found(words: &[u32]) -> Vec<(u64, u64)> {
     let code: Vec<u8> = words.iter().flat_map(|word| encode(*word)).collect();
     let ranges = exclusive_sequences(Isa::RiscV64, AT, &code);
-    ranges.iter().map(|range| range.start - AT..range.end - AT).collect()
+    ranges.iter().map(|range| (range.start - AT, range.end - AT)).collect()
 }
 
 #[test]
 fn a_loop_is_found() {
     let back = 0xfe06_1ae3; // bne a2,zero,.-12
-    assert_eq!(found(&[C_ADD, LR, ADD, SC, back, C_ADD]), [6..14]);
+    assert_eq!(found(&[C_ADD, LR, ADD, SC, back, C_ADD]), [(6, 14)]);
 }
 
 /// The comparison of a compare-and-swap leads out, and what it leads to is no part.
 #[test]
 fn a_way_out_is_none_of_it() {
-    assert_eq!(found(&[LR, bne(12), SC, 0xfe06_1ce3, RET]), [4..12]);
+    assert_eq!(found(&[LR, bne(12), SC, 0xfe06_1ce3, RET]), [(4, 12)]);
     // Between the two lies what only leads out.
-    assert_eq!(found(&[LR, bne(6), RET, C_ADD, SC]), [4..8, 10..16]);
-    assert_eq!(found(&[LR, bne(6), RET, SC, ADD]), [4..8, 10..14]);
+    assert_eq!(found(&[LR, bne(6), RET, C_ADD, SC]), [(4, 8), (10, 16)]);
+    assert_eq!(found(&[LR, bne(6), RET, SC, ADD]), [(4, 8), (10, 14)]);
 }
 
 /// Two stores for one load.
 #[test]
 fn each_way_is_found() {
-    assert_eq!(found(&[LR, bne(10), SC, RET, ADD, SC, RET]), [4..12, 14..22]);
+    assert_eq!(found(&[LR, bne(10), SC, RET, ADD, SC, RET]), [(4, 12), (14, 22)]);
 }
 
 #[test]
@@ -65,13 +64,13 @@ fn a_load_alone_is_no_sequence() {
 /// The second load has the reservation; the first is not asked for.
 #[test]
 fn a_second_load_begins_anew() {
-    assert_eq!(found(&[LR, ADD, LR, C_ADD, SC]), [12..18]);
-    assert_eq!(found(&[LR, bne(12), ADD, SC, LR, ADD, SC]), [4..16, 20..28]);
+    assert_eq!(found(&[LR, ADD, LR, C_ADD, SC]), [(12, 18)]);
+    assert_eq!(found(&[LR, bne(12), ADD, SC, LR, ADD, SC]), [(4, 16), (20, 28)]);
 }
 
 #[test]
 fn data_in_between_hides_nothing_behind_it() {
-    assert_eq!(found(&[0xffff_ffff, LR, SC]), [8..12]);
+    assert_eq!(found(&[0xffff_ffff, LR, SC]), [(8, 12)]);
 }
 
 /// A constrained loop has 16 instructions (13.3).
@@ -80,7 +79,7 @@ fn the_longest_constrained_loop_is_found() {
     let mut code = vec![LR];
     code.extend([ADD; 13]);
     code.extend([SC, 0xfc06_14e3]);
-    assert_eq!(found(&code), [4..60]);
+    assert_eq!(found(&code), [(4, 60)]);
 }
 
 /// Lengths tell where instructions begin, whether they are known or not.
