@@ -1,21 +1,23 @@
 //! What an instruction is to a tracer: where control goes, and whether it may run elsewhere.
 //!
-//! Chapters are those of "The RISC-V Instruction Set Manual, Volume I: Unprivileged ISA", version 20240411. The program
+//! Numbers of chapters are those of "The RISC-V Instruction Set Manual, Volume I: Unprivileged ISA", 20191213. The program
 //! counter is known to few instructions: AUIPC, JAL, JALR and BRANCH, the compressed branches, and Zcmt's table jumps. So
-//! whatever else lies in the other major opcodes of the standard (chapter 34, table 70: loads and stores, MISC-MEM, OP and its
-//! like, LUI, AMO, floating point, vectors, SYSTEM) and in the compressed quadrants goes to a slot as it is, whether an
-//! extension has defined it or not: undefined or privileged, it traps there as it does in place. Refused are
+//! whatever else lies in the other major opcodes of the standard (table 24.1: loads and stores, MISC-MEM, OP and its like, LUI,
+//! AMO, floating point, vectors, SYSTEM) and in the compressed quadrants goes to a slot as it is, whether an extension has
+//! defined it or not: undefined or privileged, it traps there as it does in place. Refused are
 //!
-//! - what is reserved within JALR, BRANCH and C.JR, and the reserved major opcode between JALR and JAL: a future branch, as
-//!   Zibi's of BRANCH;
+//! - what is reserved within JALR, BRANCH and C.JR, and the reserved major opcode between JALR and JAL: future branches, as
+//!   those of Zibi in BRANCH;
 //! - the four custom opcodes: each vendor has instructions of its own there, some of which are branches (CORE-V's `cv.beqimm`
 //!   in custom-0, Andes' `bbc` in custom-2), and the bytes do not tell the vendor;
+//! - load-reserved and store-conditional, breakpoints, and landing pads (Zicfilp);
 //! - instructions longer than 32 bits, of which the standard has none: they count as undecodable.
 //!
-//! Zcmp and Zcmt take encodings of C.FSDSP for other ends. Zcmp's saves and moves are position-independent as that store is,
-//! so they need not be told from it. Its returns (`cm.popret`, `cm.popretz`) and Zcmt's jumps (`cm.jt`, `cm.jalt`) must not
-//! run in a slot, for control does not fall off its end. On RV64 these encodings are stores: every profile for operating systems
-//! demands C and D there (RVA20U64 and later), which excludes Zcmp and Zcmt. On RV32 the bytes do not tell, and they are refused.
+//! Zcmp and Zcmt ("RISC-V Code Size Reduction", 1.0) take encodings of C.FSDSP for other ends. Zcmp's pushes, pops and moves do
+//! not know where they are, as that store does not, and need not be told from it. Its returns (`cm.popret`, `cm.popretz`) and
+//! Zcmt's jumps (`cm.jt`, `cm.jalt`) must not run in a slot, for control does not fall off its end. On RV64 these encodings are
+//! stores: every profile for operating systems demands C and D there (RVA20U64 and later), which excludes Zcmp and Zcmt. On RV32
+//! the bytes do not tell, and they are refused.
 
 use crate::address::Address;
 use crate::decode::{Flow, Insn};
@@ -35,7 +37,7 @@ impl Register {
         Self((word >> low & 0x1f) as u8)
     }
 
-    /// The three bits from `low` on, which name x8 to x15 (28.2).
+    /// The three bits from `low` on, which name x8 to x15 (16.2).
     fn popular(word: u32, low: u32) -> Self {
         Self(8 + (word >> low & 7) as u8)
     }
@@ -45,7 +47,7 @@ impl Register {
         (self != Self::ZERO).then(|| RegisterSlot(usize::from(self.0) * isa.abi().word))
     }
 
-    /// Whether return addresses are kept there (2.5.1, table 3: the hints for return-address stacks).
+    /// Whether return addresses are kept there (table 2.1: the hints for return-address stacks).
     fn is_link(self) -> bool {
         matches!(self, Self::RA | Self::T0)
     }
@@ -126,7 +128,8 @@ pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
 
 /// The instruction that begins at `at`; `bytes` may go on behind it.
 pub(crate) fn decode(isa: Isa, at: Address, bytes: &[u8]) -> Option<Decoded> {
-    let len = length(bytes)?;
+    // Code of 16-bit parcels is aligned to them (1.5).
+    let len = length(bytes).filter(|_| at.0.is_multiple_of(2))?;
     let word = bytes.get(..len)?.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
     let place = Place { isa, at };
     let kind = if len == 2 { place.compressed(word) } else { place.full(word) };
@@ -167,12 +170,12 @@ pub(crate) fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> 
 /// Bits of an immediate: their lowest in the instruction, how many, their lowest in the immediate.
 type Field = (u32, u32, u32);
 
-/// The formats of 2.3, figure 4.
+/// The formats of 2.3.
 const I: &[Field] = &[(20, 12, 0)];
 const B: &[Field] = &[(8, 4, 1), (25, 6, 5), (7, 1, 11), (31, 1, 12)];
 const U: &[Field] = &[(12, 20, 12)];
 const J: &[Field] = &[(21, 10, 1), (20, 1, 11), (12, 8, 12), (31, 1, 20)];
-/// Those of 28.4: of C.J and C.JAL, of C.BEQZ and C.BNEZ.
+/// Those of 16.4: of C.J and C.JAL, of C.BEQZ and C.BNEZ.
 const CJ: &[Field] =
     &[(3, 3, 1), (11, 1, 4), (2, 1, 5), (7, 1, 6), (6, 1, 7), (9, 2, 8), (8, 1, 10), (12, 1, 11)];
 const CB: &[Field] = &[(3, 2, 1), (10, 2, 3), (2, 1, 5), (5, 2, 6), (12, 1, 8)];
@@ -206,7 +209,7 @@ impl Place {
         self.isa.wrap(self.at.offset(distance))
     }
 
-    /// By the major opcode (chapter 34, table 70).
+    /// By the major opcode (table 24.1).
     fn full(&self, word: u32) -> Kind {
         let rd = Register::at(word, 7);
         let rs1 = Register::at(word, 15);
@@ -214,7 +217,7 @@ impl Place {
             0b00101 if rd == Register::ZERO => Kind::LandingPad, // Zicfilp
             0b00101 => Kind::AddressOf { into: rd, address: self.relative(immediate(word, U)) },
             0b00010 | 0b01010 | 0b10110 | 0b11110 => VENDOR,
-            // Of any width: chapter 13; Zabha and Zacas have other values there.
+            // Of any width (8.2): Zabha, Zacas and Zalasr have other values there.
             0b01011 if word >> 27 == 0b00010 => Kind::LoadReserved,
             0b01011 if word >> 27 == 0b00011 => Kind::StoreConditional,
             0b11000 => match test(word >> 12 & 7) {
@@ -240,7 +243,7 @@ impl Place {
         }
     }
 
-    /// By quadrant and function (28.8).
+    /// By quadrant and function (16.8).
     fn compressed(&self, word: u32) -> Kind {
         let jump = |link| Kind::Jump { link, to: self.relative(immediate(word, CJ)) };
         let branch = |test| Kind::Branch {
@@ -270,12 +273,12 @@ impl Place {
     }
 }
 
-/// Whether C.FSDSP's encoding is that of `cm.jt` or `cm.jalt` (29.14), `cm.popretz` or `cm.popret` (29.13).
+/// Whether C.FSDSP's encoding is that of `cm.jt` or `cm.jalt`, `cm.popretz` or `cm.popret`.
 fn is_branch_of_zc(word: u32) -> bool {
     word >> 10 == 0b10_1000 || matches!(word >> 8, 0b1011_1100 | 0b1011_1110)
 }
 
-/// By BRANCH's third function field (2.5.2).
+/// By BRANCH's third function field (chapter 24).
 fn test(function: u32) -> Option<Test> {
     Some(match function {
         0b000 => Test::Equal,

@@ -1,4 +1,4 @@
-//! What the tracer carries out on the registers: branches, and the addresses that AUIPC computes (chapter 2.5 and 2.4.1).
+//! What the tracer carries out on the registers: branches, and the addresses that AUIPC computes (2.5, 2.4).
 
 use crate::address::Address;
 use crate::isa::Isa;

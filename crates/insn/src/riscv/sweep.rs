@@ -23,7 +23,7 @@ pub(crate) fn boundaries(at: Address, bytes: &[u8], from: Address, to: Address) 
     Some(starts)
 }
 
-/// How many instructions, one behind the other, a loop has that is sure to end some time (13.3: constrained LR/SC loops).
+/// How many instructions, one behind the other, a loop has that is sure to end some time (8.3: constrained LR/SC loops).
 /// Longer ones succeed on common hardware too, so twice as many are looked at behind the load.
 const LONGEST: usize = 32;
 

@@ -62,7 +62,7 @@ const fn wide(name: &'static str, fixed: u32, free: u32) -> Form {
     Form { name, fixed, free, on: On::Only64 }
 }
 
-/// Instructions that control passes through: chapter 34's listings.
+/// Instructions that control passes through: chapter 24's listings.
 pub(super) const STRAIGHT: &[Form] = &[
     form("lui", 0x37, U),
     form("addi", 0x13, I),

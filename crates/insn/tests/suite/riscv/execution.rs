@@ -106,7 +106,7 @@ impl World {
         rng.fill_bytes(&mut pattern);
         let mut floats = vec![0; FLOATS_LEN];
         for number in 0..32 {
-            // As often as not a single-precision number in its box of ones (24.2).
+            // As often as not a single-precision number in its box of ones (12.2).
             let (single, double) = (rng.random_range(-1e9_f32..1e9), rng.random_range(-1e9_f64..1e9));
             let value =
                 if number % 2 == 0 { u64::from(single.to_bits()) | !0 << 32 } else { double.to_bits() };

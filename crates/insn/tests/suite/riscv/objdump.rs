@@ -3,10 +3,11 @@
 //! It is asked for every instruction of 16 bits and for a sample of those of 32, and what it prints is carried out here by the
 //! manual's words (chapter 2) and compared with what the crate does.
 
+use std::path::Path;
 use std::process::Command;
 
 use insn::plan::{Reason, hex};
-use insn::xol::{How, OutOfLine, emulate, out_of_line};
+use insn::xol::{How, OutOfLine, emulate, exclusive_sequences, out_of_line};
 use insn::{Address, Flow, Isa, inspect};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
@@ -42,17 +43,10 @@ struct Line {
     operands: Vec<String>,
 }
 
-/// `None`, with a line that says so, where it is not installed.
-fn disassembled(isa: Isa, code: &[u8]) -> Option<Vec<Line>> {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), code).unwrap();
-    let machine = if isa == Isa::RiscV32 { "riscv:rv32" } else { "riscv:rv64" };
-    let run = Command::new("riscv64-linux-gnu-objdump")
-        .args(["-D", "-z", "-b", "binary", "-M", "no-aliases,numeric", "-m", machine])
-        .arg(format!("--adjust-vma={:#x}", base(isa)))
-        .arg(file.path())
-        .output();
-    match run {
+/// What it prints for one file; `None`, with a line that says so, where it is not installed.
+fn objdump(file: &Path, arguments: &[&str]) -> Option<Vec<Line>> {
+    let mut objdump = Command::new("riscv64-linux-gnu-objdump");
+    match objdump.args(["-M", "no-aliases,numeric"]).args(arguments).arg(file).output() {
         Ok(run) if run.status.success() => {
             Some(String::from_utf8(run.stdout).unwrap().lines().filter_map(parse).collect())
         }
@@ -69,7 +63,8 @@ fn parse(line: &str) -> Option<Line> {
     let at = columns.next()?.trim().strip_suffix(':')?;
     let word = columns.next()?.trim();
     let mnemonic = columns.next()?.to_owned();
-    let operands = columns.next().unwrap_or("").split(" #").next()?;
+    // Without remarks: `# address`, and `<symbol>` behind an address.
+    let operands = columns.next().unwrap_or("").split(" ").next()?;
     let bytes = (0..word.len()).step_by(2).rev().map(|from| u8::from_str_radix(&word[from..from + 2], 16));
     Some(Line {
         at: u64::from_str_radix(at, 16).ok()?,
@@ -92,14 +87,23 @@ impl Line {
         }
     }
 
+    /// A branch's target: hexadecimal, with a prefix where there are no symbols.
+    fn target(&self, operand: usize) -> u64 {
+        u64::from_str_radix(self.operands[operand].trim_start_matches("0x"), 16).unwrap()
+    }
+
+    fn end(&self) -> u64 {
+        self.at + self.bytes.len() as u64
+    }
+
     /// What the manual has the instruction do, if it is one of those that use the PC.
     fn carried_out(&self, before: &Registers) -> Option<Registers> {
         let mut after = before.clone();
-        let next = self.at + self.bytes.len() as u64;
+        let next = self.end();
         let get = |operand: usize| before.get(self.register(operand));
         let signed = |operand: usize| before.signed(self.register(operand));
         let mut branch = |is_taken: bool, operand: usize| {
-            after.set_pc(if is_taken { self.number(operand) } else { next });
+            after.set_pc(if is_taken { self.target(operand) } else { next });
         };
         match self.mnemonic.as_str() {
             "beq" => branch(get(0) == get(1), 2),
@@ -202,7 +206,11 @@ fn check(isa: Isa, line: &Line, rng: &mut TestRng) {
 fn compare(isa: Isa) {
     let mut rng = TestRng::deterministic_rng(RngAlgorithm::XorShift);
     let samples = samples(isa, &mut rng);
-    let Some(lines) = disassembled(isa, &samples.concat()) else { return };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), samples.concat()).unwrap();
+    let machine = if isa == Isa::RiscV32 { "riscv:rv32" } else { "riscv:rv64" };
+    let at = format!("--adjust-vma={:#x}", base(isa));
+    let Some(lines) = objdump(file.path(), &["-D", "-z", "-b", "binary", "-m", machine, &at]) else { return };
     assert_eq!(lines.len(), samples.len(), "it sees as many instructions");
     for (line, bytes) in lines.iter().zip(&samples) {
         assert_eq!(line.bytes, *bytes, "lengths agree");
@@ -224,4 +232,41 @@ fn rv64_is_as_objdump_prints_it() {
 #[test]
 fn rv32_is_as_objdump_prints_it() {
     compare(Isa::RiscV32);
+}
+
+/// Code of compilers and of the C library: each instruction, and each load-reserved with all up to the next
+/// store-conditional, for that is how they use them.
+#[test]
+fn real_code_is_as_objdump_prints_it() {
+    let mut rng = TestRng::deterministic_rng(RngAlgorithm::XorShift);
+    for name in ["libatomic.so.1", "ld-linux-riscv64-lp64d.so.1"] {
+        let file = Path::new("/usr/riscv64-linux-gnu/lib").join(name);
+        if !file.exists() {
+            println!("skipped: no {name} of RISC-V (Debian: libatomic1-riscv64-cross, libc6-riscv64-cross)");
+            continue;
+        }
+        let Some(lines) = objdump(&file, &["-d", "-z"]) else { return };
+        assert!(lines.len() > 1000, "{name}");
+        lines.iter().for_each(|line| check(Isa::RiscV64, line, &mut rng));
+        let sequences = printed_sequences(&lines);
+        assert!(sequences.len() > 3, "{name}");
+        assert_eq!(found_sequences(&lines), sequences, "{name}");
+    }
+}
+
+/// Of each section.
+fn found_sequences(lines: &[Line]) -> Vec<(u64, u64)> {
+    let mut found = Vec::new();
+    for section in lines.chunk_by(|one, next| one.end() == next.at) {
+        let code: Vec<u8> = section.iter().flat_map(|line| line.bytes.clone()).collect();
+        let ranges = exclusive_sequences(Isa::RiscV64, Address(section[0].at), &code);
+        found.extend(ranges.iter().map(|range| (range.start.0, range.end.0)));
+    }
+    found
+}
+
+fn printed_sequences(lines: &[Line]) -> Vec<(u64, u64)> {
+    let loads = lines.iter().enumerate().filter(|(_, line)| line.mnemonic.starts_with("lr."));
+    let store = |load: usize| lines[load..].iter().find(|line| line.mnemonic.starts_with("sc.")).unwrap();
+    loads.map(|(index, load)| (load.end(), store(index).end())).collect()
 }

@@ -73,7 +73,7 @@ fn data_in_between_hides_nothing_behind_it() {
     assert_eq!(found(&[0xffff_ffff, LR, SC]), [(8, 12)]);
 }
 
-/// A constrained loop has 16 instructions (13.3).
+/// A constrained loop has 16 instructions (8.3).
 #[test]
 fn the_longest_constrained_loop_is_found() {
     let mut code = vec![LR];
