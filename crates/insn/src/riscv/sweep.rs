@@ -56,25 +56,24 @@ fn merged(mut ranges: Vec<Range<Address>>) -> Vec<Range<Address>> {
     merged
 }
 
-/// What lies on a way from `at`, which is behind a load-reserved, to a store-conditional. Ways lead forwards: a branch back
-/// begins the loop anew.
+/// What lies on a way from `at`, which is behind a load-reserved, to a store-conditional.
 fn behind_load(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
     let insns = straight(isa, at, bytes);
+    let ways: Vec<Vec<usize>> = (0..insns.len()).map(|index| ways(&insns, index).collect()).collect();
     let mut is_reached = vec![false; insns.len()];
-    if let Some(first) = is_reached.first_mut() {
-        *first = true;
-    }
-    for index in 0..insns.len() {
-        if is_reached[index] {
-            for next in ways(&insns, index) {
-                is_reached[next] = true;
-            }
+    let mut open: Vec<usize> = if insns.is_empty() { Vec::new() } else { vec![0] };
+    while let Some(index) = open.pop() {
+        if !std::mem::replace(&mut is_reached[index], true) {
+            open.extend(&ways[index]);
         }
     }
+    let is_store = |index: usize| insns[index].1.kind == Kind::StoreConditional;
     let mut leads = vec![false; insns.len()];
-    for index in (0..insns.len()).rev() {
-        let is_store = insns[index].1.kind == Kind::StoreConditional;
-        leads[index] = is_reached[index] && (is_store || ways(&insns, index).any(|next| leads[next]));
+    let joins = |leads: &[bool], index: usize| {
+        is_reached[index] && !leads[index] && (is_store(index) || ways[index].iter().any(|next| leads[*next]))
+    };
+    while let Some(index) = (0..insns.len()).rev().find(|index| joins(&leads, *index)) {
+        leads[index] = true;
     }
     let on_the_way = insns.iter().zip(leads).filter(|(_, leads)| *leads);
     on_the_way.map(|((here, insn), _)| here.span(insn.len as u64)).collect()
@@ -93,7 +92,7 @@ fn straight(isa: Isa, at: Address, bytes: &[u8]) -> Vec<(Address, Decoded)> {
     insns
 }
 
-/// Indices of the later instructions to which control goes on from the one at `index` with the reservation kept.
+/// Indices of the instructions to which control goes on from the one at `index` with the reservation kept.
 fn ways(insns: &[(Address, Decoded)], index: usize) -> impl Iterator<Item = usize> {
     let (falls_through, to) = match insns[index].1.kind {
         Kind::Branch { to, .. } => (true, Some(to)),
@@ -109,6 +108,7 @@ fn ways(insns: &[(Address, Decoded)], index: usize) -> impl Iterator<Item = usiz
         _ => (true, None),
     };
     let next = (falls_through && index + 1 < insns.len()).then_some(index + 1);
-    let target = to.and_then(|to| insns.iter().position(|(at, _)| *at == to)).filter(|to| *to > index);
+    // What lies in front of the load is none of them: the loop begins anew there.
+    let target = to.and_then(|to| insns.iter().position(|(at, _)| *at == to));
     next.into_iter().chain(target)
 }

@@ -68,6 +68,21 @@ fn a_second_load_begins_anew() {
     assert_eq!(found(&[LR, bne(12), ADD, SC, LR, ADD, SC]), [(4, 16), (20, 28)]);
 }
 
+/// One sequence lies between two parts of another.
+#[test]
+fn sequences_may_lie_within_each_other() {
+    assert_eq!(found(&[LR, bne(18), LR, ADD, SC, RET, ADD, SC, RET]), [(4, 8), (12, 20), (22, 30)]);
+}
+
+#[test]
+fn ways_may_lead_back() {
+    let forth = 0xa019; // c.j .+6
+    let back = 0xfed5_1ee3; // bne a0,a3,.-4
+    assert_eq!(found(&[LR, forth, SC, back, RET]), [(4, 14)]);
+    assert_eq!(found(&[LR, forth, ADD, back, SC]), [(4, 18)]);
+    assert_eq!(found(&[LR, forth, ADD, RET, back]), []);
+}
+
 #[test]
 fn data_in_between_hides_nothing_behind_it() {
     assert_eq!(found(&[0xffff_ffff, LR, SC]), [(8, 12)]);
