@@ -4,9 +4,6 @@
 //! [`out_of_line`] has it, in a slot up to a breakpoint behind it or on the registers. Both must end alike. `XOL_LONG=1` makes
 //! a million of each instruction set. An emulator cannot show stale caches; nothing here depends on them.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use insn::plan::hex;
 use insn::xol::{How, Then, emulate, out_of_line};
 use insn::{Address, Isa, disassemble};
@@ -15,6 +12,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use super::cases::{BRANCHES, Form, MEMORY, STRAIGHT, any_word, base, compressed, encode, opcodes, pick};
 use super::registers::{NoMemory, Registers};
+use super::world::{CELL, SIGTRAP, World, cell};
 use crate::qemu::Emulated;
 
 /// Cases of an ordinary run: some seconds.
@@ -22,17 +20,13 @@ const SHORT: usize = 3_000;
 const LONG: usize = 1_000_000;
 
 const PAGE: usize = 4096;
-/// Room for an instruction and the breakpoint behind it.
-const CELL: usize = 8;
 /// The data that instructions reach, and where the floating-point registers are kept.
 const DATA: usize = 1040;
-const FLOATS: usize = 2048;
+const FLOATS: u64 = 2048;
 const FLOATS_LEN: usize = 32 * 8 + 4;
 
 /// `getpid`: it has no effect.
 const GETPID: u64 = 172;
-
-const SIGTRAP: u8 = 5;
 
 /// One instruction and what it begins with.
 struct Case {
@@ -62,76 +56,48 @@ struct Tally {
     faulted: usize,
 }
 
-struct World {
-    isa: Isa,
-    emulated: Emulated,
-    code: u64,
-    data: u64,
-    load: u64,
-    save: u64,
-    /// How many cases ended, and how.
-    tally: Tally,
-    /// What the data is before each case.
-    pattern: Vec<u8>,
+/// Where cases run, and what they begin with besides their registers.
+struct Bench {
+    world: World,
+    data: Vec<u8>,
     floats: Vec<u8>,
+    tally: Tally,
 }
 
-fn build(isa: Isa, directory: &Path) -> Option<PathBuf> {
-    let program = directory.join("world");
-    let flags = match isa {
-        Isa::RiscV32 => ["-march=rv32gc", "-mabi=ilp32", "-Wl,-melf32lriscv"],
-        _ => ["-march=rv64gc", "-mabi=lp64", "-Wl,-melf64lriscv"],
-    };
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/riscv/world.S");
-    let mut gcc = Command::new("riscv64-linux-gnu-gcc");
-    gcc.args(flags).args(["-nostdlib", "-static", "-no-pie", "-o"]).arg(&program).arg(source);
-    match gcc.output() {
-        Ok(run) if run.status.success() => Some(program),
-        Ok(run) => panic!("{}", String::from_utf8_lossy(&run.stderr)),
-        Err(error) => {
-            println!("skipped: no riscv64-linux-gnu-gcc (Debian: gcc-riscv64-linux-gnu): {error}");
-            None
-        }
-    }
-}
-
-impl World {
-    fn new(isa: Isa, program: &Path, rng: &mut TestRng) -> Option<Self> {
-        let qemu = if isa == Isa::RiscV32 { "qemu-riscv32" } else { "qemu-riscv64" };
-        let mut emulated = Emulated::start(qemu, program)?;
-        assert_eq!(emulated.run(), SIGTRAP);
-        let ready = from_stub(isa, &emulated.registers());
-        let [code, data, load, save] = [8, 9, 18, 19].map(|number| ready.get(number));
-        let mut pattern = vec![0; DATA];
-        rng.fill_bytes(&mut pattern);
-        let mut floats = vec![0; FLOATS_LEN];
+impl Bench {
+    fn new(isa: Isa, rng: &mut TestRng) -> Option<Self> {
+        let mut world = World::new(isa)?;
+        let mut data = vec![0; DATA];
+        rng.fill_bytes(&mut data);
+        world.emulated.write(world.data(), &data);
+        let mut floats = Vec::new();
         for number in 0..32 {
             // As often as not a single-precision number in its box of ones (12.2).
             let (single, double) = (rng.random_range(-1e9_f32..1e9), rng.random_range(-1e9_f64..1e9));
-            let value =
-                if number % 2 == 0 { u64::from(single.to_bits()) | !0 << 32 } else { double.to_bits() };
-            floats[8 * number..8 * number + 8].copy_from_slice(&value.to_le_bytes());
+            let boxed = u64::from(single.to_bits()) | !0 << 32;
+            floats.extend((if number % 2 == 0 { boxed } else { double.to_bits() }).to_le_bytes());
         }
-        emulated.write(data, &pattern);
-        Some(Self { isa, emulated, code, data, load, save, tally: Tally::default(), pattern, floats })
+        floats.extend([0; FLOATS_LEN - 32 * 8]);
+        Some(Self { world, data, floats, tally: Tally::default() })
     }
 
     /// A page of instructions in place and one of slots for them, written before any of it is run.
     fn batch(&mut self, number: usize, cases: &[Case]) {
-        let place = self.code + (2 * number * PAGE) as u64;
+        let isa = self.world.isa;
+        let place = self.world.code() + (2 * number * PAGE) as u64;
         let slots = place + PAGE as u64;
         let mut pages = vec![0; 2 * PAGE];
         for (index, case) in cases.iter().enumerate() {
-            cell(self.isa, &mut pages[index * CELL..], &case.bytes);
+            cell(isa, &mut pages[index * CELL..], &case.bytes);
             let at = Address(place + (index * CELL) as u64);
-            if let Ok(found) = out_of_line(self.isa, at, &case.bytes)
+            if let Ok(found) = out_of_line(isa, at, &case.bytes)
                 && let How::Slot(slot) = found.how
             {
                 assert!(slot.lent.is_empty() && slot.left.is_empty() && slot.then == Then::Next);
-                cell(self.isa, &mut pages[PAGE + index * CELL..], &slot.code);
+                cell(isa, &mut pages[PAGE + index * CELL..], &slot.code);
             }
         }
-        self.emulated.write(place, &pages);
+        self.world.emulated.write(place, &pages);
         for (index, case) in cases.iter().enumerate() {
             let offset = (index * CELL) as u64;
             self.compare(case, place + offset, slots + offset);
@@ -139,95 +105,92 @@ impl World {
     }
 
     fn compare(&mut self, case: &Case, at: u64, slot: u64) {
-        let Ok(found) = out_of_line(self.isa, Address(at), &case.bytes) else {
+        let isa = self.world.isa;
+        let Ok(found) = out_of_line(isa, Address(at), &case.bytes) else {
             self.tally.refused += 1;
             return;
         };
         let mut before = case.registers.clone();
         before.set_pc(at);
-        let is_call = case.bytes == self.isa.abi().syscall.instruction;
-        // Behind a system call is a breakpoint.
-        let in_place =
-            self.from(case, &before, |emulated| if is_call { emulated.run() } else { emulated.step() });
+        let is_call = case.bytes == isa.abi().syscall.instruction;
+        // A step over a system call is one too far; behind it is a breakpoint.
+        let in_place = self.run(case, &before, if is_call { Emulated::run } else { Emulated::step });
         let displaced = match found.how {
             How::Emulated => {
-                let mut registers = before.clone();
-                let mut memory = NoMemory;
-                emulate(self.isa, Address(at), &case.bytes, &mut registers.bytes, &mut memory).unwrap();
-                let floats = case.floats.then(|| self.floats.clone());
-                let memory = case.memory.then(|| self.pattern.clone());
-                End { signal: SIGTRAP, registers, floats, memory }
+                self.tally.emulated += 1;
+                self.emulated(case, &before, Address(at))
             }
             How::Slot(_) => {
                 let mut moved = before.clone();
                 moved.set_pc(slot);
-                let mut end = self.from(case, &moved, Emulated::run);
-                let behind = slot + found.len as u64;
-                let expected = if end.signal == SIGTRAP { behind } else { slot };
-                assert_eq!(
-                    end.registers.pc(),
-                    expected,
-                    "{} in its slot, signal {}",
-                    hex(&case.bytes),
-                    end.signal
-                );
-                end.registers.set_pc(expected - slot + at);
+                let mut end = self.run(case, &moved, Emulated::run);
+                let has_ended = end.signal == SIGTRAP;
+                *(if has_ended { &mut self.tally.run } else { &mut self.tally.faulted }) += 1;
+                let offset = if has_ended { found.len as u64 } else { 0 };
+                assert_eq!(end.registers.pc(), slot + offset, "{}, by {}", hex(&case.bytes), end.signal);
+                end.registers.set_pc(at + offset);
                 end
             }
         };
-        match found.how {
-            How::Emulated => self.tally.emulated += 1,
-            How::Slot(_) if in_place.signal == SIGTRAP => self.tally.run += 1,
-            How::Slot(_) => self.tally.faulted += 1,
-        }
-        let text = disassemble(self.isa, Address(at), &case.bytes)[0].2.clone();
+        let text = disassemble(isa, Address(at), &case.bytes)[0].2.clone();
         assert!(
             in_place == displaced,
-            "{:?} {}: {} `{text}` at {at:#x}\nfrom {before:x?}\nin place {in_place:x?}\nout of line {displaced:x?}",
-            self.isa,
+            "{isa:?} {}: {} `{text}` at {at:#x}\nfrom {before:x?}\nin place {in_place:x?}\nout of line {displaced:x?}",
             case.name,
             hex(&case.bytes),
         );
     }
 
-    /// Runs a case from `before` on.
-    fn from(&mut self, case: &Case, before: &Registers, run: impl Fn(&mut Emulated) -> u8) -> End {
-        if case.floats {
-            self.emulated.write(self.data + FLOATS as u64, &self.floats);
-            self.routine(self.load);
+    fn emulated(&self, case: &Case, before: &Registers, at: Address) -> End {
+        let mut registers = before.clone();
+        emulate(self.world.isa, at, &case.bytes, &mut registers.bytes, &mut NoMemory).unwrap();
+        End {
+            signal: SIGTRAP,
+            registers,
+            floats: case.floats.then(|| self.floats.clone()),
+            memory: case.memory.then(|| self.data.clone()),
         }
-        self.emulated.set_registers(&to_stub(before));
-        let signal = run(&mut self.emulated);
-        let registers = from_stub(self.isa, &self.emulated.registers());
+    }
+
+    /// Runs a case from `before` on.
+    fn run(&mut self, case: &Case, before: &Registers, run: fn(&mut Emulated) -> u8) -> End {
+        let (load, save) = self.world.load_and_save();
+        if case.floats {
+            self.world.emulated.write(self.world.data() + FLOATS, &self.floats);
+            self.routine(load);
+        }
+        let signal = self.world.go(before, run);
+        let registers = self.world.registers();
         let floats = case.floats.then(|| {
-            self.routine(self.save);
-            self.emulated.read(self.data + FLOATS as u64, FLOATS_LEN)
+            self.routine(save);
+            self.world.emulated.read(self.world.data() + FLOATS, FLOATS_LEN)
         });
-        let memory = case.memory.then(|| self.emulated.read(self.data, DATA));
-        if memory.as_ref().is_some_and(|memory| *memory != self.pattern) {
-            self.emulated.write(self.data, &self.pattern);
+        let memory = case.memory.then(|| self.world.emulated.read(self.world.data(), DATA));
+        if memory.as_ref().is_some_and(|memory| *memory != self.data) {
+            self.world.emulated.write(self.world.data(), &self.data);
         }
         End { signal, registers, floats, memory }
     }
 
     /// Lets the program load or save its floating-point registers.
     fn routine(&mut self, at: u64) {
-        let mut registers = Registers::new(self.isa);
-        registers.set(31, self.data + FLOATS as u64);
+        let mut registers = Registers::new(self.world.isa);
+        registers.set(31, self.world.data() + FLOATS);
         registers.set_pc(at);
-        self.emulated.set_registers(&to_stub(&registers));
-        assert_eq!(self.emulated.run(), SIGTRAP);
+        assert_eq!(self.world.go(&registers, Emulated::run), SIGTRAP);
     }
 
     /// The instruction, with a register that it finds its memory by in the middle of the data.
     fn case(&self, name: &'static str, bytes: Vec<u8>, rng: &mut TestRng) -> Case {
-        let mut registers = Registers::random(self.isa, rng);
+        let mut registers = Registers::random(self.world.isa, rng);
         let base = base(&bytes);
         if let Some((register, distance)) = base {
-            let middle = self.data + 8 * rng.random_range(0..64_u64) + if bytes.len() == 4 { 256 } else { 0 };
+            // Those of 16 bits only reach upwards.
+            let lowest = if bytes.len() == 4 { 256 } else { 0 };
+            let middle = self.world.data() + lowest + 8 * rng.random_range(0..64_u64);
             registers.set(register, middle.wrapping_add_signed(-distance));
         }
-        if bytes == self.isa.abi().syscall.instruction {
+        if bytes == self.world.isa.abi().syscall.instruction {
             registers.set(17, GETPID);
         }
         let floats = matches!(bytes[0] & 0x7f, 0x07 | 0x27 | 0x43 | 0x47 | 0x4b | 0x4f | 0x53 | 0x73);
@@ -238,15 +201,13 @@ impl World {
     /// An instruction of some class.
     fn any(&self, rng: &mut TestRng, compressed: &[u32]) -> Case {
         let (name, bytes) = match rng.random_range(0..10) {
-            0 => ("ecall", self.isa.abi().syscall.instruction.to_vec()),
+            0 => ("ecall", self.world.isa.abi().syscall.instruction.to_vec()),
             1..4 => ("of 16 bits", encode(*pick(rng, compressed))),
             4 => {
                 // CSR instructions only as forms: some read counters.
                 let known: Vec<u32> = opcodes().filter(|opcode| *opcode != 0b11100).collect();
-                ("any", {
-                    let opcode = *pick(rng, &known);
-                    encode(any_word(rng, opcode))
-                })
+                let opcode = *pick(rng, &known);
+                ("any", encode(any_word(rng, opcode)))
             }
             5 | 6 => self.form(BRANCHES, rng),
             7 => self.form(MEMORY, rng),
@@ -256,50 +217,26 @@ impl World {
     }
 
     fn form(&self, forms: &[Form], rng: &mut TestRng) -> (&'static str, Vec<u8>) {
-        let forms: Vec<_> = forms.iter().filter(|form| form.is_on(self.isa)).collect();
+        let forms: Vec<_> = forms.iter().filter(|form| form.is_on(self.world.isa)).collect();
         let form = pick(rng, &forms);
         (form.name, form.random(rng))
     }
 }
 
-/// An instruction and a breakpoint.
-fn cell(isa: Isa, into: &mut [u8], code: &[u8]) {
-    let breakpoint = isa.abi().breakpoint;
-    into[..code.len()].copy_from_slice(code);
-    into[code.len()..code.len() + breakpoint.len()].copy_from_slice(breakpoint);
-}
-
-/// The stub has x0 to x31 and then the PC (gdb-xml/riscv-64bit-cpu.xml).
-fn from_stub(isa: Isa, stub: &[u8]) -> Registers {
-    let word = isa.abi().word;
-    assert_eq!(stub.len(), 33 * word);
-    let mut registers = Registers::new(isa);
-    registers.bytes[word..].copy_from_slice(&stub[word..32 * word]);
-    registers.bytes[..word].copy_from_slice(&stub[32 * word..]);
-    registers
-}
-
-fn to_stub(registers: &Registers) -> Vec<u8> {
-    let word = registers.isa.abi().word;
-    let (pc, rest) = registers.bytes.split_at(word);
-    [&vec![0; word], rest, pc].concat()
-}
-
 fn compare(isa: Isa) {
-    let directory = tempfile::tempdir().unwrap();
-    let Some(program) = build(isa, directory.path()) else { return };
     let mut rng = TestRng::deterministic_rng(RngAlgorithm::XorShift);
+    let Some(mut bench) = Bench::new(isa, &mut rng) else { return };
     let compressed: Vec<u32> = compressed().collect();
     let wanted = if std::env::var_os("XOL_LONG").is_some() { LONG } else { SHORT };
-    let Some(mut world) = World::new(isa, &program, &mut rng) else { return };
     let per_batch = PAGE / CELL;
     for number in 0..wanted.div_ceil(per_batch) {
-        let cases: Vec<_> = (0..per_batch).map(|_| world.any(&mut rng, &compressed)).collect();
-        world.batch(number, &cases);
+        let cases: Vec<_> = (0..per_batch).map(|_| bench.any(&mut rng, &compressed)).collect();
+        bench.batch(number, &cases);
     }
-    println!("{isa:?}: {:?}", world.tally);
-    assert!(world.tally.run > wanted / 3 && world.tally.emulated > wanted / 8, "{:?}", world.tally);
-    assert!(world.tally.faulted < wanted / 3 && world.tally.refused < wanted / 8, "{:?}", world.tally);
+    let tally = bench.tally;
+    println!("{isa:?}: {tally:?}");
+    assert!(tally.run > wanted / 3 && tally.emulated > wanted / 8, "{tally:?}");
+    assert!(tally.faulted < wanted / 3 && tally.refused < wanted / 8, "{tally:?}");
 }
 
 #[test]

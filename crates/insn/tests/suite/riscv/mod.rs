@@ -2,6 +2,8 @@
 
 mod cases;
 mod execution;
+mod function;
 mod objdump;
 mod registers;
 mod sequences;
+mod world;

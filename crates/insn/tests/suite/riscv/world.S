@@ -1,5 +1,5 @@
-# What random instructions run in: pages for code, a page for data, and routines for the floating-point registers, which the
-# stub has one by one only. Each part ends in a breakpoint; the driver goes on elsewhere.
+# What instructions run in: pages for code, a page for data, routines for the floating-point registers, which the stub has one by
+# one only, and what work.c has. Each part ends in a breakpoint; the driver goes on elsewhere.
 
         .equ    CODE, 64 << 20
         .equ    DATA, 4096
@@ -21,6 +21,13 @@ _start:
         mv      s1, a0
         lla     s2, load
         lla     s3, save
+        lla     s4, __start_probed
+        lla     s5, __stop_probed
+        lla     s6, work
+        lla     s7, done
+        ebreak
+
+done:
         ebreak
 
 map:
