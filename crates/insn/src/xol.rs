@@ -38,7 +38,8 @@ pub struct Slot {
     pub code: Vec<u8>,
     /// Registers that hold these values while the slot runs, and their own before and after.
     pub lent: Vec<(RegisterSlot, u64)>,
-    /// Registers that belong set to these values once it has run: what the instruction leaves there of its own address.
+    /// Registers that belong set to these values once it has run and all is given back: what the instruction leaves there of
+    /// its own address.
     pub left: Vec<(RegisterSlot, u64)>,
     /// Where the thread belongs behind it.
     pub then: Then,
@@ -49,8 +50,9 @@ pub struct Slot {
 pub enum Then {
     /// Behind the original instruction.
     Next,
-    /// To the address that this lent register holds when the slot has run, read before it is given back; the mode changes as
-    /// the ISA has it ([`branch`]).
+    /// To the address that this register holds when the slot has run. It is read before the register is given back what it
+    /// held before, whether it was lent or not: the slot may change a register of the program's on the way (arm64's `autia`).
+    /// The mode changes as the ISA has it ([`branch`]).
     Branch(RegisterSlot),
 }
 
@@ -86,6 +88,7 @@ pub trait Memory {
 pub fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Reason> {
     match isa {
         Isa::X86_64 | Isa::I386 => crate::x86::xol::out_of_line(isa, at, bytes),
+        Isa::Arm64 => crate::arm64::xol::out_of_line(at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::out_of_line(isa, at, bytes),
         _ => Err(Reason::NotDisplaceable {
             instruction: crate::disassemble::text(isa, at, bytes),
@@ -108,14 +111,19 @@ pub fn emulate(
 ) -> Result<(), Fault> {
     match isa {
         Isa::X86_64 | Isa::I386 => crate::x86::xol::emulate(isa, at, bytes, registers, memory),
+        Isa::Arm64 => crate::arm64::xol::emulate(at, bytes, registers),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::emulate(isa, at, bytes, registers),
         _ => Err(Fault::NotEmulated),
     }
 }
 
 /// Brings a thread to `to`, as a branch does that takes its target from a register: sets the PC, and the mode where bits of
-/// the target choose it (arm: bit 0 is Thumb).
+/// the target choose it (arm: bit 0 is Thumb). Tags of the target are dropped (arm64).
 pub fn branch(isa: Isa, registers: &mut [u8], to: u64) {
+    let to = match isa {
+        Isa::Arm64 => crate::arm64::emulate::untagged(to).0,
+        _ => to,
+    };
     isa.abi().set(registers, isa.abi().pc, to);
 }
 
@@ -125,6 +133,7 @@ pub fn branch(isa: Isa, registers: &mut [u8], to: u64) {
 #[must_use]
 pub fn exclusive_sequences(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
     match isa {
+        Isa::Arm64 => crate::arm64::sweep::exclusive_sequences(at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::sweep::exclusive_sequences(isa, at, bytes),
         _ => Vec::new(),
     }

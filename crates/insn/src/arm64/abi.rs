@@ -7,6 +7,11 @@ pub(crate) const fn slot(register: usize) -> RegisterSlot {
     RegisterSlot(8 * register)
 }
 
+/// A general register by its number in an instruction; `None` for 31, which is the zero register there.
+pub(crate) fn general(number: u8) -> Option<RegisterSlot> {
+    (number < 31).then(|| slot(usize::from(number)))
+}
+
 /// The stack pointer.
 pub(crate) const SP: RegisterSlot = slot(31);
 /// The program counter.

@@ -1,3 +1,7 @@
 //! AArch64.
 
 pub(crate) mod abi;
+pub(crate) mod analyze;
+pub(crate) mod emulate;
+pub(crate) mod sweep;
+pub(crate) mod xol;
