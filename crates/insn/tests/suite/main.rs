@@ -1,5 +1,6 @@
 //! Tests of the crate from outside.
 
+mod arm64;
 mod goldens;
 mod places;
 mod plans;

@@ -1,0 +1,168 @@
+//! What lies between a load-exclusive and its store, and where instructions begin; FEAT_CMPBR, which disassemblers do not know
+//! yet.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use insn::code::{Code, Outline};
+use insn::plan::{Mechanism, Reason};
+use insn::set::Analysis;
+use insn::xol::{Fault, Memory, branch, emulate, exclusive_sequences};
+use insn::{Address, Isa};
+
+use super::registers::{PC, Registers};
+
+const AT: Address = Address(0x1_0000);
+
+const LDXR: u32 = 0x885f_7c20; // ldxr w0, [x1]
+const STXR: u32 = 0x8802_7c20; // stxr w2, w0, [x1]
+const ADD: u32 = 0x1100_0400; // add w0, w0, #1
+const RET: u32 = 0xd65f_03c0;
+const SVC: u32 = 0xd400_0001;
+const PACM: u32 = 0xd503_24ff;
+const PACIASP: u32 = 0xd503_233f;
+
+/// `cbnz w2` to so many instructions further.
+fn cbnz(distance: i32) -> u32 {
+    0x3500_0002 | (distance as u32 & 0x7_ffff) << 5
+}
+
+/// `b` to so many instructions further.
+fn b(distance: i32) -> u32 {
+    0x1400_0000 | distance as u32 & 0x3ff_ffff
+}
+
+fn bytes(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// What is found, counted in instructions.
+fn found(words: &[u32]) -> Vec<Range<u64>> {
+    let ranges = exclusive_sequences(Isa::Arm64, AT, &bytes(words));
+    ranges.iter().map(|range| (range.start - AT) / 4..(range.end - AT) / 4).collect()
+}
+
+#[test]
+fn a_loop_is_found() {
+    assert_eq!(found(&[ADD, LDXR, ADD, STXR, cbnz(-3), ADD]), [2..4]);
+}
+
+/// The comparison of a compare-and-swap leads out, and what it leads to is no part.
+#[test]
+fn a_way_out_is_none_of_it() {
+    assert_eq!(found(&[LDXR, cbnz(3), STXR, cbnz(-3), RET]), [1..3]);
+    assert_eq!(found(&[LDXR, cbnz(2), RET, ADD, STXR]), [1..2, 3..5]);
+}
+
+/// Compilers move a rare way out of line, and back.
+#[test]
+fn each_way_is_found() {
+    assert_eq!(found(&[LDXR, cbnz(4), ADD, STXR, RET, ADD, b(-3)]), [1..4, 5..7]);
+    assert_eq!(found(&[STXR, RET, ADD, LDXR, b(-4)]), [0..1, 4..5]);
+}
+
+#[test]
+fn a_load_alone_is_no_sequence() {
+    for words in [&[LDXR, ADD, RET][..], &[LDXR, SVC, STXR], &[STXR, ADD, LDXR], &[LDXR, 0, STXR], &[]] {
+        assert_eq!(found(words), [], "{words:x?}");
+    }
+}
+
+/// The second load has the monitor.
+#[test]
+fn a_second_load_begins_anew() {
+    assert_eq!(found(&[LDXR, ADD, LDXR, ADD, STXR]), [3..5]);
+}
+
+/// Code without optimisation spills in between.
+#[test]
+fn a_long_sequence_is_found() {
+    let mut words = vec![LDXR];
+    words.extend([ADD; 60]);
+    words.push(STXR);
+    assert_eq!(found(&words), [1..62]);
+}
+
+/// It would be signed with the address of its slot.
+#[test]
+fn what_a_pacm_has_sign_with_the_pc_is_found() {
+    assert_eq!(found(&[PACM, PACIASP, ADD]), [1..2]);
+    assert_eq!(found(&[PACM]), []);
+}
+
+#[test]
+fn a_place_inside_an_instruction_is_told() {
+    let bytes = bytes(&[ADD, 0x0001_0000, ADD]);
+    let code = [Code { start: AT, bytes: &bytes }];
+    let outline = Outline { functions: vec![AT..AT + bytes.len() as u64], ..Outline::default() };
+    let analysis = Analysis::new(Isa::Arm64, &code, &outline, false, &mut |_| {});
+    let reason = |offset| {
+        let forced = HashMap::from([(AT + offset, Mechanism::Trap)]);
+        let plan = analysis.plan(&[AT + offset], &forced, &[AT.span(1 << 20)]);
+        plan.refused.first().map(|refusal| refusal.reason.clone())
+    };
+    assert_eq!([0, 4, 8].map(reason), [Reason::NoStubs, Reason::Undecodable, Reason::NoStubs].map(Some));
+    for (inside, start) in [(1, 0), (6, 4), (11, 8)] {
+        assert_eq!(reason(inside), Some(Reason::InsideInstruction { start: AT + start }), "at {inside}");
+    }
+}
+
+#[test]
+fn a_branch_drops_the_tag_of_its_target() {
+    let mut registers = vec![0; Isa::Arm64.abi().regset_len];
+    for (to, pc) in [(0x5a00_0000_1234_5678, 0x1234_5678), (0x0080_0000_0000_0004, 0xff80_0000_0000_0004)] {
+        branch(Isa::Arm64, &mut registers, to);
+        assert_eq!(Isa::Arm64.abi().get(&registers, Isa::Arm64.abi().pc), pc);
+    }
+}
+
+struct NoMemory;
+
+impl Memory for NoMemory {
+    fn read(&mut self, at: Address, _: &mut [u8]) -> Result<(), Fault> {
+        panic!("reads {at}")
+    }
+
+    fn write(&mut self, at: Address, _: &[u8]) -> Result<(), Fault> {
+        panic!("writes {at}")
+    }
+}
+
+/// Whether `word`, a branch by 16 bytes, is taken with x0 and x1 like that.
+fn is_taken(word: u32, x0: u64, x1: u64) -> bool {
+    let mut registers = Registers(vec![0; Isa::Arm64.abi().regset_len]);
+    registers.set(0, x0);
+    registers.set(1, x1);
+    emulate(Isa::Arm64, AT, &word.to_le_bytes(), &mut registers.0, &mut NoMemory).unwrap();
+    match registers.get(PC) - AT.0 {
+        16 => true,
+        4 => false,
+        other => panic!("{other}"),
+    }
+}
+
+/// The encodings are those of the tests of LLVM's assembler.
+#[test]
+fn compared_and_branched() {
+    let minus = u64::MAX;
+    for (word, name, x0, x1, taken) in [
+        (0xf401_0080, "cbgt x0, x1", 1, minus, true),
+        (0xf401_0080, "cbgt x0, x1", 1, 1, false),
+        (0x7401_0080, "cbgt w0, w1", 1 << 32, 1, false),
+        (0x7421_0080, "cbge w0, w1", 1 << 31, 0, false),
+        (0xf441_0080, "cbhi x0, x1", minus, 1, true),
+        (0xf461_0080, "cbhs x0, x1", 1, 1, true),
+        (0x74c1_0080, "cbeq w0, w1", 1 << 32, 0, true),
+        (0xf4e1_0080, "cbne x0, x1", 1 << 32, 0, true),
+        (0x7401_8080, "cbbgt w0, w1", 0x1ff, 0, false),
+        (0x7461_8080, "cbbhs w0, w1", 0xff, 0x1fe, true),
+        (0x7421_c080, "cbhge w0, w1", 0x8000, 0, false),
+        (0x74c1_c080, "cbheq w0, w1", 0xf_8000, 0x8000, true),
+        (0x7522_8080, "cblt w0, #5", 1 << 31, 0, true),
+        (0xf562_8080, "cblo x0, #5", minus, 0, false),
+        (0xf51f_8080, "cbgt x0, #63", 64, 0, true),
+        (0x75c2_8080, "cbeq w0, #5", 5, 0, true),
+    ] {
+        assert_eq!(is_taken(word, x0, x1), taken, "{name} of {x0:#x} and {x1:#x}");
+    }
+}
