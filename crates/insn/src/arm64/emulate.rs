@@ -8,8 +8,11 @@
 //! guarded. That a probed instruction itself is no landing pad is not noticed: the breakpoint at its address is one.
 //! (The kernel's `simulate_br_blr` leaves BTYPE as it was, so that nothing is checked.)
 //!
-//! A tagged target: the architecture extends bit 55 over the tag (`AArch64.BranchAddr`; Linux ignores tags at EL0,
-//! Documentation/arch/arm64/tagged-pointers.rst), and so does [`untagged`], for whoever sets the PC need not.
+//! A branch that authenticates runs in a slot and leaves nothing in BTYPE: its target is not checked.
+//!
+//! A tagged target: the architecture drops the tag (`AArch64.BranchAddr`; Linux has tags ignored in the lower half of the
+//! address space, where programs are: `TCR_EL1.TBI0`, arch/arm64/mm/proc.S), and so does [`untagged`], for whoever sets the PC
+//! need not.
 //!
 //! Not emulated is a guarded control stack (FEAT_GCS): what `bl` and `blr` push there, and `ret` pops. The register set does not
 //! tell whether a thread has one.
@@ -66,7 +69,8 @@ fn left_by(via: Via) -> u64 {
 
 /// Where a branch to that address goes.
 pub(crate) fn untagged(to: u64) -> Address {
-    Address(((to << 8).cast_signed() >> 8).cast_unsigned())
+    let is_upper = to >> 55 & 1 == 1;
+    Address(if is_upper { to } else { to & (u64::MAX >> 8) })
 }
 
 struct Stopped<'a> {

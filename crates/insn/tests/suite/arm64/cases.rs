@@ -92,7 +92,6 @@ pub(super) const MEMORY: &[Form] = &[
     form("ld1 with writeback", 0x0c80_0000, 0x405f_ffff),
     form("ld1, single", 0x0d00_0000, 0x4060_ffff),
     form("ld1, single, with writeback", 0x0d80_0000, 0x407f_ffff),
-    form("dc zva", 0xd50b_7420, 0x0000_001f),
 ];
 
 /// Loads of literals.
@@ -104,7 +103,7 @@ pub(super) const LITERAL: &[Form] = &[
 /// What is emulated.
 pub(super) const BRANCHES: &[Form] = &[
     form("b and bl", 0x1400_0000, 0x83ff_ffff),
-    form("b.cond and bc.cond", 0x5400_0000, 0x00ff_ffff),
+    form("b.cond", 0x5400_0000, 0x00ff_ffef),
     form("cbz and cbnz", 0x3400_0000, 0x81ff_ffff),
     form("tbz and tbnz", 0x3600_0000, 0x81ff_ffff),
     form("br and blr", 0xd61f_0000, 0x0020_03e0),
@@ -126,6 +125,7 @@ pub(super) const EXCLUSIVE: &[Form] =
 
 /// What enters the kernel or is refused, and system instructions with any operands.
 pub(super) const OTHERS: &[Form] = &[
+    form("bc.cond", 0x5400_0010, 0x00ff_ffef),
     form("exceptions", 0xd400_0000, 0x00ff_ffff),
     form("svc", 0xd400_0001, 0x001f_ffe0),
     form("hvc and smc", 0xd400_0002, 0x001f_ffe1),
@@ -146,4 +146,25 @@ pub(super) const OTHERS: &[Form] = &[
 /// Any bits within each of the spaces of the main encoding table.
 pub(super) fn any_word(rng: &mut TestRng, space: u32) -> u32 {
     rng.next_u32() & !(0xf << 25) | space << 25
+}
+
+/// One of them.
+pub(super) fn pick<'a, T>(rng: &mut TestRng, from: &'a [T]) -> &'a T {
+    &from[rng.random_range(0..from.len())]
+}
+
+/// Whether it is among the loads and stores but those of literals, or `dc zva`: it finds its memory by its field Rn, or Rt.
+pub(super) fn uses_memory(word: u32) -> bool {
+    let is_literal = word >> 24 & 0b111011 == 0b011000;
+    word >> 27 & 1 == 1 && word >> 25 & 1 == 0 && !is_literal
+}
+
+/// Whether it may use vector registers: those of them that load and store, and what is done with them.
+pub(super) fn uses_vectors(word: u32) -> bool {
+    matches!(word >> 25 & 0xf, 0b0110 | 0b1110 | 0b0111 | 0b1111) || word & 0xffe0_f000 == 0xd520_4000
+}
+
+/// Whether it is a branch that authenticates.
+pub(super) fn is_authenticated(word: u32) -> bool {
+    word >> 25 == 0b110_1011 && word >> 11 & 1 == 1
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use insn::isa::RegisterSlot;
 use insn::plan::{Reason, hex};
-use insn::xol::{Fault, How, Memory, OutOfLine, Slot, Then, emulate, out_of_line};
+use insn::xol::{How, OutOfLine, Slot, Then, emulate, out_of_line};
 use insn::{Address, Flow, Isa, inspect};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -15,7 +15,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 use super::cases::{
     AUTHENTICATED, BRANCHES, EXCLUSIVE, Form, LITERAL, MEMORY, OTHERS, STRAIGHT, VECTOR, any_word,
 };
-use super::registers::{BTYPE, PC, PSTATE, Registers};
+use super::registers::{BTYPE, NoMemory, PC, PSTATE, Registers};
 
 const BASE: u64 = 0x55_5555_4000;
 
@@ -80,19 +80,6 @@ fn parse(line: &str) -> Option<Line> {
             .filter(|part| !part.is_empty())
             .collect(),
     })
-}
-
-/// Nothing that is emulated touches memory.
-struct NoMemory;
-
-impl Memory for NoMemory {
-    fn read(&mut self, at: Address, _: &mut [u8]) -> Result<(), Fault> {
-        panic!("reads {at}")
-    }
-
-    fn write(&mut self, at: Address, _: &[u8]) -> Result<(), Fault> {
-        panic!("writes {at}")
-    }
 }
 
 /// By its name; `None` for the zero register.
@@ -249,9 +236,9 @@ impl Line {
     }
 }
 
-/// `AArch64.BranchAddr`, where tags are ignored.
+/// `AArch64.BranchAddr`, where tags of addresses in the lower half are ignored.
 fn branch_address(to: u64) -> u64 {
-    if to >> 55 & 1 == 1 { to | 0xff << 56 } else { to & !(0xff << 56) }
+    if to >> 55 & 1 == 1 { to } else { to & !(0xff << 56) }
 }
 
 /// A slot whose code must be disassembled as this.
@@ -287,7 +274,7 @@ fn check(line: &Line, rng: &mut TestRng) -> Option<Expected> {
         registers.set(PSTATE, registers.get(PSTATE) | BTYPE & u64::from(rng.next_u32()));
         let before = registers.clone();
         emulate(Isa::Arm64, at, &bytes, &mut registers.0, &mut NoMemory).unwrap();
-        assert_eq!(Some(registers), line.carried_out(&before), "{what}, from {before:x?}");
+        assert_eq!(Some(registers), line.carried_out(&before), "{what}, from {before:?}");
     }
     match (found, line.refusal()) {
         (Err(Reason::NotDisplaceable { why, .. }), Some(begins)) => {

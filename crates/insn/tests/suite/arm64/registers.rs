@@ -1,12 +1,15 @@
 //! A thread's registers by their numbers.
 
-use insn::Isa;
+use std::fmt;
+
 use insn::isa::RegisterSlot;
+use insn::xol::{Fault, Memory};
+use insn::{Address, Isa};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 
 /// An `NT_PRSTATUS` set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Registers(pub(super) Vec<u8>);
 
 /// Of the stack pointer, the PC and PSTATE in the set.
@@ -40,5 +43,27 @@ impl Registers {
     /// By its place in the set.
     pub(super) fn set(&mut self, number: usize, value: u64) {
         Isa::Arm64.abi().set(&mut self.0, RegisterSlot(8 * number), value);
+    }
+}
+
+impl fmt::Debug for Registers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Isa::Arm64.abi().registers.iter().enumerate();
+        f.debug_map()
+            .entries(names.map(|(number, (name, _))| (*name, format!("{:#x}", self.get(number)))))
+            .finish()
+    }
+}
+
+/// Nothing that is emulated touches memory.
+pub(super) struct NoMemory;
+
+impl Memory for NoMemory {
+    fn read(&mut self, at: Address, _: &mut [u8]) -> Result<(), Fault> {
+        panic!("reads {at}")
+    }
+
+    fn write(&mut self, at: Address, _: &[u8]) -> Result<(), Fault> {
+        panic!("writes {at}")
     }
 }
