@@ -19,7 +19,7 @@ use super::world::{CELL, SIGTRAP, World, cell};
 use crate::qemu::Emulated;
 
 /// Cases of an ordinary run: some seconds.
-const SHORT: usize = 6_000;
+const SHORT: usize = 4_000;
 const LONG: usize = 1_000_000;
 
 const PAGE: usize = 4096;
