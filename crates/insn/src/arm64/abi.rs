@@ -8,8 +8,8 @@ pub(crate) const fn slot(register: usize) -> RegisterSlot {
 }
 
 /// A general register by its number in an instruction; `None` for 31, which is the zero register there.
-pub(crate) fn general(number: u8) -> Option<RegisterSlot> {
-    (number < 31).then(|| slot(usize::from(number)))
+pub(crate) fn general(number: u32) -> Option<RegisterSlot> {
+    (number < 31).then(|| slot(number as usize))
 }
 
 /// The stack pointer.

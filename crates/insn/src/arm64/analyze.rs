@@ -25,7 +25,7 @@ pub(crate) const LEN: usize = 4;
 
 /// A general register; 31 is the zero register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Register(pub(crate) u8);
+pub(crate) struct Register(pub(crate) u32);
 
 impl Register {
     /// Holds the return address.
@@ -39,11 +39,11 @@ impl Register {
 pub(crate) enum Condition {
     Always,
     /// The condition code (C1.2.4).
-    Flags(u8),
+    Flags(u32),
     /// The bit of the register is 1 (or 0).
     Bit {
         register: Register,
-        bit: u8,
+        bit: u32,
         is_set: bool,
     },
     /// The register compared with another or with a number, as numbers of so many bits.
@@ -51,7 +51,7 @@ pub(crate) enum Condition {
         register: Register,
         with: Operand,
         test: Test,
-        bits: u8,
+        bits: u32,
     },
 }
 
@@ -59,7 +59,7 @@ pub(crate) enum Condition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operand {
     Register(Register),
-    Number(u8),
+    Number(u32),
 }
 
 /// How two numbers are compared.
@@ -138,7 +138,7 @@ fn field(word: u32, low: u32, bits: u32) -> u32 {
 }
 
 fn register(word: u32, low: u32) -> Register {
-    Register(field(word, low, 5) as u8)
+    Register(field(word, low, 5))
 }
 
 /// The signed field, as a distance.
@@ -226,7 +226,7 @@ fn branch(at: Address, word: u32) -> Kind {
             return Kind::Branch { condition: Condition::Always, to, links };
         }
         // `b.cond`; `bc.cond` is the same with a hint.
-        (0x54, _) => Some((Condition::Flags(field(word, 0, 4) as u8), target(at, word, 5, 19))),
+        (0x54, _) => Some((Condition::Flags(field(word, 0, 4)), target(at, word, 5, 19))),
         (_, 0x34 | 0x35) => Some((zero(word), target(at, word, 5, 19))),
         (_, 0x36 | 0x37) => Some((bit(word), target(at, word, 5, 14))),
         (_, 0x74 | 0x75) => compare(word).map(|condition| (condition, target(at, word, 5, 9))),
@@ -255,7 +255,7 @@ fn zero(word: u32) -> Condition {
 fn bit(word: u32) -> Condition {
     Condition::Bit {
         register: register(word, 0),
-        bit: (field(word, 31, 1) << 5 | field(word, 19, 5)) as u8,
+        bit: (field(word, 31, 1) << 5 | field(word, 19, 5)),
         is_set: word >> 24 & 1 == 1,
     }
 }
@@ -276,7 +276,7 @@ fn compare(word: u32) -> Option<Condition> {
         _ => return None,
     };
     let (with, bits) = match (is_number, field(word, 14, 2), wide) {
-        (true, 0b00 | 0b10, _) => (Operand::Number(field(word, 15, 6) as u8), wide),
+        (true, 0b00 | 0b10, _) => (Operand::Number(field(word, 15, 6)), wide),
         (false, 0b00, _) => (Operand::Register(register(word, 16)), wide),
         (false, 0b10, 32) => (Operand::Register(register(word, 16)), 8),
         (false, 0b11, 32) => (Operand::Register(register(word, 16)), 16),
@@ -354,7 +354,7 @@ fn branch_register(word: u32) -> Option<Kind> {
         (0b11111, 0, 0b000010 | 0b000011, Via::Return) if to == Register::ZERO => match modifier {
             Register::ZERO => authenticated(AUTIA | 31 << 5 | 30, Register::LINK),
             _ => Some(Kind::Authenticated {
-                authenticates: authenticates_link(kind & 1) | u32::from(modifier.0) << 5,
+                authenticates: authenticates_link(kind & 1) | modifier.0 << 5,
                 register: Register::LINK,
                 lent: None,
                 via,
@@ -362,11 +362,11 @@ fn branch_register(word: u32) -> Option<Kind> {
         },
         // `braaz`, `blraaz`.
         (0b11111, 0, 0b000010 | 0b000011, Via::Jump | Via::Call) if modifier == Register::ZERO => {
-            authenticated(AUTIZA | u32::from(to.0), to)
+            authenticated(AUTIZA | to.0, to)
         }
         // `braa`, `blraa`: here 31 is the stack pointer, as it is for `autia`.
         (0b11111, 1, 0b000010 | 0b000011, Via::Jump | Via::Call) => {
-            authenticated(AUTIA | u32::from(modifier.0) << 5 | u32::from(to.0), to)
+            authenticated(AUTIA | modifier.0 << 5 | to.0, to)
         }
         _ => None,
     }
@@ -408,11 +408,7 @@ fn literal(at: Address, word: u32) -> Kind {
         _ => return Kind::Refused("it is not known, and its encoding is among those of literal loads"),
     };
     let into = register(word, 0);
-    Kind::Literal {
-        load: load | u32::from(into.0),
-        into: is_general.then_some(into),
-        address: target(at, word, 5, 19),
-    }
+    Kind::Literal { load: load | into.0, into: is_general.then_some(into), address: target(at, word, 5, 19) }
 }
 
 /// Memory copy and memory set: prologue, main part and epilogue are told by bits 23:22, or 15:14 where those are 11.

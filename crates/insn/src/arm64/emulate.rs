@@ -111,7 +111,7 @@ impl Stopped<'_> {
 }
 
 /// Whether two numbers of so many bits compare so.
-fn compares(test: Test, left: u64, right: u64, bits: u8) -> bool {
+fn compares(test: Test, left: u64, right: u64, bits: u32) -> bool {
     // Their own bits at the top keep the order of both kinds of number.
     let (left, right) = (left << (64 - bits), right << (64 - bits));
     let (left_signed, right_signed) = (left.cast_signed(), right.cast_signed());
@@ -128,7 +128,7 @@ fn compares(test: Test, left: u64, right: u64, bits: u8) -> bool {
 }
 
 /// `ConditionHolds` (C1.2.4): 1111 always holds, too.
-fn holds(code: u8, pstate: u64) -> bool {
+fn holds(code: u32, pstate: u64) -> bool {
     let [n, z, c, v] = [31, 30, 29, 28].map(|bit| pstate >> bit & 1 == 1);
     let result = match code >> 1 {
         0b000 => z,

@@ -32,10 +32,9 @@ pub(crate) fn out_of_line(at: Address, bytes: &[u8]) -> Result<OutOfLine, Reason
                 None => copy(&authenticates.to_le_bytes()),
             };
             let next = Address(at.0.wrapping_add(LEN as u64));
-            let left = (via == Via::Call)
-                .then(|| abi::slot(usize::from(Register::LINK.0)))
-                .map(|link| (link, next.0));
-            let then = Then::Branch(abi::slot(usize::from(register.0)));
+            let left =
+                (via == Via::Call).then(|| abi::slot(Register::LINK.0 as usize)).map(|link| (link, next.0));
+            let then = Then::Branch(abi::slot(register.0 as usize));
             How::Slot(Slot { left: left.into_iter().collect(), then, ..slot })
         }
         // A call that a signal interrupts is begun again by going back the 4 bytes of `svc` (`do_signal`,
@@ -52,8 +51,8 @@ fn copy(bytes: &[u8]) -> Slot {
 
 /// The instruction with the lent register, which holds an address, in its field Rn.
 fn through(word: u32, lent: Register, address: Address) -> Slot {
-    let code = word | u32::from(lent.0) << 5;
-    Slot { lent: vec![(abi::slot(usize::from(lent.0)), address.0)], ..copy(&code.to_le_bytes()) }
+    let code = word | lent.0 << 5;
+    Slot { lent: vec![(abi::slot(lent.0 as usize), address.0)], ..copy(&code.to_le_bytes()) }
 }
 
 /// See [`crate::xol::emulate`]: nothing that is emulated touches memory.

@@ -14,7 +14,7 @@ use super::cases::{
     AUTHENTICATED, BRANCHES, Form, LITERAL, MEMORY, STRAIGHT, VECTOR, any_word, is_authenticated, pick,
     uses_memory, uses_vectors,
 };
-use super::registers::{BTYPE, NoMemory, PSTATE, Registers, SP};
+use super::registers::{BTYPE, NoMemory, PSTATE, Registers};
 use super::world::{CELL, SIGTRAP, World, cell};
 use crate::qemu::Emulated;
 
@@ -232,7 +232,7 @@ impl Bench {
             let middle = self.world.data() + PAGE as u64 / 2 + 16 * rng.random_range(0..16_u64);
             registers.set(base as usize, middle + if rng.random_range(0..4) == 0 { any & 0xf } else { 0 });
         }
-        if word == SVC || registers.get(SP) % 16 != 0 && rng.random_range(0..2) == 0 {
+        if word == SVC {
             registers.set(8, GETPID);
         }
         Case { name, word, registers }

@@ -13,7 +13,7 @@ use proptest::test_runner::TestRng;
 pub(super) struct Registers(pub(super) Vec<u8>);
 
 /// Of the stack pointer, the PC and PSTATE in the set.
-pub(super) const SP: usize = 31;
+const SP: usize = 31;
 pub(super) const PC: usize = 32;
 pub(super) const PSTATE: usize = 33;
 /// PSTATE.BTYPE.

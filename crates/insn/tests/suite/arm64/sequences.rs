@@ -2,7 +2,6 @@
 //! yet.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use insn::code::{Code, Outline};
 use insn::plan::{Mechanism, Reason};
@@ -24,41 +23,41 @@ const PACIASP: u32 = 0xd503_233f;
 
 /// `cbnz w2` to so many instructions further.
 fn cbnz(distance: i32) -> u32 {
-    0x3500_0002 | (distance as u32 & 0x7_ffff) << 5
+    0x3500_0002 | (distance.cast_unsigned() & 0x7_ffff) << 5
 }
 
 /// `b` to so many instructions further.
 fn b(distance: i32) -> u32 {
-    0x1400_0000 | distance as u32 & 0x3ff_ffff
+    0x1400_0000 | distance.cast_unsigned() & 0x3ff_ffff
 }
 
 fn bytes(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// What is found, counted in instructions.
-fn found(words: &[u32]) -> Vec<Range<u64>> {
+/// Where what is found begins and ends, counted in instructions.
+fn found(words: &[u32]) -> Vec<(u64, u64)> {
     let ranges = exclusive_sequences(Isa::Arm64, AT, &bytes(words));
-    ranges.iter().map(|range| (range.start - AT) / 4..(range.end - AT) / 4).collect()
+    ranges.iter().map(|range| ((range.start - AT) / 4, (range.end - AT) / 4)).collect()
 }
 
 #[test]
 fn a_loop_is_found() {
-    assert_eq!(found(&[ADD, LDXR, ADD, STXR, cbnz(-3), ADD]), [2..4]);
+    assert_eq!(found(&[ADD, LDXR, ADD, STXR, cbnz(-3), ADD]), [(2, 4)]);
 }
 
 /// The comparison of a compare-and-swap leads out, and what it leads to is no part.
 #[test]
 fn a_way_out_is_none_of_it() {
-    assert_eq!(found(&[LDXR, cbnz(3), STXR, cbnz(-3), RET]), [1..3]);
-    assert_eq!(found(&[LDXR, cbnz(2), RET, ADD, STXR]), [1..2, 3..5]);
+    assert_eq!(found(&[LDXR, cbnz(3), STXR, cbnz(-3), RET]), [(1, 3)]);
+    assert_eq!(found(&[LDXR, cbnz(2), RET, ADD, STXR]), [(1, 2), (3, 5)]);
 }
 
 /// Compilers move a rare way out of line, and back.
 #[test]
 fn each_way_is_found() {
-    assert_eq!(found(&[LDXR, cbnz(4), ADD, STXR, RET, ADD, b(-3)]), [1..4, 5..7]);
-    assert_eq!(found(&[STXR, RET, ADD, LDXR, b(-4)]), [0..1, 4..5]);
+    assert_eq!(found(&[LDXR, cbnz(4), ADD, STXR, RET, ADD, b(-3)]), [(1, 4), (5, 7)]);
+    assert_eq!(found(&[STXR, RET, ADD, LDXR, b(-4)]), [(0, 1), (4, 5)]);
 }
 
 #[test]
@@ -71,7 +70,7 @@ fn a_load_alone_is_no_sequence() {
 /// The second load has the monitor.
 #[test]
 fn a_second_load_begins_anew() {
-    assert_eq!(found(&[LDXR, ADD, LDXR, ADD, STXR]), [3..5]);
+    assert_eq!(found(&[LDXR, ADD, LDXR, ADD, STXR]), [(3, 5)]);
 }
 
 /// Code without optimisation spills in between.
@@ -80,13 +79,13 @@ fn a_long_sequence_is_found() {
     let mut words = vec![LDXR];
     words.extend([ADD; 60]);
     words.push(STXR);
-    assert_eq!(found(&words), [1..62]);
+    assert_eq!(found(&words), [(1, 62)]);
 }
 
 /// It would be signed with the address of its slot.
 #[test]
 fn what_a_pacm_has_sign_with_the_pc_is_found() {
-    assert_eq!(found(&[PACM, PACIASP, ADD]), [1..2]);
+    assert_eq!(found(&[PACM, PACIASP, ADD]), [(1, 2)]);
     assert_eq!(found(&[PACM]), []);
 }
 
@@ -152,5 +151,63 @@ fn compared_and_branched() {
         (0x75c2_8080, "cbeq w0, #5", 5, 0, true),
     ] {
         assert_eq!(is_taken(word, x0, x1), taken, "{name} of {x0:#x} and {x1:#x}");
+    }
+}
+
+mod of_any_word {
+    use insn::plan::Reason;
+    use insn::xol::{How, Slot, Then, exclusive_sequences, out_of_line};
+    use insn::{Address, Isa, inspect};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        /// What is run in a slot does not know where it is: it would be run elsewhere as it is.
+        #[test]
+        fn a_slot_names_no_pc(word in any::<u32>(), at in any::<u64>(), elsewhere in any::<u64>()) {
+            let bytes = word.to_le_bytes();
+            match (out_of_line(Isa::Arm64, Address(at & !3), &bytes), inspect(Isa::Arm64, Address(at & !3), &bytes)) {
+                (Ok(found), Some(_)) => {
+                    prop_assert_eq!(found.len, 4);
+                    if let How::Slot(slot) = found.how {
+                        let again = out_of_line(Isa::Arm64, Address(elsewhere & !3), &slot.code).unwrap();
+                        let copy = Slot { code: slot.code, lent: vec![], left: vec![], then: Then::Next };
+                        prop_assert_eq!(again.how, How::Slot(copy));
+                    }
+                }
+                (found, None) => prop_assert_eq!(found, Err(Reason::Undecodable)),
+                (Err(reason), Some(_)) => {
+                    prop_assert!(matches!(reason, Reason::NotDisplaceable { .. }), "{}", reason);
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_begins_at_an_odd_address(bytes in vec(any::<u8>(), 0..8), at in any::<u64>()) {
+            if !at.is_multiple_of(4) || bytes.len() < 4 {
+                prop_assert_eq!(out_of_line(Isa::Arm64, Address(at), &bytes), Err(Reason::Undecodable));
+            }
+        }
+
+        /// In order, apart, and inside.
+        #[test]
+        fn sequences_are_apart_and_inside(
+            words in vec(prop_oneof![
+                2 => prop::sample::select(vec![super::LDXR, super::STXR, super::ADD, super::RET, 0x3500_0062, 0x17ff_fffd]),
+                1 => any::<u32>(),
+            ], 0..40),
+            at in any::<u64>(),
+        ) {
+            let at = at & !3;
+            let found = exclusive_sequences(Isa::Arm64, Address(at), &super::bytes(&words));
+            let offsets: Vec<_> = found.iter().map(|range| [range.start, range.end].map(|end| end.0.wrapping_sub(at))).collect();
+            let mut last = None;
+            for [start, end] in offsets {
+                prop_assert!(start < end && last.is_none_or(|last| last < start) && end <= 4 * words.len() as u64);
+                last = Some(end);
+            }
+        }
     }
 }
