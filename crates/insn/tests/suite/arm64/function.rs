@@ -9,6 +9,9 @@ use super::registers::{NoMemory, Registers};
 use super::world::{CELL, SIGTRAP, World, cell};
 use crate::qemu::Emulated;
 
+/// More instructions than it has, by far.
+const LONGEST: usize = 100_000;
+
 /// An instruction of the function.
 struct Site {
     bytes: Vec<u8>,
@@ -91,6 +94,7 @@ fn displaced(world: &mut World, seed: u64, sites: &HashMap<u64, Site>) -> (u64, 
             How::Slot(found) => registers = through(world, registers, at, *slot, found),
         }
         count += 1;
+        assert!(count < LONGEST, "it does not end");
     }
     assert_eq!(registers.pc(), world.work().1);
     (registers.get(0), count)
