@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::server::Machine;
+
 /// A program to compile: its sources, and the flags that make this variant of it.
 #[derive(Clone, Debug)]
 pub struct Program {
     name: String,
     compiler: &'static str,
+    /// For another machine than this one, to be run by an emulator.
+    is_foreign: bool,
     sources: Vec<PathBuf>,
     flags: Vec<String>,
 }
@@ -31,6 +35,7 @@ impl Program {
         Self {
             name: source.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             compiler,
+            is_foreign: false,
             sources: vec![programs_dir().join(source)],
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         }
@@ -86,6 +91,14 @@ impl Program {
         self
     }
 
+    /// For another machine, with all its libraries inside.
+    #[must_use]
+    pub fn machine(mut self, machine: &Machine) -> Self {
+        self.compiler = machine.compiler;
+        self.is_foreign = true;
+        self.flag("-static")
+    }
+
     /// Where the cross compiler's dynamic programs find their loader and libraries, which are not where they say.
     fn loader_flags(&self) -> Vec<String> {
         const FOLDER: &str = "/usr/i686-linux-gnu/lib";
@@ -111,12 +124,11 @@ impl Program {
     /// # Panics
     /// The program does not compile.
     pub fn build(&self) -> Result<PathBuf, String> {
-        if std::env::var_os("XOL_TEST_ISA").is_some_and(|isa| isa == "i386")
-            && !self.compiler.starts_with("i686-")
-        {
+        let is_i386 = self.compiler.starts_with("i686-");
+        if std::env::var_os("XOL_TEST_ISA").is_some_and(|isa| isa == "i386") && !is_i386 && !self.is_foreign {
             return self.clone().i386().build();
         }
-        if self.compiler.starts_with("i686-") {
+        if is_i386 && !self.is_foreign {
             runs_32_bit_programs()?;
         }
         let compiler = self.find_compiler()?;

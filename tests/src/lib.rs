@@ -11,6 +11,7 @@
 mod compile;
 pub mod every;
 mod process;
+mod server;
 mod session;
 mod snapshot;
 mod sys;
@@ -18,6 +19,7 @@ mod windows;
 
 pub use compile::{Program, copy, out_dir, which};
 pub use process::{Line, Process, wait_for};
+pub use server::{MACHINES, Machine, Server};
 pub use session::{Report, Session, as_nobody, xol, xol_binary};
 pub use snapshot::{
     Masks, Region, Snapshot, Watch, base_of, children_of, maps, masks, read_memory, status_field,

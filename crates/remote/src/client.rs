@@ -16,12 +16,15 @@ pub use memory::BreakpointKind;
 pub use run::Action;
 pub use setup::Features;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::connection::Connection;
 use crate::error::{RemoteError, excerpt};
 use crate::link::Stream;
 use crate::stop::{ThreadId, number};
+
+/// What takes many packets (objects, lists) may take so many times as long as one.
+const MANY_PACKETS: u32 = 6;
 
 /// A conversation with a remote, over any stream.
 #[derive(Debug)]
@@ -93,6 +96,18 @@ impl<S: Stream> Client<S> {
 
     fn sent(&self) -> String {
         self.connection.sent().to_owned()
+    }
+
+    /// Whether something of many packets that began then may still go on.
+    ///
+    /// # Errors
+    /// [`RemoteError::Silent`], and the connection stays good.
+    fn check_time(&self, began: Instant) -> Result<(), RemoteError> {
+        let within = self.patience() * MANY_PACKETS;
+        if began.elapsed() <= within {
+            return Ok(());
+        }
+        Err(RemoteError::Silent { sent: self.sent(), within })
     }
 
     fn unexpected(&self, came: &[u8], expected: &'static str) -> RemoteError {

@@ -166,7 +166,7 @@ impl<S: Stream> Connection<S> {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     return Ok(None);
                 }
-                Err(source) => return Err(self.fatal(|sent| RemoteError::Stream { sent, source })),
+                Err(source) => return Err(self.failed(source)),
             };
             for byte in buffer.get(..len).unwrap_or_default() {
                 match self.decoder.push(*byte) {
@@ -181,11 +181,18 @@ impl<S: Stream> Connection<S> {
         let written = self.stream.send(bytes, deadline);
         written.map_err(|source| match source.kind() {
             io::ErrorKind::TimedOut => self.silent(),
+            _ => self.failed(source),
+        })
+    }
+
+    /// A socket whose other end closed before it had read all is reset.
+    fn failed(&mut self, source: io::Error) -> RemoteError {
+        match source.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
                 self.fatal(|sent| RemoteError::Closed { sent })
             }
             _ => self.fatal(|sent| RemoteError::Stream { sent, source }),
-        })
+        }
     }
 
     fn check(&self) -> Result<(), RemoteError> {

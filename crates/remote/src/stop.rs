@@ -68,7 +68,7 @@ impl Signal {
     pub const ILL: Self = Self(4);
     /// A breakpoint or a step.
     pub const TRAP: Self = Self(5);
-    /// An interrupt's other name.
+    /// What stops a program.
     pub const STOP: Self = Self(17);
     /// An access of memory that there is not.
     pub const SEGV: Self = Self(11);

@@ -25,6 +25,7 @@ mod nginx;
 mod overload;
 mod probes;
 mod real_programs;
+mod remote;
 mod seccomp;
 mod sequences;
 mod signals;

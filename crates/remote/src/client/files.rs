@@ -1,5 +1,7 @@
 //! Objects (`qXfer`) and files (`vFile`) on the remote's side.
 
+use std::time::Instant;
+
 use super::Client;
 use crate::connection::LONGEST_REPLY;
 use crate::error::RemoteError;
@@ -34,7 +36,9 @@ impl<S: Stream> Client<S> {
     pub fn transfer(&mut self, object: &str, annex: &str) -> Result<Vec<u8>, RemoteError> {
         let mut whole = Vec::new();
         let most = self.features.packet_size - 5;
+        let began = Instant::now();
         loop {
+            self.check_time(began)?;
             let packet = format!("qXfer:{object}:read:{annex}:{:x},{most:x}", whole.len());
             let reply = self.ask(packet.as_bytes(), "read this object")?;
             let (kind, data) = reply.split_first().map_or((&0, [].as_slice()), |(kind, data)| (kind, data));

@@ -1,5 +1,7 @@
 //! Threads, libraries, memory: what the remote lists.
 
+use std::time::Instant;
+
 use insn::Address;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -73,6 +75,7 @@ impl<S: Stream> Client<S> {
     /// What the remote says.
     pub fn threads(&mut self) -> Result<Vec<ThreadId>, RemoteError> {
         let mut threads = Vec::new();
+        let began = Instant::now();
         let mut reply = self.ask(b"qfThreadInfo", "list threads")?;
         while let Some(list) = reply.strip_prefix(b"m") {
             for id in list.split(|byte| *byte == b',') {
@@ -82,6 +85,7 @@ impl<S: Stream> Client<S> {
             if threads.len() > MOST_THREADS {
                 return Err(RemoteError::TooLong { sent: self.sent(), limit: MOST_THREADS });
             }
+            self.check_time(began)?;
             reply = self.ask(b"qsThreadInfo", "list threads")?;
         }
         if reply == b"l" { Ok(threads) } else { Err(self.unexpected(&reply, "a list of threads")) }

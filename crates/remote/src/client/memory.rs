@@ -37,9 +37,11 @@ impl<S: Stream> Client<S> {
             let rest = into.get_mut(done..).unwrap_or_default();
             let len = rest.len().min(most);
             let found = self.read_some(at + done as u64, len)?;
-            let Some(place) = rest.get_mut(..found.len()).filter(|_| !found.is_empty() && found.len() <= len)
-            else {
-                return Err(self.unexpected(b"", "as many bytes as were asked for, or less"));
+            let fits = (1..=len).contains(&found.len());
+            let Some(place) = rest.get_mut(..found.len()).filter(|_| fits) else {
+                return Err(
+                    self.unexpected(hex(&found).as_bytes(), "as many bytes as were asked for, or fewer")
+                );
             };
             place.copy_from_slice(&found);
             done += found.len();
@@ -123,7 +125,7 @@ impl<S: Stream> Client<S> {
         at: Address,
         size: usize,
     ) -> Result<(), RemoteError> {
-        let packet = format!("Z{},{:x},{size}", kind.digit(), at.0);
+        let packet = format!("Z{},{:x},{size:x}", kind.digit(), at.0);
         self.command(packet.as_bytes(), "insert a breakpoint of this kind")
     }
 
@@ -137,7 +139,7 @@ impl<S: Stream> Client<S> {
         at: Address,
         size: usize,
     ) -> Result<(), RemoteError> {
-        let packet = format!("z{},{:x},{size}", kind.digit(), at.0);
+        let packet = format!("z{},{:x},{size:x}", kind.digit(), at.0);
         self.command(packet.as_bytes(), "remove a breakpoint of this kind")
     }
 }
