@@ -8,11 +8,13 @@
 mod code;
 mod elf;
 mod memory;
+mod server;
 mod text;
 
 pub use code::{analysis, relocation};
 pub use elf::{go_table, image, unwind_table};
 pub use memory::{description, loader_list, messages, ring};
+pub use server::remote;
 pub use text::{ld_cache, maps, process, spec};
 
 /// A parser.
@@ -27,7 +29,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "image", body: image, seeds: elf::images },
     Target { name: "unwind_table", body: unwind_table, seeds: elf::unwind_tables },
     Target { name: "go_table", body: go_table, seeds: elf::go_tables },
@@ -41,6 +43,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "loader_list", body: loader_list, seeds: memory::loader_lists },
     Target { name: "description", body: description, seeds: memory::descriptions },
     Target { name: "messages", body: messages, seeds: memory::all_messages },
+    Target { name: "remote", body: remote, seeds: server::conversations },
 ];
 
 /// Numbers taken from the front of an input.

@@ -150,6 +150,11 @@ fn messages() {
     attack("messages", 3000);
 }
 
+#[test]
+fn remote() {
+    attack("remote", 1000);
+}
+
 /// Every target has a fuzz target of its name, and no other is there.
 #[test]
 fn every_target_is_fuzzed() {

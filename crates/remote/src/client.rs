@@ -32,6 +32,9 @@ pub struct Client<S> {
     connection: Connection<S>,
     features: Features,
     is_running: bool,
+    /// Whether the remote was asked where it stands, and had a process: only then gdbserver can describe its target (13.1 ends
+    /// when asked for it before).
+    has_process: bool,
     /// The thread that the next `g`, `m`, `Z` and their like are about, where we chose it since the last stop.
     selected: Option<ThreadId>,
     /// Whether the remote takes `X` and `P`; unknown before the first time.

@@ -130,6 +130,9 @@ pub enum RemoteError {
     /// The target stands still: there is nothing to wait for.
     #[error("the target stands still: nothing to wait for")]
     Stopped,
+    /// The remote has no process.
+    #[error("the remote has no process: attach to one, or run a program")]
+    NoProcess,
     /// An earlier error left the connection between two packets.
     #[error("the connection is of no more use since an earlier error")]
     Broken,

@@ -316,6 +316,8 @@ fn a_program_is_run_and_killed_by_a_server_of_many() {
     let server = need!(Server::gdbserver(&["--multi"], &[]));
     let mut client = server.connect();
     assert!(client.features().extended);
+    let early = client.layout();
+    assert!(matches!(early, Err(RemoteError::NoProcess)), "{early:?}");
     let stop = client.run(&[text(&program).as_bytes(), b"an argument"]).expect("it starts");
     let id = stop.thread().expect("a thread");
     assert_eq!(client.threads().expect("a list"), [id]);

@@ -10,7 +10,7 @@ use crate::packet::{hex, unescape};
 use crate::stop::{number, split};
 
 /// The longest object that is read: descriptions have some 100 KiB, lists of libraries less.
-const LONGEST_OBJECT: usize = 1 << 24;
+const LONGEST_OBJECT: usize = 1 << 22;
 
 /// An open file of the remote's. Close it ([`Client::close`]): nothing does so by itself.
 #[derive(Debug, PartialEq, Eq)]

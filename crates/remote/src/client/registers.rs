@@ -5,7 +5,7 @@ use crate::description::{Description, DescriptionError, Layout, RegisterFile, or
 use crate::error::RemoteError;
 use crate::link::Stream;
 use crate::packet::{hex, unhex};
-use crate::stop::ThreadId;
+use crate::stop::{Stop, ThreadId};
 use insn::isa::Order;
 
 /// How many registers are written one by one rather than all in one packet.
@@ -15,8 +15,11 @@ impl<S: Stream> Client<S> {
     /// Reads the target's description. (qemu knows single registers only for who has asked for it.)
     ///
     /// # Errors
-    /// [`DescriptionError::None`] where the remote has none; else what is wrong with it.
+    /// [`RemoteError::NoProcess`]; [`DescriptionError::None`] where the remote has none; else what is wrong with it.
     pub fn description(&mut self) -> Result<Description, RemoteError> {
+        if !self.has_process && !matches!(self.halted()?, Stop::Stopped { .. }) {
+            return Err(RemoteError::NoProcess);
+        }
         if !self.features.has_object("features") {
             return Err(DescriptionError::None.into());
         }

@@ -184,7 +184,9 @@ impl<S: Stream> Client<S> {
     fn start(&mut self, packet: &[u8], what: &'static str) -> Result<Stop, RemoteError> {
         self.selected = None;
         let reply = self.ask(packet, what)?;
-        Stop::parse(&reply).ok_or_else(|| self.unexpected(&reply, "a stop reply"))
+        let stop = Stop::parse(&reply).ok_or_else(|| self.unexpected(&reply, "a stop reply"))?;
+        self.has_process = matches!(stop, Stop::Stopped { .. });
+        Ok(stop)
     }
 
     /// Lets go of a process, which runs on (`D`). Breakpoints are the caller's to remove before. `process` is needed where the

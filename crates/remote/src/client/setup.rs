@@ -116,6 +116,7 @@ impl<S: Stream> Client<S> {
             connection: Connection::new(stream, patience),
             features: Features::parse(b""),
             is_running: false,
+            has_process: false,
             selected: None,
             takes_binary: None,
             takes_single_registers: None,
@@ -139,7 +140,9 @@ impl<S: Stream> Client<S> {
     /// What the remote says.
     pub fn halted(&mut self) -> Result<Stop, RemoteError> {
         let reply = self.ask(b"?", "say why it stands still")?;
-        Stop::parse(&reply).ok_or_else(|| self.unexpected(&reply, "a stop reply"))
+        let stop = Stop::parse(&reply).ok_or_else(|| self.unexpected(&reply, "a stop reply"))?;
+        self.has_process = matches!(stop, Stop::Stopped { .. });
+        Ok(stop)
     }
 
     /// Offers symbols: the remote asks for names until it has what it needs (`qSymbol`; gdbserver for libthread_db).

@@ -49,6 +49,7 @@ fn lied(to: &'static str, lie: &'static [u8]) -> Client<impl Stream> {
             }
             "vCont?" => b"vCont;c;C;s;S".to_vec(),
             _ if question.starts_with("vCont") => b"T05thread:1;".to_vec(),
+            "?" => b"S05".to_vec(),
             _ if question.starts_with('X') => Vec::new(),
             _ => b"OK".to_vec(),
         })
