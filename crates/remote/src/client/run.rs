@@ -154,6 +154,7 @@ impl<S: Stream> Client<S> {
     }
 
     /// Asks the running target to stop (0x03): [`Self::wait`] then tells of a stop, which may be another one that came first.
+    /// It may never come: qemu-user (7.2) listens only while its program stands still.
     ///
     /// # Errors
     /// [`RemoteError::Stopped`] where it does not run; else a fatal one.
