@@ -87,9 +87,8 @@ fn assert_registers_round_trip(thread: &mut Thread<'_>) {
     assert_eq!(thread.registers(), (changed, file.clone()));
     // And by the way that is taken for few.
     let mut restored = file;
-    let mut arguments = abi.syscall.arguments.into_iter();
     let mut set = thread.registers().0;
-    while let Some(slot) = arguments.next() {
+    for slot in abi.syscall.arguments {
         abi.set(&mut set, slot, abi.get(&before, slot));
         thread.client.set_prstatus(thread.id, thread.layout, &mut restored, &set).expect("registers");
     }
@@ -101,7 +100,7 @@ fn assert_memory_round_trip(thread: &mut Thread<'_>) {
     let stack = abi.get(&thread.registers().0, abi.sp);
     let at = Address(stack - 8192);
     // More than a packet holds, and every byte that is special in one.
-    let bytes: Vec<u8> = (0..6000_u32).flat_map(|number| (number as u8).to_le_bytes()).collect();
+    let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(6000).collect();
     thread.client.write(at, &bytes).expect("the stack is writable");
     let mut found = vec![0; bytes.len()];
     thread.client.read(at, &mut found).expect("and readable");
