@@ -1,12 +1,16 @@
 # Tests of modules of the standard library that are written in Python: sorting, searching, wrapping, patterns, colours, fractions,
-# differences. Nothing depends on time, process number or chance. The number of rounds is the argument.
+# differences. Nothing depends on time, process number or chance, nor on where a library is: types are hashed by address, so none is
+# a shared object's. The number of rounds is the argument.
+import sys
+
+sys.modules["_decimal"] = None
+
 import bisect
 import colorsys
 import difflib
 import fractions
 import heapq
 import re
-import sys
 import textwrap
 
 TEXT = "the quick brown fox jumps over the lazy dog and does so again because nobody has seen it the first time "

@@ -28,7 +28,7 @@ pub(super) fn before(runs: &Runs<'_>, modules: &[Module]) -> Result<Vec<Before>,
     if !modules.iter().any(is_early) {
         return Ok(vec![Before::new(); modules.len()]);
     }
-    let mut tracee = Tracee::start(runs.command(&[], true).stdout(std::process::Stdio::null()), &program)
+    let mut tracee = Tracee::start(runs.plain_command().stdout(std::process::Stdio::null()), &program)
         .map_err(|error| format!("stepping: {error}"))?;
     let executed = match loader_function(&tracee)? {
         Some(report) => steps_to(&mut tracee, report)?,

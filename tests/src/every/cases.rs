@@ -51,6 +51,8 @@ pub struct Case {
     /// Program and arguments; paths are absolute, others in the case's folder.
     pub(super) command: Vec<String>,
     pub(super) environment: Vec<(&'static str, &'static str)>,
+    /// A library that makes a program do the same wherever it runs.
+    pub(super) preload: Option<PathBuf>,
     /// Its counts are compared with callgrind's.
     pub(super) has_oracle: bool,
     pub(super) differences: Vec<Difference>,
@@ -98,6 +100,7 @@ impl Case {
             modules,
             command,
             environment: Vec::new(),
+            preload: None,
             has_oracle: true,
             differences: COMMON.to_vec(),
             own_count: None,
@@ -229,8 +232,9 @@ fn python(folder: &Path, size: Size) -> Result<Case, String> {
     let program = command("python3.11")?;
     let arguments = ["-S", "-B", "modules.py", size.of("1", "200")];
     let mut case = Case::new(&program, &arguments, vec![program.clone()], size);
-    // Hashes are of addresses and of chance: objects come from the heap, which lies alike in all runs, and the seed is fixed.
+    // Hashes are of addresses and of chance: objects come from a heap that lies alike in all runs, and the seed is fixed.
     case.environment.extend([("PYTHONHASHSEED", "0"), ("PYTHONMALLOC", "malloc")]);
+    case.preload = Some(Program::new("libalike.c").library("libalike.so").build()?);
     Ok(case)
 }
 

@@ -46,7 +46,7 @@ impl fmt::Display for Report {
 /// # Errors
 /// A run could not be made at all.
 pub fn check(case: &Case, folder: &Path) -> Result<Report, String> {
-    let runs = Runs { case, folder };
+    let runs = Runs::new(case, folder)?;
     let modules = case.modules.iter().map(|path| Module::read(path)).collect::<Result<Vec<_>, _>>()?;
     let mut report = Report::default();
     let plain = runs.plain()?;

@@ -47,7 +47,11 @@ impl Probed {
             match value["type"].as_str() {
                 Some("stat") => {
                     let (path, at, site) = site(&value).ok_or_else(|| format!("a strange line: {line}"))?;
-                    probed.sites.entry(path).or_default().insert(at, site);
+                    let sites = probed.sites.entry(path).or_default();
+                    // Where env executed the program: its own process had no such file.
+                    if site.mechanism != "waiting" || !sites.contains_key(&at) {
+                        sites.insert(at, site);
+                    }
                 }
                 Some("summary") => probed.summary = value,
                 _ => return Err(format!("a strange line: {line}")),

@@ -92,7 +92,7 @@ struct Side {
 impl Side {
     /// A process at the program's entry.
     fn at_entry(runs: &Runs<'_>) -> Result<Self, String> {
-        let mut command = runs.command(&[], true);
+        let mut command = runs.plain_command();
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let tracee = Tracee::start(&mut command, &runs.program()?).map_err(wrong)?;
         let mut side = Self { tracee, signal: 0 };
@@ -401,7 +401,7 @@ impl Pair {
         let mut plain = Side::at_entry(runs)?;
         let mut probed = Side::at_entry(runs)?;
         let probes: Vec<_> = runs.case.modules.iter().map(|module| every_instruction(module)).collect();
-        let entries = arm_and_abandon(&mut probed, &probes, runs.folder)?;
+        let entries = arm_and_abandon(&mut probed, &probes, &runs.result("armed"))?;
         let traps = entries.iter().filter(|entry| entry.patched == [BREAKPOINT]);
         let traps: HashMap<_, _> = traps.map(|entry| (entry.start.0, entry.stub.0)).collect();
         let areas: Vec<_> = maps(probed.tracee.pid())
@@ -618,13 +618,12 @@ fn island(entry: &Entry) -> Option<Range<u64>> {
 }
 
 /// Arms the probes with xol, and kills it. Gives what it changed.
-fn arm_and_abandon(side: &mut Side, probes: &[String], folder: &Path) -> Result<Vec<Entry>, String> {
+fn arm_and_abandon(side: &mut Side, probes: &[String], said: &Path) -> Result<Vec<Entry>, String> {
     let pid = side.tracee.pid();
     // Stopped as by job control: it must not move while nobody traces it.
     side.tracee.detach(libc::SIGSTOP).map_err(wrong)?;
-    let said = folder.join("armed");
-    let mut xol = attach(probes, pid, &said);
-    let is_armed = || fs::metadata(&said).is_ok_and(|file| file.len() > 0);
+    let mut xol = attach(probes, pid, said);
+    let is_armed = || fs::metadata(said).is_ok_and(|file| file.len() > 0);
     let armed = wait_within(ARMING, || (is_armed() || xol.ended().is_some()).then(&is_armed));
     if armed != Some(true) {
         return Err("lock-step: xol did not arm the probes".to_owned());

@@ -20,6 +20,9 @@ const PRELOADED: &str = "/usr/libexec/valgrind/vgpreload_core-amd64-linux.so";
 const TUNABLES: &str = "glibc.cpu.x86_rep_movsb_threshold=4096:glibc.cpu.x86_rep_stosb_threshold=4096:glibc.cpu.\
                         x86_non_temporal_threshold=67108864";
 
+/// Folder of what the runs write, in the case's: a program that lists the folder it runs in always finds the same there.
+const RESULTS: &str = "results";
+
 /// A case in its folder.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Runs<'a> {
@@ -43,20 +46,42 @@ impl Outcome {
     }
 }
 
-impl Runs<'_> {
+impl<'a> Runs<'a> {
+    pub(super) fn new(case: &'a Case, folder: &'a Path) -> Result<Self, String> {
+        let results = folder.join(RESULTS);
+        fs::create_dir(&results).map_err(|error| format!("{}: {error}", results.display()))?;
+        Ok(Self { case, folder })
+    }
+
+    /// A file that is no part of the program's run.
+    pub(super) fn result(&self, name: &str) -> PathBuf {
+        self.folder.join(RESULTS).join(name)
+    }
+
     /// The program as it is.
     pub(super) fn plain(&self) -> Result<Outcome, String> {
-        self.run("plain", &mut self.command(&[], true))
+        self.run("plain", &mut self.plain_command())
+    }
+
+    pub(super) fn plain_command(&self) -> Command {
+        self.command(self.preload(true), &[])
     }
 
     /// Under `xol stat` with a probe at each instruction of each module. Gives the outcome and the JSON lines.
     pub(super) fn probed(&self) -> Result<(Outcome, String), String> {
-        let json = self.folder.join("probed.json");
+        let json = self.result("probed.json");
         let mut xol: Vec<OsString> = vec![xol_binary().into(), "stat".into(), "--json".into(), "-o".into()];
         xol.push(json.clone().into());
         xol.extend(self.case.modules.iter().map(|module| every_instruction(module).into()));
-        xol.push("--".into());
-        let outcome = self.run("probed", &mut self.command(&xol, true))?;
+        let mut preload = self.preload(true);
+        if self.case.preload.is_some() {
+            // What changes the program must not change xol: it is loaded into what env executes.
+            xol.extend(["--follow", "--", "/usr/bin/env"].map(OsString::from));
+            xol.extend(preload.take());
+        } else {
+            xol.push("--".into());
+        }
+        let outcome = self.run("probed", &mut self.command(preload, &xol))?;
         let text = fs::read_to_string(&json)
             .map_err(|error| format!("{}: {error}\n{}", json.display(), outcome.errors))?;
         let _ = fs::remove_file(&json);
@@ -65,7 +90,7 @@ impl Runs<'_> {
 
     /// Under callgrind. Gives the outcome, with what valgrind says of itself among the errors, and callgrind's output.
     pub(super) fn counted(&self) -> Result<(Outcome, String), String> {
-        let out = self.folder.join("callgrind.out");
+        let out = self.result("callgrind.out");
         let mut valgrind: Vec<OsString> = vec![valgrind().ok_or("no valgrind on this machine")?.into()];
         let options = [
             "--tool=callgrind",
@@ -79,22 +104,29 @@ impl Runs<'_> {
         ];
         valgrind.extend(options.map(OsString::from));
         valgrind.push(format!("--callgrind-out-file={}", out.display()).into());
-        let outcome = self.run("counted", &mut self.command(&valgrind, false))?;
+        let outcome = self.run("counted", &mut self.command(self.preload(false), &valgrind))?;
         let counts = fs::read(&out).map_err(|error| format!("{}: {error}", out.display()))?;
         Ok((outcome, String::from_utf8_lossy(&counts).into_owned()))
     }
 
     /// The command line of a run: `setarch -R env -i NAME=VALUE... WRAPPER... COMMAND...`. The order of the environment is the
-    /// same in all: valgrind appends what it preloads.
-    pub(super) fn command(&self, wrapper: &[OsString], preload: bool) -> Command {
+    /// same in all: what is preloaded comes last, where valgrind appends it.
+    fn command(&self, preload: Option<OsString>, wrapper: &[OsString]) -> Command {
         let mut command = Command::new("setarch");
         command.args(["-R", "env", "-i", "LC_ALL=C"]).arg(format!("GLIBC_TUNABLES={TUNABLES}"));
         command.args(self.case.environment.iter().map(|(name, value)| format!("{name}={value}")));
-        if preload && self.case.has_oracle && Path::new(PRELOADED).exists() {
-            command.arg(format!("LD_PRELOAD={PRELOADED}"));
-        }
-        command.args(wrapper).args(&self.case.command).current_dir(self.folder).stdin(Stdio::null());
+        command.args(preload).args(wrapper).args(&self.case.command);
+        command.current_dir(self.folder).stdin(Stdio::null());
         command
+    }
+
+    /// `LD_PRELOAD=...`, if there is something to preload; valgrind adds its own by itself.
+    fn preload(&self, with_valgrinds: bool) -> Option<OsString> {
+        let is_there = with_valgrinds && self.case.has_oracle && Path::new(PRELOADED).exists();
+        let libraries =
+            is_there.then_some(Path::new(PRELOADED)).into_iter().chain(self.case.preload.as_deref());
+        let libraries: Vec<_> = libraries.map(Path::to_string_lossy).collect();
+        (!libraries.is_empty()).then(|| format!("LD_PRELOAD={}", libraries.join(":")).into())
     }
 
     /// The program that is executed in the end.
@@ -104,7 +136,7 @@ impl Runs<'_> {
     }
 
     fn run(&self, name: &str, command: &mut Command) -> Result<Outcome, String> {
-        let (out, err) = (self.folder.join(format!("{name}.out")), self.folder.join(format!("{name}.err")));
+        let (out, err) = (self.result(&format!("{name}.out")), self.result(&format!("{name}.err")));
         let create = |path: &Path| File::create(path).map_err(|error| format!("{}: {error}", path.display()));
         command.stdout(create(&out)?).stderr(create(&err)?);
         let begun = Instant::now();
