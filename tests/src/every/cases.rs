@@ -95,7 +95,7 @@ impl Case {
         let mut command = vec![program.to_string_lossy().into_owned()];
         command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let windows =
-            Windows { steps: size.of(20_000, 100_000), count: size.of(6, 20), apart: size.of(4, 40) };
+            Windows { steps: size.of(20_000, 25_000), count: size.of(6, 20), apart: size.of(4, 40) };
         Self {
             modules,
             command,
@@ -230,7 +230,7 @@ fn statements(count: u64) -> String {
 fn python(folder: &Path, size: Size) -> Result<Case, String> {
     copy_program(folder, "modules.py")?;
     let program = command("python3.11")?;
-    let arguments = ["-S", "-B", "modules.py", size.of("1", "200")];
+    let arguments = ["-S", "-B", "modules.py", size.of("1", "5")];
     let mut case = Case::new(&program, &arguments, vec![program.clone()], size);
     // Hashes are of addresses and of chance: objects come from a heap that lies alike in all runs, and the seed is fixed.
     case.environment.extend([("PYTHONHASHSEED", "0"), ("PYTHONMALLOC", "malloc")]);

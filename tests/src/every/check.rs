@@ -192,11 +192,12 @@ fn check_state(report: &mut Report, runs: &Runs<'_>, windows: lockstep::Windows)
     let begun = Instant::now();
     let compared = lockstep(runs, windows)?;
     report.line(format!(
-        "{} states at {} places in {} windows are equal, {} differences passed, in {:.1?}",
+        "{} states at {} places in {} windows are equal, {} differences passed, {} bytes were stale, in {:.1?}",
         compared.states,
         compared.places,
         compared.windows,
         compared.passing,
+        compared.stale,
         begun.elapsed()
     ));
     if compared.states == 0 {

@@ -26,6 +26,7 @@ use symbols::auxv::Auxv;
 use target::area::Entry;
 use target::recover;
 
+use super::memory::{self, Stale};
 use super::run::{Runs, attach, every_instruction};
 use super::tracee::{Registers, Stop, Tracee};
 use crate::process::{wait_for, wait_within};
@@ -48,10 +49,11 @@ const ARITHMETIC: u64 = 0x8d5;
 const PASSING: u64 = 32;
 /// The entry of the auxiliary vector that leads to 16 random bytes (getauxval(3)).
 const AT_RANDOM: u8 = 25;
-/// How many bytes the loader may have used of the stack.
-const BELOW: usize = 64 * 1024;
 /// In place of what is random.
 const CONSTANT: u8 = 0x5a;
+/// In place of the numbers of processes and threads: more than any has (`PID_MAX_LIMIT` of include/linux/threads.h), since it may
+/// be sent a signal.
+const NOBODY: u32 = 0x5a_5a5a;
 /// `jmp rel8`.
 const SHORT_JUMP: u8 = 0xeb;
 /// Resume flag (Intel SDM vol. 3, 18.3.1.1): a step may leave it set.
@@ -78,6 +80,8 @@ pub(super) struct Compared {
     pub(super) passing: u64,
     /// At so many different addresses.
     pub(super) places: u64,
+    /// Bytes that differed where windows began (see [`Stale`]).
+    pub(super) stale: usize,
     /// Where the two differ: nothing is compared behind it.
     pub(super) difference: Option<String>,
 }
@@ -179,22 +183,13 @@ impl Side {
             libc::SYS_read if self.is_random(registers.rdi) => self.fill(registers.rsi, registers.rax)?,
             libc::SYS_clock_gettime if registers.rax == 0 => self.set_clock(registers.rsi)?,
             libc::SYS_gettimeofday if registers.rax == 0 => self.set_clock(registers.rdi)?,
-            libc::SYS_getpid | libc::SYS_getppid | libc::SYS_gettid
-                if registers.rax != u64::from(CONSTANT) =>
-            {
-                registers.rax = u64::from(CONSTANT);
+            libc::SYS_getpid | libc::SYS_getppid | libc::SYS_gettid if registers.rax != u64::from(NOBODY) => {
+                registers.rax = u64::from(NOBODY);
                 self.tracee.set_registers(&registers).map_err(wrong)?;
             }
             _ => {}
         }
         Ok(registers)
-    }
-
-    /// At the entry nothing below the stack pointer is anybody's: the loader has left times there, and xol the arguments of
-    /// calls that it had made.
-    fn wipe_stack(&self) -> Result<(), String> {
-        let sp = self.registers()?.rsp;
-        self.tracee.write(sp.wrapping_sub(BELOW as u64), &vec![0; BELOW]).map_err(wrong)
     }
 
     /// One instruction, with the signal that the last stop brought. False if it ended.
@@ -360,10 +355,13 @@ struct Pair {
     probed: Side,
     /// Where xol's code and state are, islands included.
     areas: Vec<Range<u64>>,
+    /// xol's mappings.
+    mappings: Vec<Range<u64>>,
     /// The stub of each breakpoint.
     traps: HashMap<u64, u64>,
     places: BTreeSet<u64>,
     compared: Compared,
+    stale: Stale,
     /// Of the plain one, when the two were compared last.
     before: Stack,
     /// The highest stack pointer of the plain one since.
@@ -412,9 +410,10 @@ impl Pair {
         for area in &areas {
             take(&mut plain, area)?;
         }
+        // No probe was hit before: all that differs is what the kernel told the loader, and what xol's calls left on the stack.
+        memory::copy(&plain.tracee, &probed.tracee, &areas, NOBODY).map_err(wrong)?;
+        let mappings = areas.clone();
         let areas = areas.into_iter().chain(entries.iter().filter_map(island)).collect();
-        plain.wipe_stack()?;
-        probed.wipe_stack()?;
         let (places, compared) = (BTreeSet::new(), Compared::default());
         let before = Stack::of(&plain)?;
         let highest = before.sp;
@@ -423,9 +422,11 @@ impl Pair {
             plain,
             probed,
             areas,
+            mappings,
             traps,
             places,
             compared,
+            stale: Stale::default(),
             before,
             highest,
             instructions,
@@ -447,7 +448,7 @@ impl Pair {
                 return Ok(false);
             }
             if std::mem::take(&mut is_first) {
-                self.align_memory()?;
+                self.begin_window()?;
             }
             self.compare(at)?;
             if self.compared.difference.is_some() {
@@ -506,22 +507,16 @@ impl Pair {
         Ok(false)
     }
 
-    /// On the way between two windows stubs saved registers in memory that the program has not written since (see
-    /// [`Self::forgive_scratch`]), and padding that was copied from there lies in the heap and in vector registers: where a window
-    /// begins these are made alike, so that what differs later came to be in it.
-    fn align_memory(&mut self) -> Result<(), String> {
+    /// All memory must be the same, but for what is stale in the stack.
+    fn begin_window(&mut self) -> Result<(), String> {
         let sp = self.plain.registers()?.rsp;
-        let regions = maps(self.plain.tracee.pid());
-        let Some(stack) = regions.iter().find(|region| region.range.contains(&sp)) else { return Ok(()) };
-        let start = sp.saturating_sub(BELOW as u64).max(stack.range.start);
-        let heaps =
-            regions.iter().filter(|region| region.path == "[heap]").map(|region| region.range.clone());
-        for range in heaps.chain(std::iter::once(start..stack.range.end)) {
-            let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
-            self.plain.tracee.read(range.start, &mut bytes).map_err(wrong)?;
-            self.probed.tracee.write(range.start, &bytes).map_err(wrong)?;
+        let (probed, plain) = (&self.probed.tracee, &self.plain.tracee);
+        if let Some(difference) = memory::difference(probed, plain, &self.mappings, sp).map_err(wrong)? {
+            self.compared.difference =
+                Some(format!("where window {} begins {difference}", self.compared.windows));
         }
-        self.probed.tracee.copy_vectors(&self.plain.tracee).map_err(wrong)?;
+        self.stale = Stale::of(probed, plain, sp.wrapping_sub(AROUND_SP)).map_err(wrong)?;
+        self.compared.stale += self.stale.len();
         self.before = Stack::of(&self.plain)?;
         self.highest = sp;
         self.differs_since = None;
@@ -531,11 +526,19 @@ impl Pair {
     fn compare(&mut self, at: u64) -> Result<(), String> {
         let (mut probed, plain) = (self.probed.state(self.highest)?, self.plain.state(self.highest)?);
         self.forgive_scratch(&mut probed, &plain)?;
+        let low = self.plain.registers()?.rsp.wrapping_sub(AROUND_SP);
+        if (&probed.vectors, &probed.stack) != (&plain.vectors, &plain.stack) {
+            let ours = [probed.vectors.as_mut_slice(), probed.stack.as_mut_slice()];
+            self.stale.forgive(low, ours, [&plain.vectors, &plain.stack]);
+        }
         self.before = Stack::of(&self.plain)?;
         self.highest = self.before.sp;
         // So that what the program may read there without having written it is the same.
         let free = self.before.bytes.get(..Stack::BELOW - RED_ZONE).unwrap_or_default();
         self.probed.tracee.write(self.before.start, free).map_err(wrong)?;
+        if self.compared.difference.is_some() {
+            return Ok(());
+        }
         if probed == plain {
             self.compared.states += 1;
             self.compared.passing += u64::from(self.differs_since.take().is_some());

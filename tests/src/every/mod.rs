@@ -17,6 +17,7 @@ mod cases;
 mod check;
 mod compare;
 mod lockstep;
+mod memory;
 mod modules;
 mod run;
 mod tracee;

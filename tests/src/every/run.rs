@@ -16,9 +16,10 @@ const LIMIT: Duration = Duration::from_secs(3 * 3600);
 /// What valgrind loads into every program: the other runs load it too, so that all do the same.
 const PRELOADED: &str = "/usr/libexec/valgrind/vgpreload_core-amd64-linux.so";
 
-/// Where glibc's string functions change their way depends on the processor's caches, and valgrind's processor has others.
+/// Where glibc's string functions change their way depends on the processor's caches, and valgrind's processor has others. Without
+/// rseq the kernel writes no CPU's number into the thread's memory.
 const TUNABLES: &str = "glibc.cpu.x86_rep_movsb_threshold=4096:glibc.cpu.x86_rep_stosb_threshold=4096:glibc.cpu.\
-                        x86_non_temporal_threshold=67108864";
+                        x86_non_temporal_threshold=67108864:glibc.pthread.rseq=0";
 
 /// Folder of what the runs write, in the case's: a program that lists the folder it runs in always finds the same there.
 const RESULTS: &str = "results";
