@@ -647,3 +647,31 @@ fn arm_and_abandon(side: &mut Side, probes: &[String], said: &Path) -> Result<Ve
 fn wrong(error: impl std::fmt::Display) -> String {
     format!("lock-step: {error}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::every::{Size, all_cases};
+
+    /// A byte of the heap that something wrote between two windows.
+    #[test]
+    fn memory_that_changes_between_windows_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, make) = all_cases().into_iter().find(|(name, _)| *name == "gzip").unwrap();
+        let case = match make(folder.path(), Size::Short) {
+            Ok(case) => case,
+            Err(reason) => return println!("skipped: {reason}"),
+        };
+        let mut pair = Pair::new(&Runs::new(&case, folder.path()).unwrap()).unwrap();
+        assert!(pair.window(1000).unwrap() && pair.pass_calls(1).unwrap());
+        assert_eq!(pair.compared.difference, None);
+        let writable = |region: &crate::Region| region.path.ends_with("gzip") && region.permissions == "rw-p";
+        let data = maps(pair.probed.tracee.pid()).into_iter().find(writable).unwrap().range;
+        let mut byte = [0];
+        pair.probed.tracee.read(data.end - 1, &mut byte).unwrap();
+        pair.probed.tracee.write(data.end - 1, &[!byte[0]]).unwrap();
+        pair.window(1000).unwrap();
+        let difference = pair.compared.difference.unwrap();
+        assert!(difference.contains(&format!("at {:#x}", data.end - 8)), "{difference}");
+    }
+}
