@@ -10,6 +10,11 @@
 //! differ for some instructions, as long as it is equal again by itself soon, and nothing else ever differs: a value that was
 //! read would stay, in another register, in memory or in the way that the program takes.
 //!
+//! At the entry all memory is made alike, before a probe is hit; later only what is free, below the red zone. Where a window
+//! begins, what the program can write must be equal, but for the stack: a stub saves registers below the red zone, where a frame
+//! may come to be whose program reads a byte that it has not written. It does so with padding, in copies of whole structures. Such
+//! bytes may go on differing, and be copied, as long as nothing else differs ([`Stale`]).
+//!
 //! So it shows that the stubs a program runs leave its state as its own instructions do, in windows of steps at the entry
 //! and behind system calls that are chosen at random once for all. It does not show what the tracer does with signals and
 //! stray PCs: other tests do.
