@@ -167,7 +167,7 @@ fn gunzip(folder: &Path, size: Size) -> Result<Case, String> {
 }
 
 fn deflate(folder: &Path, size: Size) -> Result<Case, String> {
-    write(folder, "text", &prose(size.of(20_000, 4 << 20)))?;
+    write(folder, "text", &prose(size.of(20_000, 1 << 20)))?;
     let libraries = ["libz.so.1", "libm.so.6", "libc.so.6"].map(library);
     let mut modules: Vec<PathBuf> = libraries.into_iter().collect::<Result<_, _>>()?;
     let libz = modules[0].to_string_lossy().into_owned();
@@ -179,7 +179,7 @@ fn deflate(folder: &Path, size: Size) -> Result<Case, String> {
 fn digests(_folder: &Path, size: Size) -> Result<Case, String> {
     let libcrypto = library("libcrypto.so.3")?;
     let program = Program::new("digests.c").flag(libcrypto.to_string_lossy()).build()?;
-    let rounds = size.of("1", "200");
+    let rounds = size.of("1", "50");
     let mut case = Case::new(&program, &[rounds], vec![libcrypto, program.clone()], size);
     // What valgrind's processor has too: no SHA, AVX-512, VAES or random numbers.
     case.environment.push(("OPENSSL_ia32cap", "0x02020000078bffff:0x0"));
@@ -187,7 +187,7 @@ fn digests(_folder: &Path, size: Size) -> Result<Case, String> {
 }
 
 fn sqlite(folder: &Path, size: Size) -> Result<Case, String> {
-    write(folder, "script", &statements(size.of(40, 2000)))?;
+    write(folder, "script", &statements(size.of(40, 500)))?;
     let program = command("sqlite3")?;
     let modules = vec![library("libsqlite3.so.0")?, program.clone()];
     Ok(Case::new(&program, &["-batch", ":memory:", ".read script"], modules, size))
@@ -241,7 +241,7 @@ fn python(folder: &Path, size: Size) -> Result<Case, String> {
 fn bash(folder: &Path, size: Size) -> Result<Case, String> {
     copy_program(folder, "long.sh")?;
     let program = command("bash")?;
-    let arguments = ["--norc", "--noprofile", "long.sh", size.of("3", "40")];
+    let arguments = ["--norc", "--noprofile", "long.sh", size.of("3", "20")];
     Ok(Case::new(&program, &arguments, vec![program.clone()], size))
 }
 
@@ -251,7 +251,7 @@ fn throwing(_folder: &Path, size: Size) -> Result<Case, String> {
     if size == Size::Long {
         modules.push(library("libstdc++.so.6")?);
     }
-    Ok(Case::new(&program, &[size.of("20", "2000")], modules, size))
+    Ok(Case::new(&program, &[size.of("20", "500")], modules, size))
 }
 
 /// No callgrind here: its threads are no Go runtime's. The program counts its own calls.

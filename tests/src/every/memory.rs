@@ -65,8 +65,8 @@ const LANE: u64 = 8;
 type Pair = (u8, u8);
 
 /// What differs where a window begins, of the stack and the vector registers: bytes that the program has not written since a stub
-/// saved registers there, when they were below the red zone, and padding that was loaded with them. As long as neither process writes
-/// them they go on differing, and so do copies of them.
+/// saved registers there, when they were below the red zone, and padding that was loaded with them. As long as neither process
+/// writes them they go on differing, and so do copies of them.
 #[derive(Debug, Default)]
 pub(super) struct Stale {
     /// By address.
