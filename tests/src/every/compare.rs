@@ -1,6 +1,7 @@
 //! Counts against counts.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde_json::Value;
 
@@ -113,7 +114,7 @@ impl Oracle {
     pub(super) fn new(
         counts: &Counts,
         module: &Module,
-        mappings: &[(String, std::ops::Range<u64>, u64)],
+        mappings: &[(String, Range<u64>, u64)],
         before: Before,
     ) -> Self {
         let path = module.path.to_string_lossy();
@@ -138,9 +139,11 @@ impl Oracle {
         self.counts.get(&at).map_or(0, |count| count.times).saturating_sub(before)
     }
 
-    /// The function's name, where it has one.
-    fn function(&self, at: u64) -> Option<String> {
-        let name = &self.counts.get(&at)?.function;
+    /// The name of the function with an instruction, where an instruction of it that was counted has one.
+    fn function(&self, at: u64, functions: &[Range<u64>]) -> Option<String> {
+        let own = functions.iter().find(|range| range.contains(&at)).cloned().unwrap_or(at..at + 1);
+        let counted = self.counts.get(&at).or_else(|| self.counts.range(own).next().map(|(_, count)| count));
+        let name = &counted?.function;
         let is_name = !name.is_empty() && !name.starts_with("0x") && &**name != UNKNOWN;
         is_name.then(|| name.split('\'').next().unwrap_or_default().to_owned())
     }
@@ -150,7 +153,8 @@ impl Oracle {
 pub(super) fn compare(module: &Module, sites: &Sites, oracle: &Oracle, known: &[Difference]) -> Compared {
     let mut compared = Compared::default();
     let known: Vec<_> = known.iter().filter(|known| module.name().starts_with(known.module)).collect();
-    let asking = module.asking_processor();
+    let functions = module.functions();
+    let asking = module.asking_processor(&functions);
     let mut before = None;
     for (&at, site) in sites {
         let (len, repeats) = module.instruction(at).unwrap_or((0, false));
@@ -172,7 +176,7 @@ pub(super) fn compare(module: &Module, sites: &Sites, oracle: &Oracle, known: &[
         let neighbours = [previous, Some(at + len)].map(|other| other.map(|other| oracle.count(other)));
         let is_equal = if repeats { neighbours.contains(&Some(site.hits)) } else { site.hits == expected };
         if !is_equal {
-            let function = oracle.function(at).unwrap_or_else(|| site.function.clone());
+            let function = oracle.function(at, &functions).unwrap_or_else(|| site.function.clone());
             let mechanism = site.mechanism.clone();
             let mismatch = Mismatch { at, function, mechanism, hits: site.hits, expected };
             let asks = || asking.iter().any(|range| range.contains(&at)).then_some(OTHER_PROCESSOR);

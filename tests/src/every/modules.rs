@@ -52,14 +52,17 @@ impl Module {
         Some((code.into_iter().map(|region| region.range).collect(), bias))
     }
 
-    /// The functions that ask the processor what it is (`cpuid`), and those that only they call.
-    pub(super) fn asking_processor(&self) -> Vec<Range<u64>> {
+    /// The functions that are known.
+    pub(super) fn functions(&self) -> Vec<Range<u64>> {
         let frames = frames(&self.image);
         let outline = Outline::read(&self.image, &frames, &Symbols::read(&self.image, &frames));
-        let functions: Vec<_> =
-            outline.functions.iter().map(|function| function.start.0..function.end.0).collect();
+        outline.functions.iter().map(|function| function.start.0..function.end.0).collect()
+    }
+
+    /// Those functions that ask the processor what it is (`cpuid`), and those that only they call.
+    pub(super) fn asking_processor(&self, functions: &[Range<u64>]) -> Vec<Range<u64>> {
         let (mut asking, mut called): (Vec<_>, HashMap<u64, bool>) = (Vec::new(), HashMap::new());
-        for function in &functions {
+        for function in functions {
             let asks = self.bytes_of(function).any(|(_, bytes)| bytes.starts_with(&CPUID));
             if asks {
                 asking.push(function.clone());
