@@ -17,7 +17,7 @@
 #include <sys/mman.h>
 
 #define START 0x800000000UL
-#define LEN (4UL << 30)
+#define LEN (256UL << 20)
 /* Bytes in front of each block: which of the lists it belongs to. */
 #define HEAD 16
 #define LISTS 32

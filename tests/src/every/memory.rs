@@ -20,6 +20,15 @@ fn read(tracee: &Tracee, range: &Range<u64>) -> std::io::Result<Vec<u8>> {
     tracee.read(range.start, &mut bytes).map(|()| bytes)
 }
 
+/// What is read at once.
+const CHUNK: usize = 1 << 20;
+
+/// A range in chunks.
+fn chunks(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
+    let end = range.end;
+    (range.start..end).step_by(CHUNK).map(move |start| start..end.min(start + CHUNK as u64))
+}
+
 /// Writes what one process has in its memory into the other one's, but for the ranges that only that one has, with the same
 /// number of the thread in both.
 pub(super) fn copy(from: &Tracee, to: &Tracee, but: &[Range<u64>], thread: u32) -> std::io::Result<()> {
@@ -27,8 +36,11 @@ pub(super) fn copy(from: &Tracee, to: &Tracee, but: &[Range<u64>], thread: u32) 
     if read(from, &(number..number + 4)).is_ok_and(|found| found == from.pid().to_le_bytes()) {
         from.write(number, &thread.to_le_bytes())?;
     }
-    for region in writable(from.pid(), but) {
-        to.write(region.range.start, &read(from, &region.range)?)?;
+    for chunk in writable(from.pid(), but).flat_map(|region| chunks(&region.range)) {
+        let bytes = read(from, &chunk)?;
+        if read(to, &chunk)? != bytes {
+            to.write(chunk.start, &bytes)?;
+        }
     }
     to.copy_vectors(from)
 }
@@ -40,19 +52,21 @@ pub(super) fn difference(
     but: &[Range<u64>],
     sp: u64,
 ) -> std::io::Result<Option<String>> {
-    for region in writable(plain.pid(), but).filter(|region| !region.range.contains(&sp)) {
-        let (start, path) = (region.range.start, &region.path);
-        let theirs = read(plain, &region.range)?;
-        let Ok(ours) = read(probed, &region.range) else {
-            return Ok(Some(format!("the probed program has not mapped {start:#x} {path}")));
+    let regions = writable(plain.pid(), but).filter(|region| !region.range.contains(&sp));
+    for (region, chunk) in
+        regions.flat_map(|region| chunks(&region.range).map(move |chunk| (region.clone(), chunk)))
+    {
+        let theirs = read(plain, &chunk)?;
+        let Ok(ours) = read(probed, &chunk) else {
+            return Ok(Some(format!("the probed program has not mapped {:#x} {}", chunk.start, region.path)));
         };
-        let words =
-            |bytes: &[u8]| bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        let (ours, theirs): (Vec<u64>, Vec<u64>) = (words(&ours), words(&theirs));
-        let found =
-            (start..).step_by(8).zip(ours.iter().zip(&theirs)).find(|(_, (ours, theirs))| ours != theirs);
-        if let Some((at, (ours, theirs))) = found {
-            return Ok(Some(format!("at {at:#x} {path}: {ours:#x} instead of {theirs:#x}")));
+        if ours != theirs {
+            let words = ours.as_chunks::<8>().0.iter().zip(theirs.as_chunks::<8>().0);
+            let found = (chunk.start..).step_by(8).zip(words).find(|(_, (ours, theirs))| ours != theirs);
+            return Ok(found.map(|(at, (ours, theirs))| {
+                let (ours, theirs) = (u64::from_le_bytes(*ours), u64::from_le_bytes(*theirs));
+                format!("at {at:#x} {}: {ours:#x} instead of {theirs:#x}", region.path)
+            }));
         }
     }
     Ok(None)
