@@ -3,7 +3,7 @@
 use crate::address::Address;
 use crate::isa::Isa;
 use crate::plan::{Dead, Mechanism, Reason};
-use crate::{arm64, riscv, x86};
+use crate::{arm64, powerpc, riscv, x86};
 
 /// How control goes on behind an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,7 @@ pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::analyze::inspect(isa, at, bytes),
         Isa::Arm64 => arm64::analyze::inspect(at, bytes),
+        Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => powerpc::analyze::inspect(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => riscv::analyze::inspect(isa, at, bytes),
         _ => None,
     }
@@ -97,6 +98,9 @@ pub(crate) fn boundaries(
     match isa {
         Isa::X86_64 | Isa::I386 => x86::sweep::boundaries(isa, at, bytes, from, to),
         Isa::Arm64 => arm64::sweep::boundaries(at, from, to),
+        Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => {
+            powerpc::sweep::boundaries(isa, at, bytes, from, to)
+        }
         Isa::RiscV32 | Isa::RiscV64 => riscv::sweep::boundaries(at, bytes, from, to),
         _ => None,
     }
@@ -123,6 +127,7 @@ pub(crate) fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> 
     match isa {
         Isa::X86_64 | Isa::I386 => x86::analyze::reference(isa, at, bytes),
         Isa::Arm64 => arm64::analyze::reference(at, bytes),
+        Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => powerpc::analyze::reference(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => riscv::analyze::reference(isa, at, bytes),
         _ => None,
     }

@@ -14,8 +14,9 @@ pub(crate) fn disassemble(isa: Isa, at: Address, bytes: &[u8]) -> Vec<(Address, 
     let mut offset = 0;
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
         let here = at + offset as u64;
-        let (len, text) =
-            engine.as_ref().and_then(|engine| decoded(isa, engine, here, rest)).unwrap_or_else(|| {
+        let (len, text) = prefixed(isa, here, rest)
+            .or_else(|| decoded(isa, engine.as_ref()?, here, rest))
+            .unwrap_or_else(|| {
                 let len = unit(isa, rest).min(rest.len());
                 (
                     len,
@@ -46,6 +47,16 @@ fn decoded(isa: Isa, engine: &Capstone, at: Address, bytes: &[u8]) -> Option<(us
     let insn = found.iter().next().filter(|insn| (1..=bytes.len()).contains(&insn.len()))?;
     let text = format!("{} {}", insn.mnemonic().unwrap_or_default(), insn.op_str().unwrap_or_default());
     Some((insn.len(), text.trim_end().to_owned() + &remark(isa, at, bytes)))
+}
+
+/// Prefixed instructions of Power, which Capstone does not know: both words, and the address that they refer to.
+fn prefixed(isa: Isa, at: Address, bytes: &[u8]) -> Option<(usize, String)> {
+    let is_power = matches!(isa, Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le);
+    let len = is_power.then(|| crate::decode::instruction_len(isa, at, bytes)).flatten()?;
+    let (prefix, suffix) = bytes.get(..len)?.split_at_checked(4).filter(|words| !words.1.is_empty())?;
+    let [prefix, suffix] = [prefix, suffix].map(|word| order(isa).number(word));
+    let to = crate::decode::reference(isa, at, bytes).map_or_else(String::new, |to| format!("  # {to}"));
+    Some((len, format!(".long {prefix:#x}, {suffix:#x}{to}")))
 }
 
 /// What is shown as one where it does not decode.

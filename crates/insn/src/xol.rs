@@ -34,7 +34,7 @@ pub enum How {
 /// always falls off its end. Where it faults nothing has happened: the thread belongs back to the original address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
-    /// The code, for any address.
+    /// The code, for any address that is a multiple of its length.
     pub code: Vec<u8>,
     /// Registers that hold these values while the slot runs, and their own before and after.
     pub lent: Vec<(RegisterSlot, u64)>,
@@ -89,6 +89,7 @@ pub fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Rea
     match isa {
         Isa::X86_64 | Isa::I386 => crate::x86::xol::out_of_line(isa, at, bytes),
         Isa::Arm64 => crate::arm64::xol::out_of_line(at, bytes),
+        Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => crate::powerpc::xol::out_of_line(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::out_of_line(isa, at, bytes),
         _ => Err(Reason::NotDisplaceable {
             instruction: crate::disassemble::text(isa, at, bytes),
@@ -112,6 +113,9 @@ pub fn emulate(
     match isa {
         Isa::X86_64 | Isa::I386 => crate::x86::xol::emulate(isa, at, bytes, registers, memory),
         Isa::Arm64 => crate::arm64::xol::emulate(at, bytes, registers),
+        Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => {
+            crate::powerpc::xol::emulate(isa, at, bytes, registers)
+        }
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::emulate(isa, at, bytes, registers),
         _ => Err(Fault::NotEmulated),
     }
@@ -120,11 +124,11 @@ pub fn emulate(
 /// Brings a thread to `to`, as a branch does that takes its target from a register: sets the PC, and the mode where bits of
 /// the target choose it (arm: bit 0 is Thumb). Tags of the target are dropped (arm64).
 pub fn branch(isa: Isa, registers: &mut [u8], to: u64) {
-    let to = match isa {
-        Isa::Arm64 => crate::arm64::emulate::untagged(to).0,
-        _ => to,
-    };
-    isa.abi().set(registers, isa.abi().pc, to);
+    match isa {
+        Isa::Arm64 => isa.abi().set(registers, isa.abi().pc, crate::arm64::emulate::untagged(to).0),
+        Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => crate::powerpc::xol::branch(isa, registers, to),
+        _ => isa.abi().set(registers, isa.abi().pc, to),
+    }
 }
 
 /// Sequences in `bytes`, which begin at `at`, that a breakpoint would make fail for ever: from a load-exclusive or
@@ -134,6 +138,9 @@ pub fn branch(isa: Isa, registers: &mut [u8], to: u64) {
 pub fn exclusive_sequences(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
     match isa {
         Isa::Arm64 => crate::arm64::sweep::exclusive_sequences(at, bytes),
+        Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => {
+            crate::powerpc::sweep::exclusive_sequences(isa, at, bytes)
+        }
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::sweep::exclusive_sequences(isa, at, bytes),
         _ => Vec::new(),
     }

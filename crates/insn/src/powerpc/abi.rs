@@ -5,10 +5,10 @@ use crate::isa::{Abi, Failure, Order, RegisterSlot, SyscallAbi, SyscallNumbers};
 // `struct pt_regs`, arch/powerpc/include/uapi/asm/ptrace.h, in words: r0 to r31, then these. ELF_NGREG is 48.
 const NIP: usize = 32;
 const MSR: usize = 33;
-const CTR: usize = 35;
-const LR: usize = 36;
+pub(crate) const CTR: usize = 35;
+pub(crate) const LR: usize = 36;
 const XER: usize = 37;
-const CR: usize = 38;
+pub(crate) const CR: usize = 38;
 const REGISTERS: usize = 38;
 
 const fn registers(word: usize) -> [(&'static str, RegisterSlot); REGISTERS] {
