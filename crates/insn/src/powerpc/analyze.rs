@@ -21,7 +21,7 @@
 
 use crate::address::Address;
 use crate::decode::{Flow, Insn};
-use crate::isa::Isa;
+use crate::isa::{Isa, Order};
 
 /// Bytes of a word: the unit that instructions consist of.
 pub(crate) const WORD: usize = 4;
@@ -32,8 +32,8 @@ const BLOCK: u64 = 64;
 /// When a branch is taken: the fields BO and BI (2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Condition {
-    pub(crate) bo: u8,
-    pub(crate) bi: u8,
+    pub(crate) bo: u32,
+    pub(crate) bi: u32,
 }
 
 impl Condition {
@@ -80,10 +80,10 @@ pub(crate) enum Kind {
     /// A branch of any kind.
     Branch { to: To, condition: Condition, links: bool },
     /// `addpcis`, `paddi` with R = 1.
-    AddressOf { into: u8, address: Address },
+    AddressOf { into: u32, address: Address },
     /// A prefixed load or store with R = 1, of the address. With R = 0 in the prefix and a register in the field RA of the
     /// suffix it is one that knows nothing of its own. General registers that it loads or stores: so many from `data` on.
-    Relative { address: Address, data: u8, count: u8 },
+    Relative { address: Address, data: u32, count: u32 },
     /// `sc`.
     Syscall,
     /// `scv`: leaves the address behind itself in LR (2.6, "System Call Instructions").
@@ -129,7 +129,10 @@ pub(crate) struct Decoded {
 
 /// The word that `bytes` begin with, in the order of the ISA's data.
 pub(crate) fn word(isa: Isa, bytes: &[u8]) -> Option<u32> {
-    bytes.get(..WORD).map(|bytes| isa.abi().order.number(bytes) as u32)
+    bytes.first_chunk().map(|bytes| match isa.abi().order {
+        Order::Little => u32::from_le_bytes(*bytes),
+        Order::Big => u32::from_be_bytes(*bytes),
+    })
 }
 
 /// So many bits of `word` from bit `low` on, where bit 0 is the least significant. (The manual counts from the other end.)
@@ -296,7 +299,7 @@ impl Place {
     fn address_behind(&self, word: u32) -> Kind {
         let upper = field(word, 6, 10) << 6 | field(word, 16, 5) << 1 | word & 1;
         let distance = WORD as i64 + signed(u64::from(upper) << 16, 32);
-        Kind::AddressOf { into: field(word, 21, 5) as u8, address: self.relative(distance) }
+        Kind::AddressOf { into: field(word, 21, 5), address: self.relative(distance) }
     }
 
     /// A prefixed instruction, by the prefix's type (1.6.3) and the suffix's primary opcode. Types 0 and 2 have R, the others
@@ -311,7 +314,7 @@ impl Place {
         }
         let distance = signed(u64::from(field(prefix, 0, 18)) << 16 | u64::from(field(suffix, 0, 16)), 34);
         let address = self.relative(distance);
-        let data = field(suffix, 21, 5) as u8;
+        let data = field(suffix, 21, 5);
         let relative = |count| Kind::Relative { address, data, count };
         match (kind, opcode(suffix)) {
             (2, 14) => Kind::AddressOf { into: data, address },
@@ -327,7 +330,7 @@ impl Place {
 }
 
 fn condition(word: u32) -> Condition {
-    Condition { bo: field(word, 21, 5) as u8, bi: field(word, 16, 5) as u8 }
+    Condition { bo: field(word, 21, 5), bi: field(word, 16, 5) }
 }
 
 /// Whether a trap's field TO has a result of every comparison in it: less, greater, equal; less and greater without signs

@@ -21,8 +21,8 @@ impl Special {
 }
 
 /// Where a general register lies.
-pub(crate) fn general(isa: Isa, number: u8) -> RegisterSlot {
-    RegisterSlot(usize::from(number) * isa.abi().word)
+pub(crate) fn general(isa: Isa, number: u32) -> RegisterSlot {
+    RegisterSlot(number as usize * isa.abi().word)
 }
 
 /// A stopped thread at an instruction of such a kind, with `next` behind it.
@@ -74,7 +74,7 @@ impl Stopped<'_> {
     /// Whether the branch is taken, once CTR has been decremented where it counts. The register set of 32 bits has as much of
     /// CTR as counts in that mode.
     fn is_met(&mut self, condition: Condition) -> bool {
-        let bit = |low: u8| condition.bo >> low & 1 == 1;
+        let bit = |low: u32| condition.bo >> low & 1 == 1;
         let mut is_counted = true;
         if condition.counts() {
             let slot = COUNT.slot(self.isa);

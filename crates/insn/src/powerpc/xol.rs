@@ -9,7 +9,7 @@ use crate::powerpc::emulate::{LINK, carry_out, general};
 use crate::xol::{Fault, How, OutOfLine, Slot, Then};
 
 /// Registers that can be lent: volatile in all three ABIs, and more than a pair has.
-const LENT: [u8; 3] = [12, 11, 10];
+const LENT: [u32; 3] = [12, 11, 10];
 
 /// See [`crate::xol::out_of_line`].
 pub(crate) fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Reason> {
@@ -48,11 +48,11 @@ fn copy(code: &[u8]) -> Slot {
 }
 
 /// A prefixed load or store with R = 0 and, in the field RA, a register that holds its own address.
-fn through_register(isa: Isa, at: Address, bytes: &[u8], data: u8, count: u8) -> Result<Slot, Reason> {
-    let is_free = |register: &u8| !(data..data + count).contains(register);
+fn through_register(isa: Isa, at: Address, bytes: &[u8], data: u32, count: u32) -> Result<Slot, Reason> {
+    let is_free = |register: &u32| !(data..data + count).contains(register);
     let lent = LENT.into_iter().find(is_free).ok_or(Reason::Undecodable)?;
     let prefix = word(isa, bytes).ok_or(Reason::Undecodable)? & !(1 << 20);
-    let suffix = word(isa, &bytes[WORD..]).ok_or(Reason::Undecodable)? | u32::from(lent) << 16;
+    let suffix = word(isa, &bytes[WORD..]).ok_or(Reason::Undecodable)? | lent << 16;
     let code = [encode(isa, prefix), encode(isa, suffix)].concat();
     Ok(Slot { lent: vec![(general(isa, lent), at.0)], ..copy(&code) })
 }
