@@ -4,6 +4,7 @@ mod arm64;
 mod goldens;
 mod places;
 mod plans;
+mod powerpc;
 mod properties;
 mod qemu;
 mod riscv;

@@ -20,11 +20,17 @@ pub(crate) struct Emulated {
 }
 
 impl Emulated {
-    /// Starts `program`, which stops before its first instruction; `None`, with a line that says so, where `qemu` is not
-    /// installed.
-    pub(crate) fn start(qemu: &str, program: &Path) -> Option<Self> {
+    /// Starts `program` on the default processor or another, and it stops before its first instruction; `None`, with a line that
+    /// says so, where `qemu` is not installed.
+    pub(crate) fn start(qemu: &str, processor: Option<&str>, program: &Path) -> Option<Self> {
         let socket = program.with_extension("socket");
-        let started = Command::new(qemu).arg("-g").arg(&socket).arg(program).stdin(Stdio::null()).spawn();
+        let started = Command::new(qemu)
+            .args(processor.into_iter().flat_map(|name| ["-cpu", name]))
+            .arg("-g")
+            .arg(&socket)
+            .arg(program)
+            .stdin(Stdio::null())
+            .spawn();
         let mut child = match started {
             Ok(child) => child,
             Err(error) => {
@@ -64,6 +70,12 @@ impl Emulated {
     fn expect_ok(&mut self, packet: &str) {
         let answer = self.ask(packet);
         assert_eq!(answer, "OK", "to {packet}");
+    }
+
+    /// Fetches the description of the registers and drops it: before that the stub of Power has other ones (target/ppc/gdbstub.c).
+    pub(crate) fn describe(&mut self) {
+        let answer = self.ask("qXfer:features:read:target.xml:0,ffb");
+        assert!(answer.starts_with('l'), "{answer}");
     }
 
     /// All general registers, as the stub has them one behind the other.

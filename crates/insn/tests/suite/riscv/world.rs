@@ -28,7 +28,7 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let program = build(isa, directory.path())?;
         let qemu = if isa == Isa::RiscV32 { "qemu-riscv32" } else { "qemu-riscv64" };
-        let emulated = Emulated::start(qemu, &program)?;
+        let emulated = Emulated::start(qemu, None, &program)?;
         let mut world = Self { isa, emulated, ready: Registers::new(isa) };
         assert_eq!(world.emulated.run(), SIGTRAP);
         world.ready = world.registers();

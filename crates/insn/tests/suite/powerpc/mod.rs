@@ -1,0 +1,8 @@
+//! Power against the manual, binutils and an emulator.
+
+mod cases;
+mod execution;
+mod objdump;
+mod registers;
+mod sequences;
+mod world;
