@@ -244,7 +244,7 @@ impl Place {
         match opcode(word) {
             // An instruction of zeros only is illegal for ever ("Illegal Instruction Class"); `attn` is the service
             // processor's.
-            0 if matches!(word, 0 | 0x0000_0200) => Kind::Faults,
+            0 if word == 0 || field(word, 1, 10) == 256 => Kind::Faults,
             0 | 5 | 9 | 22 => UNALLOCATED,
             1 => CROSSES,
             2 | 3 if is_always_taken(to, false) => Kind::Breakpoint,
