@@ -320,6 +320,8 @@ impl Place {
             (2, 14) => Kind::AddressOf { into: data, address },
             // plwz, plbz, pstw, pstb, plhz, plha, psth; plwa, pld, pstd
             (2, 32 | 34 | 36 | 38 | 40 | 42 | 44) | (0, 41 | 57 | 61) => relative(1),
+            // `plq` to the registers 0 and 1 is illegal, for RTp = RA (its description): with another RA it would not be.
+            (0, 56) if data == 0 => Kind::Plain,
             // plq, pstq
             (0, 56 | 60) => relative(2),
             // plfs, plfd, pstfs, pstfd; plxsd, plxssp, pstxsd, pstxssp, plxv, pstxv, plxvp, pstxvp

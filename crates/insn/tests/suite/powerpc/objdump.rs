@@ -284,7 +284,7 @@ impl Line {
             "scv" => then(slot.code == bytes && slot.lent.is_empty() && slot.left == left("lr")),
             "bctar" => then(slot.left.is_empty() && slot.then == Then::Branch(slot.lent[0].0)),
             "bctarl" => then(slot.left == left("lr") && slot.then == Then::Branch(slot.lent[0].0)),
-            _ if self.is_relative() => {
+            _ if self.is_relative() && !(self.mnemonic == "plq" && self.operands[0] == "r0") => {
                 then(slot.left.is_empty() && slot.then == Then::Next);
                 let [(lent, value)] = slot.lent[..] else { panic!("{what}: {slot:?}") };
                 let number = isa.abi().registers.iter().position(|register| register.1 == lent).unwrap();
