@@ -3,7 +3,7 @@
 use crate::address::Address;
 use crate::isa::Isa;
 use crate::plan::{Dead, Mechanism, Reason};
-use crate::{arm64, powerpc, riscv, x86};
+use crate::{arm, arm64, powerpc, riscv, x86};
 
 /// How control goes on behind an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,7 @@ pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
         Isa::X86_64 | Isa::I386 => x86::analyze::inspect(isa, at, bytes),
         Isa::Arm64 => arm64::analyze::inspect(at, bytes),
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => powerpc::analyze::inspect(isa, at, bytes),
+        Isa::Arm | Isa::Thumb => arm::analyze::inspect(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => riscv::analyze::inspect(isa, at, bytes),
         _ => None,
     }
@@ -101,6 +102,7 @@ pub(crate) fn boundaries(
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => {
             powerpc::sweep::boundaries(isa, at, bytes, from, to)
         }
+        Isa::Arm | Isa::Thumb => arm::sweep::boundaries(isa, at, bytes, from, to),
         Isa::RiscV32 | Isa::RiscV64 => riscv::sweep::boundaries(at, bytes, from, to),
         _ => None,
     }
@@ -128,6 +130,7 @@ pub(crate) fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> 
         Isa::X86_64 | Isa::I386 => x86::analyze::reference(isa, at, bytes),
         Isa::Arm64 => arm64::analyze::reference(at, bytes),
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => powerpc::analyze::reference(isa, at, bytes),
+        Isa::Arm | Isa::Thumb => arm::analyze::reference(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => riscv::analyze::reference(isa, at, bytes),
         _ => None,
     }

@@ -252,9 +252,27 @@ impl Isa {
 
     /// The breakpoint for an instruction of `len` bytes: as long as it, where the ISA has breakpoints of several lengths.
     /// RISC-V has two as well, but the short one is for all (`riscv/abi.rs` says why).
+    ///
+    /// T32 has `udf #1` for 2 bytes and `udf.w #0` for 4 (`thumb_break_hook`, `thumb2_break_hook`, arch/arm/kernel/ptrace.c;
+    /// GDB has the same two, gdb/arm-linux-tdep.c). In an IT block a breakpoint is conditional like any instruction. Where it is
+    /// passed over control goes on behind it: that must be behind the instruction.
     #[must_use]
-    pub fn breakpoint(self, _len: usize) -> &'static [u8] {
-        self.abi().breakpoint
+    pub fn breakpoint(self, len: usize) -> &'static [u8] {
+        match (self, len) {
+            (Self::Thumb, 4) => &crate::arm::abi::LONG_BREAKPOINT,
+            _ => self.abi().breakpoint,
+        }
+    }
+
+    /// The breakpoint for the end of a slot, which stops whatever comes there. In T32 it is `bkpt #0`: behind an instruction out
+    /// of an IT block the others would be conditional (F5.1.25; a kernel with support of hardware breakpoints makes SIGTRAP of
+    /// it, `hw_breakpoint_pending`, arch/arm/kernel/hw_breakpoint.c).
+    #[must_use]
+    pub fn breakpoint_behind_slot(self) -> &'static [u8] {
+        match self {
+            Self::Thumb => &crate::arm::abi::ALWAYS_BREAKPOINT,
+            _ => self.abi().breakpoint,
+        }
     }
 
     /// The fixed facts of this ISA.

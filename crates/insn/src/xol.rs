@@ -90,6 +90,7 @@ pub fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Rea
         Isa::X86_64 | Isa::I386 => crate::x86::xol::out_of_line(isa, at, bytes),
         Isa::Arm64 => crate::arm64::xol::out_of_line(at, bytes),
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => crate::powerpc::xol::out_of_line(isa, at, bytes),
+        Isa::Arm | Isa::Thumb => crate::arm::xol::out_of_line(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::out_of_line(isa, at, bytes),
         _ => Err(Reason::NotDisplaceable {
             instruction: crate::disassemble::text(isa, at, bytes),
@@ -116,6 +117,7 @@ pub fn emulate(
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => {
             crate::powerpc::xol::emulate(isa, at, bytes, registers)
         }
+        Isa::Arm | Isa::Thumb => crate::arm::xol::emulate(isa, at, bytes, registers, memory),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::emulate(isa, at, bytes, registers),
         _ => Err(Fault::NotEmulated),
     }
@@ -127,6 +129,7 @@ pub fn branch(isa: Isa, registers: &mut [u8], to: u64) {
     match isa {
         Isa::Arm64 => isa.abi().set(registers, isa.abi().pc, crate::arm64::emulate::untagged(to).0),
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => crate::powerpc::xol::branch(isa, registers, to),
+        Isa::Arm | Isa::Thumb => crate::arm::emulate::interwork(registers, to),
         _ => isa.abi().set(registers, isa.abi().pc, to),
     }
 }
@@ -141,6 +144,7 @@ pub fn exclusive_sequences(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Add
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => {
             crate::powerpc::sweep::exclusive_sequences(isa, at, bytes)
         }
+        Isa::Arm | Isa::Thumb => crate::arm::sweep::exclusive_sequences(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::sweep::exclusive_sequences(isa, at, bytes),
         _ => Vec::new(),
     }

@@ -39,6 +39,11 @@ pub(crate) static ARM: Abi = abi("arm", &[0xf0, 0x01, 0xf0, 0xe7]);
 /// T32: `udf #1` (`thumb_break_hook`).
 pub(crate) static THUMB: Abi = abi("thumb", &[0x01, 0xde]);
 
+/// T32, for an instruction of 4 bytes: `udf.w #0` (`thumb2_break_hook`).
+pub(crate) static LONG_BREAKPOINT: [u8; 4] = [0xf0, 0xf7, 0x00, 0xa0];
+/// T32: `bkpt #0`, which no IT block makes conditional.
+pub(crate) static ALWAYS_BREAKPOINT: [u8; 2] = [0x00, 0xbe];
+
 const fn abi(name: &'static str, breakpoint: &'static [u8]) -> Abi {
     Abi {
         name,
