@@ -5,8 +5,8 @@
 
 use crate::address::Address;
 use crate::arm::analyze::{
-    ALWAYS, BREAKPOINT, Condition, EXCEPTION_RETURN, HALT, Kind, LINK, Multiple, PC, Register, UNPREDICTABLE,
-    field, is_set, offset, register, signed, with_register,
+    ALWAYS, BREAKPOINT, Condition, EXCEPTION_RETURN, HALT, Kind, LINK, MALFORMED, Multiple, PC, Register,
+    UNPREDICTABLE, field, is_set, offset, register, signed, with_register,
 };
 use crate::isa::Isa;
 
@@ -103,13 +103,19 @@ fn shifted_by_register(word: u32) -> Kind {
 /// Miscellaneous instructions, and multiplication of halfwords.
 fn miscellaneous(word: u32) -> Kind {
     if is_set(word, 7) {
-        return plain_without_pc(word, &[RN, RS, RM]);
+        // `smulw` and `smul` add nothing.
+        let adds = match field(word, 21, 2) {
+            0b01 => !is_set(word, 5),
+            op => op != 0b11,
+        };
+        return plain_without_pc(word, if adds { &[RN, RD, RS, RM] } else { &[RN, RS, RM] });
     }
     let to = register(word, RM);
     match (field(word, 4, 3), field(word, 21, 2)) {
         // `mrs`, `msr`; those of banked registers are undefined for programs.
         (0b000, op) if op & 1 == 0 => plain_without_pc(word, &[RD]),
         (0b000, _) => plain_without_pc(word, &[RM]),
+        (0b001..=0b011, 0b01) if field(word, 8, 12) != 0xfff => MALFORMED,
         // `bxj` is `bx` where there is no Jazelle.
         (0b001 | 0b010, 0b01) => Kind::BranchRegister { register: to, links: false },
         (0b011, 0b01) if to == PC => UNPREDICTABLE,

@@ -9,7 +9,7 @@
 //! transfers, media and multiplication, memory hints and barriers, the miscellaneous 16-bit instructions. None can know the PC.
 //! Refused are
 //!
-//! - what the manual has as UNPREDICTABLE because it names r15;
+//! - what the manual has as UNPREDICTABLE because it names r15, and branches to registers whose fixed bits are others;
 //! - exclusive loads and stores: the monitor is cleared by the exception return from any breakpoint or step (E2.10), so that the
 //!   store fails, and the loop that they belong to comes to the breakpoint again, for ever;
 //! - exception returns, breakpoints, calls of a semihosting debugger.
@@ -30,6 +30,7 @@ pub(crate) const PC: Register = 15;
 pub(crate) const ALWAYS: u8 = 0b1110;
 
 pub(crate) const UNPREDICTABLE: Kind = Kind::Refused("what it does with r15 is unpredictable");
+pub(crate) const MALFORMED: Kind = Kind::Refused("bits that should be fixed are not");
 pub(crate) const EXCEPTION_RETURN: Kind = Kind::Refused("it returns from an exception");
 pub(crate) const BREAKPOINT: Kind = Kind::Refused("it is a breakpoint, which belongs to a debugger");
 pub(crate) const HALT: Kind = Kind::Refused("it halts for an external debugger, or calls a semihosting one");

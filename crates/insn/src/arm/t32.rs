@@ -6,7 +6,7 @@
 use crate::address::Address;
 use crate::arm::a32::coprocessor_distance;
 use crate::arm::analyze::{
-    ALWAYS, BREAKPOINT, Condition, EXCEPTION_RETURN, HALT, Kind, LINK, Multiple, PC, Register, SP,
+    ALWAYS, BREAKPOINT, Condition, EXCEPTION_RETURN, HALT, Kind, LINK, MALFORMED, Multiple, PC, Register, SP,
     UNPREDICTABLE, field, is_set, offset, register, signed, with_register,
 };
 use crate::isa::Isa;
@@ -69,6 +69,8 @@ fn high_registers(half: u32) -> Kind {
         0b00 if first == PC || second == PC => Kind::Sum { into: first, of: (Some(first), second) },
         0b01 if first == PC || second == PC => UNPREDICTABLE,
         0b10 if first == PC || second == PC => Kind::Sum { into: first, of: (None, second) },
+        // `bxns`, `blxns` are of the M-profile.
+        0b11 if field(half, 0, 3) != 0 => MALFORMED,
         0b11 if is_set(half, 7) && second == PC => UNPREDICTABLE,
         0b11 => Kind::BranchRegister { register: second, links: is_set(half, 7) },
         _ => Kind::Plain,

@@ -1,6 +1,7 @@
 //! Tests of the crate from outside.
 
 mod arm64;
+mod arm;
 mod goldens;
 mod places;
 mod plans;
