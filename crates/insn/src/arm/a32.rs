@@ -83,8 +83,9 @@ fn data_processing(at: Address, word: u32, operand: Option<u32>) -> Kind {
         if is_set(word, 20) {
             return EXCEPTION_RETURN;
         }
-        // `mov pc, REGISTER`.
-        if opcode == 0b1101 && operand.is_some() && field(word, 4, 8) == 0 && register(word, RM) != PC {
+        // `mov pc, REGISTER`; where the field that is none is not 0 the slot shows what comes of it.
+        let is_move = opcode == 0b1101 && operand.is_some() && field(word, 4, 8) == 0;
+        if is_move && register(word, RN) == 0 && register(word, RM) != PC {
             return Kind::BranchRegister { register: register(word, RM), links: false };
         }
     }
@@ -155,8 +156,9 @@ fn multiply_or_extra(at: Address, word: u32) -> Kind {
             }
         }
         op if op & 0b11000 == 0b11000 && is_set(word, 20) => plain_without_pc(word, &[RN, RD]),
-        // `stl`, `swp`.
-        _ => plain_without_pc(word, &[RN, if is_set(word, 23) { RM } else { RD }]),
+        // `stl` and `swp`.
+        _ if is_set(word, 23) => plain_without_pc(word, &[RN, RM]),
+        _ => plain_without_pc(word, &[RN, RD, RM]),
     }
 }
 
@@ -200,7 +202,9 @@ fn media(word: u32) -> Kind {
         // `pkh` and `sel`; extensions add to r15 for nothing, and the rest has a number there.
         0b01000 if op2 != 0b011 => plain_without_pc(word, &[RN, RD, RM]),
         0b01000..=0b01111 => plain_without_pc(word, &[RD, RM]),
+        // `smlald`, `smmls`; the others add nothing where r15 stands.
         0b10100 => plain_without_pc(word, &[RN, RD, RS, RM]),
+        0b10101 if op2 >> 1 == 0b11 => plain_without_pc(word, &[RN, RD, RS, RM]),
         0b10000..=0b11000 => plain_without_pc(word, &[RN, RS, RM]),
         0b11111 if op2 == 0b111 && word == 0xe7f0_01f0 => BREAKPOINT,
         0b11111 if op2 == 0b111 => Kind::Faults,

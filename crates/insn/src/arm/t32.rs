@@ -171,8 +171,9 @@ fn dual_or_exclusive(at: Address, word: u32) -> Kind {
         return exclusive;
     }
     match field(word, 4, 4) {
+        0b0000 | 0b0001 if loads && field(word, 8, 8) != 0xf0 => MALFORMED,
         0b0000 | 0b0001 if loads => match register(word, RM) {
-            PC | SP => UNPREDICTABLE,
+            PC => UNPREDICTABLE,
             index => Kind::Table { base, index, is_halfwords: is_set(word, 4) },
         },
         0b0100 | 0b0101 | 0b0111 | 0b1100..=0b1111 => exclusive,
@@ -241,6 +242,7 @@ fn control(word: u32) -> Kind {
         0b0111010 => Kind::Plain,
         0b0111011 if field(word, 4, 4) == 0b0010 => Kind::ClearExclusive,
         0b0111011 => Kind::Plain,
+        0b0111100 if word & 0xffff != 0x8f00 => MALFORMED,
         // `bxj` is `bx` where there is no Jazelle.
         0b0111100 if register(word, RN) == PC => UNPREDICTABLE,
         0b0111100 => Kind::BranchRegister { register: register(word, RN), links: false },
@@ -289,7 +291,12 @@ fn registers(word: u32) -> Kind {
     match field(word, 23, 2) {
         // Extensions add to r15 for nothing.
         0b00 if is_set(word, 7) => without_pc(word, &[RD, RM]),
-        0b00..=0b10 => without_pc(word, &[RN, RD, RM]),
+        0b00 | 0b01 => without_pc(word, &[RN, RD, RM]),
+        // `mls` and `smmls` subtract from r15; the others then add nothing.
+        0b10 if is_set(word, 4) && field(word, 20, 3) == 0b000 || field(word, 20, 3) == 0b110 => {
+            without_pc(word, &[RN, RT, RD, RM])
+        }
+        0b10 => without_pc(word, &[RN, RD, RM]),
         // Division has ones where the low half of a long product goes.
         _ if matches!(field(word, 20, 3), 0b001 | 0b011) => without_pc(word, &[RN, RD, RM]),
         _ => without_pc(word, &[RN, RT, RD, RM]),

@@ -287,7 +287,8 @@ fn shown_end(end: &End) -> String {
     format!("signal {} {}", end.signal, shown(&end.registers))
 }
 
-/// Anything but a system call, and what stores near itself, or waits.
+/// Anything but a system call, what stores near itself, and the coprocessors 1 and 2: the floating point of long ago, which the
+/// emulator emulates with a state that no case begins with.
 fn harmless(isa: Isa, rng: &mut TestRng) -> Vec<u8> {
     loop {
         let bytes = any(isa, rng);
@@ -296,7 +297,9 @@ fn harmless(isa: Isa, rng: &mut TestRng) -> Vec<u8> {
         let text = disassemble(isa, at, &bytes)[0].2.clone();
         let stores =
             text.contains("st") && text.contains("[pc") || text.starts_with("vst") || text.contains(", pc");
-        if !is_call && !stores {
+        let (space, number) = if isa == Isa::Thumb { (1, 3) } else { (3, 1) };
+        let is_float = bytes.len() == 4 && bytes[space] & 0xc == 0xc && matches!(bytes[number] & 15, 1 | 2);
+        if !is_call && !stores && !is_float {
             return bytes;
         }
     }

@@ -2,5 +2,7 @@
 
 mod cases;
 mod execution;
+mod objdump;
 mod registers;
+mod sequences;
 mod world;
