@@ -215,7 +215,7 @@ fn media(word: u32) -> Kind {
 }
 
 fn multiple(word: u32) -> Kind {
-    let list = field(word, 0, 16) as u16;
+    let list = (word & 0xffff) as u16;
     let (base, writes_back) = (register(word, RN), is_set(word, 21));
     if is_set(word, 22) {
         return Kind::Refused("it is for privileged modes");

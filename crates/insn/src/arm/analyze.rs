@@ -146,7 +146,7 @@ pub(crate) fn is_set(word: u32, bit: u32) -> bool {
 
 /// The register whose number stands at bit `low`.
 pub(crate) fn register(word: u32, low: u32) -> Register {
-    field(word, low, 4) as Register
+    (word >> low & 0xf) as Register
 }
 
 /// The word with another register there.
@@ -159,9 +159,14 @@ pub(crate) fn signed(word: u32, bits: u32) -> i32 {
     (word << (32 - bits)).cast_signed() >> (32 - bits)
 }
 
+/// An address as a number of 32 bits.
+pub(crate) fn low(at: Address) -> u32 {
+    (at.0 & 0xffff_ffff) as u32
+}
+
 /// Addresses wrap at 4 GiB.
 pub(crate) fn offset(at: Address, by: i32) -> Address {
-    Address(u64::from((at.0 as u32).wrapping_add_signed(by)))
+    Address(u64::from(low(at).wrapping_add_signed(by)))
 }
 
 /// The instruction with which `bytes`, at `at`, begin. `None` for what is none: misaligned or cut short.
@@ -178,7 +183,7 @@ pub(crate) fn decode(isa: Isa, at: Address, bytes: &[u8]) -> Option<Decoded> {
         });
     }
     let word = half(0).zip(half(2)).map(|(low, high)| high << 16 | low).filter(|_| at.0.is_multiple_of(4))?;
-    let condition = match field(word, 28, 4) as u8 {
+    let condition = match register(word, 28) {
         0b1111 => ALWAYS,
         condition => condition,
     };

@@ -5,7 +5,7 @@
 
 use crate::address::Address;
 use crate::arm::abi::{self, ARM, CPSR};
-use crate::arm::analyze::{ALWAYS, Condition, Decoded, Kind, LINK, Multiple, PC, Register, offset};
+use crate::arm::analyze::{ALWAYS, Condition, Decoded, Kind, LINK, Multiple, PC, Register, low, offset};
 use crate::isa::{Isa, Order};
 use crate::xol::{Fault, Memory};
 
@@ -18,7 +18,7 @@ const IT: u64 = 0b11 << 25 | 0b11_1111 << 10;
 
 /// Bits 7:2 are in 15:10, bits 1:0 in 26:25.
 fn it_state(cpsr: u64) -> u8 {
-    (cpsr >> 10 << 2 & 0xfc | cpsr >> 25 & 3) as u8
+    ((cpsr >> 10 << 2 & 0xfc | cpsr >> 25 & 3) & 0xff) as u8
 }
 
 fn with_it_state(cpsr: u64, state: u8) -> u64 {
@@ -59,7 +59,7 @@ pub(crate) fn carry_out(
         Isa::Thumb => ALWAYS,
         _ => insn.condition,
     };
-    let next = offset(at, insn.len as i32);
+    let next = isa.wrap(at + insn.len as u64);
     let to = if holds(condition, cpsr) { thread.execute(insn.kind, next)? } else { To::Stays(next) };
     if isa == Isa::Thumb {
         let state = if let Kind::If(state) = insn.kind { state } else { advanced(state) };
@@ -94,8 +94,8 @@ impl Stopped<'_> {
     /// r15 reads as two instructions further.
     fn get(&self, register: Register) -> u32 {
         match register {
-            PC => offset(self.at, if self.isa == Isa::Thumb { 4 } else { 8 }).0 as u32,
-            _ => ARM.get(self.registers, abi::slot(usize::from(register))) as u32,
+            PC => low(offset(self.at, if self.isa == Isa::Thumb { 4 } else { 8 })),
+            _ => low(Address(ARM.get(self.registers, abi::slot(usize::from(register))))),
         }
     }
 
@@ -106,7 +106,7 @@ impl Stopped<'_> {
     /// The return address tells the encoding.
     fn link(&mut self, next: Address) {
         let thumb = u32::from(self.isa == Isa::Thumb);
-        self.set(LINK, next.0 as u32 | thumb);
+        self.set(LINK, low(next) | thumb);
     }
 
     /// The order of words in memory.
@@ -141,7 +141,7 @@ impl Stopped<'_> {
                 }
                 self.set(into, sum);
             }
-            Kind::AddressOf { into, address } => self.set(into, address.0 as u32),
+            Kind::AddressOf { into, address } => self.set(into, low(address)),
             Kind::Multiple(multiple) => return self.multiple(multiple, next),
             Kind::Table { base, index, is_halfwords } => {
                 let shift = u32::from(is_halfwords);
@@ -149,7 +149,7 @@ impl Stopped<'_> {
                 let mut entry = [0; 2];
                 let entry = &mut entry[..1 << shift];
                 self.memory.read(Address(u64::from(from)), entry)?;
-                let distance = 2 * self.order().number(entry) as u32;
+                let distance = 2 * low(Address(self.order().number(entry)));
                 return Ok(To::Stays(Address(u64::from(self.get(PC).wrapping_add(distance)))));
             }
             _ => return Err(Fault::NotEmulated),
@@ -173,6 +173,10 @@ impl Stopped<'_> {
         let lowest = if is_upward { start } else { end };
         let from = Address(u64::from(lowest.wrapping_add(4 * u32::from(is_before == is_upward))));
         let registers = || (0..16).filter(|register| list >> register & 1 == 1);
+        // What becomes of a misaligned one is the kernel's to say (Documentation/arch/arm/mem_alignment.rst).
+        if !from.0.is_multiple_of(4) {
+            return Err(Fault::Memory(from));
+        }
         let mut words = [0; 64];
         let words = &mut words[..size as usize];
         if !loads {
@@ -188,7 +192,7 @@ impl Stopped<'_> {
         }
         let mut to = To::Stays(next);
         for (register, word) in registers().zip(words.chunks_exact(4)).filter(|_| loads) {
-            let value = order.number(word) as u32;
+            let value = low(Address(order.number(word)));
             match register {
                 PC => to = To::Interworks(value),
                 _ => self.set(register, value),

@@ -22,6 +22,11 @@ pub(crate) fn len(first: u32) -> usize {
     if first >> 11 >= 0b11101 { 4 } else { 2 }
 }
 
+/// One of the first eight.
+fn low_register(half: u32, low: u32) -> Register {
+    (half >> low & 0b111) as Register
+}
+
 /// What r15 reads as where it is a base.
 fn aligned(at: Address) -> Address {
     Address(offset(at, 4).0 & !3)
@@ -37,19 +42,18 @@ pub(crate) fn short(at: Address, half: u32) -> Kind {
     match half >> 10 {
         0b010001 => high_registers(half),
         0b010010 | 0b010011 => {
-            let into = field(half, 8, 3);
-            let lent = if into == 0 { 1 } else { 0 };
+            let lent = if low_register(half, 8) == 0 { 1 } else { 0 };
             // `ldr Rt, [Rn]`.
-            let code = 0x6800 | lent << 3 | into;
+            let code = 0x6800 | u32::from(lent) << 3 | field(half, 8, 3);
             let address = offset(aligned(at), (field(half, 0, 8) << 2).cast_signed());
-            Kind::Through { code, reads: Some((lent as Register, address)), writes: None }
+            Kind::Through { code, reads: Some((lent, address)), writes: None }
         }
         0b101000 | 0b101001 => Kind::AddressOf {
-            into: field(half, 8, 3) as Register,
+            into: low_register(half, 8),
             address: offset(aligned(at), (field(half, 0, 8) << 2).cast_signed()),
         },
         0b101100..=0b101111 => miscellaneous(at, half),
-        0b110100..=0b110111 => match field(half, 8, 4) as u8 {
+        0b110100..=0b110111 => match register(half, 8) {
             0b1110 if half == 0xde01 => BREAKPOINT,
             0b1110 => Kind::Faults,
             0b1111 => Kind::Syscall,
@@ -62,7 +66,7 @@ pub(crate) fn short(at: Address, half: u32) -> Kind {
 
 /// `add`, `cmp`, `mov` of any registers, `bx`, `blx`.
 fn high_registers(half: u32) -> Kind {
-    let first = (field(half, 7, 1) << 3 | field(half, 0, 3)) as Register;
+    let first = u8::from(is_set(half, 7)) << 3 | low_register(half, 0);
     let second = register(half, 3);
     match field(half, 8, 2) {
         0b00 if first == PC && second == PC => UNPREDICTABLE,
@@ -81,20 +85,20 @@ fn miscellaneous(at: Address, half: u32) -> Kind {
     match field(half, 8, 4) {
         0b0001 | 0b0011 | 0b1001 | 0b1011 => {
             let by = field(half, 9, 1) << 6 | field(half, 3, 5) << 1;
-            let condition = Condition::Zero(field(half, 0, 3) as Register, !is_set(half, 11));
+            let condition = Condition::Zero(low_register(half, 0), !is_set(half, 11));
             Kind::Branch { condition, to: offset(at, 4 + by.cast_signed()), isa: Isa::Thumb, links: false }
         }
         0b1010 if field(half, 6, 2) == 0b10 => HALT,
         0b1101 => Kind::Multiple(Multiple {
             loads: true,
             base: SP,
-            list: field(half, 0, 8) as u16 | 1 << PC,
+            list: (half & 0xff) as u16 | 1 << PC,
             is_upward: true,
             is_before: false,
             writes_back: true,
         }),
         0b1110 => BREAKPOINT,
-        0b1111 if field(half, 0, 4) != 0 => Kind::If(field(half, 0, 8) as u8),
+        0b1111 if field(half, 0, 4) != 0 => Kind::If((half & 0xff) as u8),
         0b1111 if field(half, 4, 4) == 0 => Kind::Nothing,
         _ => Kind::Plain,
     }
@@ -135,7 +139,7 @@ fn through_base(at: Address, word: u32) -> Kind {
 
 fn multiple(word: u32) -> Kind {
     let (loads, base, writes_back) = (is_set(word, 20), register(word, RN), is_set(word, 21));
-    let list = field(word, 0, 16) as u16;
+    let list = (word & 0xffff) as u16;
     let is_pc = list >> PC & 1 == 1;
     let is_upward = match field(word, 23, 2) {
         0b01 => true,
@@ -229,7 +233,7 @@ fn branch_or_control(at: Address, word: u32) -> Kind {
         (false, false) if field(word, 23, 3) != 0b111 => {
             let top = sign << 20 | j2 << 19 | j1 << 18;
             let by = signed(top | field(word, 16, 6) << 12 | field(word, 0, 11) << 1, 21);
-            jump(at, by, field(word, 22, 4) as u8)
+            jump(at, by, register(word, 22))
         }
         (false, false) => control(word),
     }

@@ -183,7 +183,7 @@ fn check_branch(isa: Isa, line: &Line, bytes: &[u8], rng: &mut TestRng) {
         assert_eq!(after.get(CPSR) >> 5 & 1 == 1, is_thumb, "{line:?}");
         let thumb = u32::from(isa == Isa::Thumb);
         let link = if is_taken && name.starts_with("bl") {
-            line.at as u32 + line.len as u32 | thumb
+            (line.at as u32 + line.len as u32) | thumb
         } else {
             before.get(14)
         };
@@ -241,7 +241,7 @@ fn expected(isa: Isa, line: &Line, slot: &Slot) -> Option<String> {
     let mut lent = slot.lent.clone();
     if let Then::Branch(register) = slot.then {
         let (last, value) = lent.pop().unwrap();
-        assert_eq!((last, value), (register, line.at + line.len as u64 | u64::from(isa == Isa::Thumb)));
+        assert_eq!((last, value), (register, (line.at + line.len as u64) | u64::from(isa == Isa::Thumb)));
         operands = operands.replacen("pc", &name(register.0 / 4), 1);
     }
     if let Some((register, value)) = lent.first() {
@@ -290,7 +290,6 @@ fn compare(isa: Isa) -> HashMap<String, usize> {
             Err(reason) => panic!("{line:?}: {reason}"),
             Ok(found) => {
                 assert!(!line.starts(&["ldrex", "ldaex", "strex", "stlex", "bkpt", "rfe"]), "{line:?}");
-                assert_eq!(found.how == How::Emulated && line.starts(&["str", "add.w", "v", "mul"]), false);
                 check_flow(isa, line, insn.flow, bytes);
                 match found.how {
                     How::Slot(slot) => {

@@ -4,7 +4,7 @@
         .syntax unified
         .arch   armv7-a
         .fpu    neon
-        .equ    CODE, 64 << 20
+        .equ    CODE, 128 << 20
         .equ    DATA, 4096
 
         .macro  breakpoint

@@ -70,7 +70,7 @@ impl World {
     }
 
     fn is_ours(&self, at: Address, len: usize) -> bool {
-        let areas = [(self.data(), DATA as u32), (self.code(), 64 << 20)];
+        let areas = [(self.data(), DATA as u32), (self.code(), 128 << 20)];
         let end = at.0 + len as u64;
         areas.iter().any(|(from, size)| u64::from(*from) <= at.0 && end <= u64::from(from + size))
     }
