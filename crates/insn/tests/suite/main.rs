@@ -1,7 +1,7 @@
 //! Tests of the crate from outside.
 
-mod arm64;
 mod arm;
+mod arm64;
 mod goldens;
 mod places;
 mod plans;
