@@ -67,7 +67,6 @@ pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => powerpc::analyze::inspect(isa, at, bytes),
         Isa::Arm | Isa::Thumb => arm::analyze::inspect(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => riscv::analyze::inspect(isa, at, bytes),
-        _ => None,
     }
 }
 
@@ -104,7 +103,6 @@ pub(crate) fn boundaries(
         }
         Isa::Arm | Isa::Thumb => arm::sweep::boundaries(isa, at, bytes, from, to),
         Isa::RiscV32 | Isa::RiscV64 => riscv::sweep::boundaries(at, bytes, from, to),
-        _ => None,
     }
 }
 
@@ -132,7 +130,6 @@ pub(crate) fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> 
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => powerpc::analyze::reference(isa, at, bytes),
         Isa::Arm | Isa::Thumb => arm::analyze::reference(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => riscv::analyze::reference(isa, at, bytes),
-        _ => None,
     }
 }
 

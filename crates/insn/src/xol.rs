@@ -92,10 +92,6 @@ pub fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Rea
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => crate::powerpc::xol::out_of_line(isa, at, bytes),
         Isa::Arm | Isa::Thumb => crate::arm::xol::out_of_line(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::out_of_line(isa, at, bytes),
-        _ => Err(Reason::NotDisplaceable {
-            instruction: crate::disassemble::text(isa, at, bytes),
-            why: "its instruction set is not there yet".to_owned(),
-        }),
     }
 }
 
@@ -119,7 +115,6 @@ pub fn emulate(
         }
         Isa::Arm | Isa::Thumb => crate::arm::xol::emulate(isa, at, bytes, registers, memory),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::emulate(isa, at, bytes, registers),
-        _ => Err(Fault::NotEmulated),
     }
 }
 

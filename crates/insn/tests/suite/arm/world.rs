@@ -34,7 +34,7 @@ impl World {
     pub(super) fn new() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let program = build(directory.path())?;
-        let emulated = Emulated::start("qemu-arm", &program)?;
+        let emulated = Emulated::start("qemu-arm", None, &program)?;
         let mut world = Self { emulated, ready: Registers::new() };
         assert_eq!(world.emulated.run(), SIGTRAP);
         world.ready = world.registers();

@@ -24,7 +24,7 @@ impl World {
     pub(super) fn new() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let program = build(directory.path())?;
-        let mut emulated = Emulated::start("qemu-aarch64", &program)?;
+        let mut emulated = Emulated::start("qemu-aarch64", None, &program)?;
         assert_eq!(emulated.run(), SIGTRAP);
         let ready = registers(&mut emulated);
         Some(Self { emulated, ready })
