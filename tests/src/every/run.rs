@@ -2,8 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::cases::Case;
@@ -12,6 +15,9 @@ use crate::{Process, which, xol_binary};
 
 /// How long one run may take.
 const LIMIT: Duration = Duration::from_secs(3 * 3600);
+
+/// How long somebody may hold the pipe for its errors after it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// What valgrind loads into every program: the other runs load it too, so that all do the same.
 const PRELOADED: &str = "/usr/libexec/valgrind/vgpreload_core-amd64-linux.so";
@@ -137,11 +143,20 @@ impl<'a> Runs<'a> {
     }
 
     fn run(&self, name: &str, command: &mut Command) -> Result<Outcome, String> {
-        let (out, err) = (self.result(&format!("{name}.out")), self.result(&format!("{name}.err")));
-        let create = |path: &Path| File::create(path).map_err(|error| format!("{}: {error}", path.display()));
-        command.stdout(create(&out)?).stderr(create(&err)?);
+        let out = self.result(&format!("{name}.out"));
+        let file = File::create(&out).map_err(|error| format!("{}: {error}", out.display()))?;
+        // A pipe: xol and valgrind write there too, and a program may ask where it is in a file.
+        command.stdout(file).stderr(Stdio::piped());
         let begun = Instant::now();
         let mut child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+        let (written, errors) = mpsc::channel();
+        if let Some(mut pipe) = child.stderr.take() {
+            thread::spawn(move || {
+                let mut bytes = Vec::new();
+                let _ = pipe.read_to_end(&mut bytes);
+                let _ = written.send(bytes);
+            });
+        }
         let ended = wait_within(LIMIT, || child.try_wait().ok().flatten());
         let Some(status) = ended else {
             let _ = child.kill();
@@ -149,7 +164,9 @@ impl<'a> Runs<'a> {
             return Err(format!("{name}: not finished within {LIMIT:?}"));
         };
         let output = fs::read(&out).map_err(|error| error.to_string())?;
-        let errors = String::from_utf8_lossy(&fs::read(&err).unwrap_or_default()).into_owned();
+        let errors =
+            errors.recv_timeout(LAST_WORDS).map_err(|_| format!("{name}: its errors have no end"))?;
+        let errors = String::from_utf8_lossy(&errors).into_owned();
         Ok(Outcome { status, output, errors, time: begun.elapsed() })
     }
 }
