@@ -1,6 +1,7 @@
 //! What the kernel told the program at its start: `/proc/PID/auxv` (getauxval(3)).
 
 use insn::Address;
+use insn::isa::Order;
 
 use crate::headers::Class;
 use crate::reader::Reader;
@@ -25,12 +26,18 @@ pub struct Auxv {
 }
 
 impl Auxv {
-    /// Reads the vector up to `AT_NULL`.
+    /// Reads the vector of a little-endian program up to `AT_NULL`.
     #[must_use]
     pub fn parse(class: Class, bytes: &[u8]) -> Self {
+        Self::parse_in(class, Order::Little, bytes)
+    }
+
+    /// The same of a program with words of that order.
+    #[must_use]
+    pub fn parse_in(class: Class, order: Order, bytes: &[u8]) -> Self {
         let word = class.word();
         let mut found = Self::default();
-        let mut reader = Reader::new(bytes);
+        let mut reader = Reader::of(order, bytes);
         while let (Some(kind), Some(value)) = (reader.word(word), reader.word(word)) {
             let address = Some(Address(value)).filter(|address| address.0 != 0);
             // The numbers are those of linux/auxvec.h and asm/auxvec.h.

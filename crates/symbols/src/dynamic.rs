@@ -3,10 +3,11 @@
 //! It is used in place of the section headers wherever both say the same, because it is also there in a stripped file and in
 //! a module's memory.
 
+use insn::isa::Order;
 use object::elf;
 
 use crate::address::FileAddress;
-use crate::headers::Class;
+use crate::headers::{Class, Format};
 use crate::reader::{Reader, string_at};
 
 /// An address and a size in bytes.
@@ -44,11 +45,11 @@ const MAX_NEEDED: usize = 4096;
 
 impl Dynamic {
     /// Reads tag/value pairs up to `DT_NULL` or the end of `bytes`.
-    pub(crate) fn parse(class: Class, bytes: &[u8]) -> Self {
-        let word = class.word();
+    pub(crate) fn parse(format: Format, bytes: &[u8]) -> Self {
+        let word = format.word();
         let mut found = Self::default();
         let mut values = Values::default();
-        let mut reader = Reader::new(bytes);
+        let mut reader = format.reader(bytes);
         while let (Some(tag), Some(value)) = (reader.word(word), reader.word(word)) {
             // No tag that is asked for is negative.
             let tag = tag.cast_signed();
@@ -58,7 +59,7 @@ impl Dynamic {
             found.entry(tag, value, &mut values);
         }
         found.strings = values.table(elf::DT_STRTAB, elf::DT_STRSZ);
-        found.relocations = match class {
+        found.relocations = match format.class {
             Class::Elf32 => values.table(elf::DT_REL, elf::DT_RELSZ),
             Class::Elf64 => values.table(elf::DT_RELA, elf::DT_RELASZ),
         };
@@ -152,12 +153,12 @@ impl Values {
 }
 
 /// Names of the versions that a file defines, by version index (`DT_VERDEF`; gABI supplement "Symbol Versioning").
-pub(crate) fn version_names<'a>(verdef: &'a [u8], strings: &'a [u8]) -> Vec<(u16, &'a str)> {
+pub(crate) fn version_names<'a>(order: Order, verdef: &'a [u8], strings: &'a [u8]) -> Vec<(u16, &'a str)> {
     const MOST: usize = 0x7fff; // the index has 15 bits
     let mut names = Vec::new();
     let mut at = 0u64;
     for _ in 0..MOST {
-        let Some((index, name, next)) = version_definition(verdef, strings, at) else { break };
+        let Some((index, name, next)) = version_definition(order, verdef, strings, at) else { break };
         names.extend(name.map(|name| (index, name)));
         if next == 0 {
             break;
@@ -169,14 +170,15 @@ pub(crate) fn version_names<'a>(verdef: &'a [u8], strings: &'a [u8]) -> Vec<(u16
 
 /// The definition at `at`: its index, its name, and how far the next one is.
 fn version_definition<'a>(
+    order: Order,
     verdef: &'a [u8],
     strings: &'a [u8],
     at: u64,
 ) -> Option<(u16, Option<&'a str>, u64)> {
-    let mut reader = Reader::starting_at(verdef, at)?;
+    let mut reader = Reader::starting_at(verdef, at)?.in_order(order);
     let (_version, _flags, index, _count) = (reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?);
     let (_hash, aux, next) = (reader.u32()?, reader.u32()?, reader.u32()?);
-    let mut first = Reader::starting_at(verdef, at.saturating_add(u64::from(aux)))?;
+    let mut first = Reader::starting_at(verdef, at.saturating_add(u64::from(aux)))?.in_order(order);
     let name = string_at(strings, u64::from(first.u32()?));
     Some((index, name, u64::from(next)))
 }

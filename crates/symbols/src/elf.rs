@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 
+use insn::isa::Order;
 use insn::{Address, Isa};
 use object::elf;
 
 use crate::address::{Bias, FileAddress};
 use crate::dynamic::{Dynamic, Table};
-use crate::headers::{self, Class, Headers, Section, Sections, inside};
-use crate::reader::{Reader, string_at};
+use crate::headers::{self, Class, Format, Headers, Section, Sections, inside};
+use crate::reader::string_at;
 
 /// Mappings begin at multiples of this (x86-64's base page size; the kernel's `ELF_PAGESTART`).
 const PAGE: u64 = 4096;
@@ -37,8 +38,11 @@ pub enum ElfError {
     #[error("malformed ELF file: {0}")]
     Malformed(&'static str),
     /// A program for another machine.
-    #[error("a program for {0}: not supported yet (xol handles x86 programs, 64-bit and 32-bit)")]
+    #[error("a program for {0}: not supported yet")]
     Unsupported(String),
+    /// A program that is probed behind a remote only.
+    #[error("a program for {0}: not supported yet but behind a GDB stub (--remote)")]
+    RemoteOnly(String),
     /// A file that the process has mapped, but cannot run itself.
     #[error("a program for {0}, which is not what the process runs")]
     Foreign(String),
@@ -98,12 +102,16 @@ pub struct ControlFlowProtection {
 #[derive(Clone, Copy, Debug)]
 struct Identification {
     class: Class,
-    little_endian: bool,
+    order: Order,
     machine: u16,
     object_type: u16,
 }
 
 impl Identification {
+    fn format(&self) -> Format {
+        Format { class: self.class, order: self.order }
+    }
+
     fn isa(&self) -> Result<Isa, ElfError> {
         match self.object_type {
             elf::ET_EXEC | elf::ET_DYN => {}
@@ -111,9 +119,16 @@ impl Identification {
             elf::ET_CORE => return Err(ElfError::NotLoadable("a core file")),
             _ => return Err(ElfError::NotLoadable("an ELF file of unknown type")),
         }
-        match (self.machine, self.class, self.little_endian) {
-            (elf::EM_X86_64, Class::Elf64, true) => Ok(Isa::X86_64),
-            (elf::EM_386, Class::Elf32, true) => Ok(Isa::I386),
+        match (self.machine, self.class, self.order) {
+            (elf::EM_X86_64, Class::Elf64, Order::Little) => Ok(Isa::X86_64),
+            (elf::EM_386, Class::Elf32, Order::Little) => Ok(Isa::I386),
+            (elf::EM_AARCH64, Class::Elf64, Order::Little) => Ok(Isa::Arm64),
+            (elf::EM_ARM, Class::Elf32, Order::Little) => Ok(Isa::Arm),
+            (elf::EM_PPC, Class::Elf32, Order::Big) => Ok(Isa::PowerPc),
+            (elf::EM_PPC64, Class::Elf64, Order::Big) => Ok(Isa::PowerPc64),
+            (elf::EM_PPC64, Class::Elf64, Order::Little) => Ok(Isa::PowerPc64Le),
+            (elf::EM_RISCV, Class::Elf32, Order::Little) => Ok(Isa::RiscV32),
+            (elf::EM_RISCV, Class::Elf64, Order::Little) => Ok(Isa::RiscV64),
             _ => Err(ElfError::Unsupported(self.machine())),
         }
     }
@@ -138,7 +153,7 @@ impl Identification {
             other => return format!("ELF machine {other}"),
         };
         let bits = 8 * self.class.word();
-        let order = if self.little_endian { "little" } else { "big" };
+        let order = if self.order == Order::Little { "little" } else { "big" };
         format!("{name} ({bits}-bit, {order}-endian)")
     }
 }
@@ -211,13 +226,13 @@ impl<'a> Image<'a> {
             dynamic: None,
             strings: &[],
         };
-        if !id.little_endian || id.class == Class::Elf32 && id.machine != elf::EM_386 {
+        if matches!(id.isa(), Err(ElfError::Unsupported(_))) {
             return Ok(image);
         }
-        image.headers = Headers::read(id.class, bytes, wanted)?;
+        image.headers = Headers::read(id.format(), bytes, wanted)?;
         image.segments = load_segments(&image.headers.segments)?;
         let dynamic = image.find_segment(elf::PT_DYNAMIC);
-        image.dynamic = dynamic.map(|bytes| Dynamic::parse(id.class, bytes));
+        image.dynamic = dynamic.map(|bytes| Dynamic::parse(id.format(), bytes));
         image.strings = image.dynamic.as_ref().map_or(&[], |dynamic| image.table(dynamic.strings));
         Ok(image)
     }
@@ -234,6 +249,21 @@ impl<'a> Image<'a> {
     #[must_use]
     pub fn machine(&self) -> String {
         self.id.machine()
+    }
+
+    /// What the machine's ABI says in `e_flags`.
+    pub(crate) fn flags(&self) -> u32 {
+        self.headers.flags
+    }
+
+    /// The order of bytes in its words.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        self.id.order
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.id.format()
     }
 
     /// The class.
@@ -306,12 +336,23 @@ impl<'a> Image<'a> {
         self.find_note(b"GNU", elf::NT_GNU_BUILD_ID)
     }
 
+    /// The virtual address of a part of the file's bytes, such as [`Self::build_id`], where it is loaded.
+    #[must_use]
+    pub fn address_of(&self, part: &[u8]) -> Option<FileAddress> {
+        let offset = (part.as_ptr() as usize).checked_sub(self.bytes.as_ptr() as usize)? as u64;
+        let holds = |segment: &&Segment| {
+            (segment.offset..segment.offset.saturating_add(segment.file_size)).contains(&offset)
+        };
+        let segment = self.segments.iter().find(holds)?;
+        Some(segment.address + (offset - segment.offset))
+    }
+
     /// What the file promises of control-flow protection.
     #[must_use]
     pub fn control_flow_protection(&self) -> ControlFlowProtection {
         let features = self
             .find_note(b"GNU", elf::NT_GNU_PROPERTY_TYPE_0)
-            .and_then(|properties| property(self.class(), properties, elf::GNU_PROPERTY_X86_FEATURE_1_AND))
+            .and_then(|properties| property(self.format(), properties, elf::GNU_PROPERTY_X86_FEATURE_1_AND))
             .unwrap_or(0);
         ControlFlowProtection {
             indirect_branch_tracking: features & elf::GNU_PROPERTY_X86_FEATURE_1_IBT != 0,
@@ -431,7 +472,7 @@ impl<'a> Image<'a> {
     #[must_use]
     pub fn word(&self, address: FileAddress) -> Option<u64> {
         let word = self.class().word();
-        Reader::new(self.read(address, word as u64)?).word(word)
+        self.format().reader(self.read(address, word as u64)?).word(word)
     }
 
     /// The global offset table from which position-independent i386 code counts (psABI, "Global Offset Table").
@@ -511,7 +552,7 @@ impl<'a> Image<'a> {
 
     /// The body of the first note of that owner and type.
     fn find_note(&self, owner: &[u8], kind: u32) -> Option<&'a [u8]> {
-        let mut notes = self.headers.notes(self.bytes);
+        let mut notes = self.headers.notes(self.format(), self.bytes);
         notes.find(|note| note.owner == owner && note.kind == kind).map(|note| note.body)
     }
 }
@@ -522,9 +563,9 @@ fn identify(bytes: &[u8]) -> Result<Identification, ElfError> {
     }
     inside(bytes, 20, "file header")?;
     let field = |at: usize| bytes.get(at).copied().unwrap_or(0);
-    let little_endian = match field(5) {
-        elf::ELFDATA2LSB => true,
-        elf::ELFDATA2MSB => false,
+    let order = match field(5) {
+        elf::ELFDATA2LSB => Order::Little,
+        elf::ELFDATA2MSB => Order::Big,
         _ => return Err(ElfError::Malformed("unknown byte order")),
     };
     let class = match field(4) {
@@ -534,10 +575,10 @@ fn identify(bytes: &[u8]) -> Result<Identification, ElfError> {
     };
     let half = |at| {
         let pair = [field(at), field(at + 1)];
-        if little_endian { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) }
+        if order == Order::Little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) }
     };
     inside(bytes, class.header_len(), "file header")?;
-    Ok(Identification { class, little_endian, object_type: half(16), machine: half(18) })
+    Ok(Identification { class, order, object_type: half(16), machine: half(18) })
 }
 
 fn load_segments(raw: &[headers::Segment]) -> Result<Vec<Segment>, ElfError> {
@@ -576,14 +617,14 @@ fn load_segment(raw: &headers::Segment) -> Segment {
 }
 
 /// A 32-bit property in the body of a `.note.gnu.property` note: entries of type, size, data padded to words.
-fn property(class: Class, body: &[u8], wanted: u32) -> Option<u32> {
-    let mut reader = Reader::new(body);
+fn property(format: Format, body: &[u8], wanted: u32) -> Option<u32> {
+    let mut reader = format.reader(body);
     loop {
         let (kind, size) = (reader.u32()?, reader.u32()?);
         let data = reader.take(usize::try_from(size).ok()?)?;
         if kind == wanted {
-            return Reader::new(data).u32();
+            return format.reader(data).u32();
         }
-        reader.take(data.len().next_multiple_of(class.word()) - data.len())?;
+        reader.take(data.len().next_multiple_of(format.word()) - data.len())?;
     }
 }

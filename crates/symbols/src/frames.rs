@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use gimli::{
-    BaseAddresses, CieOrFde, CommonInformationEntry, EhFrame, EhFrameOffset, EndianSlice, LittleEndian,
-    Pointer, UnwindSection,
+    BaseAddresses, CieOrFde, CommonInformationEntry, EhFrame, EhFrameOffset, EndianSlice, Pointer,
+    RunTimeEndian, UnwindSection,
 };
+use insn::isa::Order;
 use object::elf;
 
 use crate::address::FileAddress;
@@ -27,14 +28,21 @@ pub struct Frame {
 /// sysdeps/unix/sysv/linux/x86_64/libc_sigaction.c). The code itself is aligned.
 const TRAMPOLINE_ALIGN: u64 = 16;
 
-type Slice<'a> = EndianSlice<'a, LittleEndian>;
+type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
+
+fn endian(image: &Image<'_>) -> RunTimeEndian {
+    match image.order() {
+        Order::Little => RunTimeEndian::Little,
+        Order::Big => RunTimeEndian::Big,
+    }
+}
 type Cie<'a> = CommonInformationEntry<Slice<'a>>;
 
 /// All frames of an image, sorted by address. An entry that cannot be read ends the table: what came before it is kept.
 #[must_use]
 pub fn frames(image: &Image<'_>) -> Vec<Frame> {
     let Some((address, bytes)) = eh_frame(image) else { return Vec::new() };
-    let mut section = EhFrame::new(bytes, LittleEndian);
+    let mut section = EhFrame::new(bytes, endian(image));
     let word = u8::try_from(image.class().word()).unwrap_or(8);
     section.set_address_size(word);
     let bases = bases(image, address);
@@ -103,7 +111,7 @@ fn eh_frame<'a>(image: &Image<'a>) -> Option<(FileAddress, &'a [u8])> {
     let header = image.segment_address(elf::PT_GNU_EH_FRAME)?;
     let word = u8::try_from(image.class().word()).unwrap_or(8);
     let bases = BaseAddresses::default().set_eh_frame_hdr(header.0);
-    let parsed = gimli::EhFrameHdr::new(image.tail(header)?, LittleEndian).parse(&bases, word).ok()?;
+    let parsed = gimli::EhFrameHdr::new(image.tail(header)?, endian(image)).parse(&bases, word).ok()?;
     let start = direct(parsed.eh_frame_ptr())?;
     Some((start, image.tail(start)?))
 }

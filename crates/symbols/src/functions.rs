@@ -8,9 +8,8 @@ use insn::Address;
 use crate::address::{Bias, FileAddress};
 use crate::elf::{Image, Linkage};
 use crate::frames::Frame;
-use crate::headers::Class;
+use crate::headers::Format;
 use crate::lsda::landing_pads;
-use crate::reader::Reader;
 use crate::symbols::{Binding, Symbols};
 use crate::{relocations, rseq};
 
@@ -92,7 +91,7 @@ fn pointed_at(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Vec
     if let Some(got) = image.got() {
         // Tables of `switch`es are distances from there (psABI, "Position-Independent Function Calls").
         let distances =
-            image.rodata().into_iter().flat_map(|(start, bytes)| words(image.class(), start, bytes));
+            image.rodata().into_iter().flat_map(|(start, bytes)| words(image.format(), start, bytes));
         found.extend(
             distances.map(|distance| FileAddress(got.0.wrapping_add(distance) & u64::from(u32::MAX))),
         );
@@ -102,7 +101,7 @@ fn pointed_at(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Vec
     found.extend(exported.map(|symbol| symbol.address));
     if image.linkage() == Linkage::Fixed {
         // No relocations say which words are pointers: take each that could be one.
-        let words = image.data().into_iter().flat_map(|(start, bytes)| words(image.class(), start, bytes));
+        let words = image.data().into_iter().flat_map(|(start, bytes)| words(image.format(), start, bytes));
         found.extend(words.map(FileAddress));
     }
     found.retain(|address| code.contains(*address));
@@ -115,7 +114,7 @@ fn pointed_at(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Vec
 fn initializers(image: &Image<'_>) -> Vec<FileAddress> {
     let Some(dynamic) = image.dynamic() else { return Vec::new() };
     let arrays = dynamic.arrays.iter();
-    let words = arrays.flat_map(|array| words(image.class(), array.0, image.table(Some(*array))));
+    let words = arrays.flat_map(|array| words(image.format(), array.0, image.table(Some(*array))));
     dynamic.init.into_iter().chain(dynamic.fini).chain(words.map(FileAddress)).collect()
 }
 
@@ -149,9 +148,9 @@ impl Code {
 }
 
 /// The aligned words of data.
-fn words(class: Class, start: FileAddress, bytes: &[u8]) -> impl Iterator<Item = u64> + use<'_> {
-    let len = class.word();
+fn words(format: Format, start: FileAddress, bytes: &[u8]) -> impl Iterator<Item = u64> + use<'_> {
+    let len = format.word();
     let skip = usize::try_from(start.0.next_multiple_of(len as u64) - start.0).unwrap_or(0);
     let words = bytes.get(skip..).unwrap_or(&[]).chunks_exact(len);
-    words.filter_map(move |word| Reader::new(word).word(len))
+    words.filter_map(move |word| format.reader(word).word(len))
 }

@@ -44,6 +44,7 @@ pub(crate) fn symbols<'a>(image: &Image<'a>) -> impl Iterator<Item = Symbol<'a>>
         size_guessed: false,
         kind: Kind::Function,
         binding: Binding::Local,
+        local_entry: 0,
     })
 }
 

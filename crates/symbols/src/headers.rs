@@ -2,7 +2,8 @@
 //! the format's words differ.
 
 use insn::Isa;
-use object::LittleEndian;
+use insn::isa::Order;
+use object::Endianness;
 use object::elf;
 use object::read::elf::{FileHeader, GnuHashTable, HashTable, ProgramHeader, SectionHeader};
 
@@ -10,9 +11,34 @@ use crate::address::FileAddress;
 use crate::elf::ElfError;
 use crate::reader::Reader;
 
-type Header32 = elf::FileHeader32<LittleEndian>;
-type Header64 = elf::FileHeader64<LittleEndian>;
-const LE: LittleEndian = LittleEndian;
+type Header32 = elf::FileHeader32<Endianness>;
+type Header64 = elf::FileHeader64<Endianness>;
+
+/// What the words of a file are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) class: Class,
+    pub(crate) order: Order,
+}
+
+impl Format {
+    /// Bytes of an address.
+    pub(crate) fn word(self) -> usize {
+        self.class.word()
+    }
+
+    /// A reader of such words.
+    pub(crate) fn reader(self, bytes: &[u8]) -> Reader<'_> {
+        Reader::of(self.order, bytes)
+    }
+
+    fn endianness(self) -> Endianness {
+        match self.order {
+            Order::Little => Endianness::Little,
+            Order::Big => Endianness::Big,
+        }
+    }
+}
 
 /// The class of a file: how wide its addresses are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +114,8 @@ impl Section<'_> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Headers<'a> {
     pub(crate) entry: FileAddress,
+    /// `e_flags`.
+    pub(crate) flags: u32,
     pub(crate) segments: Vec<Segment>,
     pub(crate) sections: Vec<Section<'a>>,
 }
@@ -100,25 +128,38 @@ pub(crate) enum Sections {
 }
 
 impl<'a> Headers<'a> {
-    pub(crate) fn read(class: Class, bytes: &'a [u8], wanted: Sections) -> Result<Self, ElfError> {
-        match class {
-            Class::Elf32 => Self::of::<Header32>(bytes, wanted),
-            Class::Elf64 => Self::of::<Header64>(bytes, wanted),
+    pub(crate) fn read(format: Format, bytes: &'a [u8], wanted: Sections) -> Result<Self, ElfError> {
+        match format.class {
+            Class::Elf32 => Self::of::<Header32>(format.endianness(), bytes, wanted),
+            Class::Elf64 => Self::of::<Header64>(format.endianness(), bytes, wanted),
         }
     }
 
-    fn of<H: FileHeader<Endian = LittleEndian>>(bytes: &'a [u8], wanted: Sections) -> Result<Self, ElfError> {
+    fn of<H: FileHeader<Endian = Endianness>>(
+        endian: Endianness,
+        bytes: &'a [u8],
+        wanted: Sections,
+    ) -> Result<Self, ElfError> {
         let header = H::parse(bytes).map_err(|_| ElfError::Malformed("unusable ELF header"))?;
-        let segments = segments(header, bytes)?;
-        let sections = match sections(header, bytes) {
+        let segments = segments(header, endian, bytes)?;
+        let sections = match sections(header, endian, bytes) {
             Err(error) if wanted == Sections::Required => return Err(error),
             sections => sections.unwrap_or_default(),
         };
-        Ok(Self { entry: FileAddress(header.e_entry(LE).into()), segments, sections })
+        Ok(Self {
+            entry: FileAddress(header.e_entry(endian).into()),
+            flags: header.e_flags(endian),
+            segments,
+            sections,
+        })
     }
 
     /// Every note, by the segments first: section headers may be missing.
-    pub(crate) fn notes(&self, bytes: &'a [u8]) -> impl Iterator<Item = Note<'a>> + use<'a, '_> {
+    pub(crate) fn notes(
+        &self,
+        format: Format,
+        bytes: &'a [u8],
+    ) -> impl Iterator<Item = Note<'a>> + use<'a, '_> {
         let inside = |offset: u64, len: u64| {
             let start = usize::try_from(offset).ok()?;
             bytes.get(start..start.checked_add(usize::try_from(len).ok()?)?)
@@ -129,48 +170,54 @@ impl<'a> Headers<'a> {
         let by_section = self.sections.iter().filter(|section| section.kind == elf::SHT_NOTE);
         let by_section = by_section.filter_map(|section| Some((section.bytes?, section.align)));
         const MOST: usize = 64;
-        by_segment.chain(by_section).take(MOST).flat_map(|(table, align)| Notes::new(table, align))
+        by_segment
+            .chain(by_section)
+            .take(MOST)
+            .flat_map(move |(table, align)| Notes::new(format, table, align))
     }
 }
 
-fn segments<H: FileHeader<Endian = LittleEndian>>(
+fn segments<H: FileHeader<Endian = Endianness>>(
     header: &H,
+    endian: Endianness,
     bytes: &[u8],
 ) -> Result<Vec<Segment>, ElfError> {
-    let size = u64::from(header.e_phnum(LE)) * size_of::<H::ProgramHeader>() as u64;
-    inside(bytes, header.e_phoff(LE).into().saturating_add(size), "table of program headers")?;
+    let size = u64::from(header.e_phnum(endian)) * size_of::<H::ProgramHeader>() as u64;
+    inside(bytes, header.e_phoff(endian).into().saturating_add(size), "table of program headers")?;
     let raw = header
-        .program_headers(LE, bytes)
+        .program_headers(endian, bytes)
         .map_err(|_| ElfError::Malformed("unusable table of program headers"))?;
     let segment = |raw: &H::ProgramHeader| Segment {
-        kind: raw.p_type(LE),
-        flags: raw.p_flags(LE),
-        address: FileAddress(raw.p_vaddr(LE).into()),
-        offset: raw.p_offset(LE).into(),
-        file_size: raw.p_filesz(LE).into(),
-        memory_size: raw.p_memsz(LE).into(),
-        align: raw.p_align(LE).into(),
+        kind: raw.p_type(endian),
+        flags: raw.p_flags(endian),
+        address: FileAddress(raw.p_vaddr(endian).into()),
+        offset: raw.p_offset(endian).into(),
+        file_size: raw.p_filesz(endian).into(),
+        memory_size: raw.p_memsz(endian).into(),
+        align: raw.p_align(endian).into(),
     };
     Ok(raw.iter().map(segment).collect())
 }
 
-fn sections<'a, H: FileHeader<Endian = LittleEndian>>(
+fn sections<'a, H: FileHeader<Endian = Endianness>>(
     header: &H,
+    endian: Endianness,
     bytes: &'a [u8],
 ) -> Result<Vec<Section<'a>>, ElfError> {
-    let size = u64::from(header.e_shnum(LE)) * size_of::<H::SectionHeader>() as u64;
-    inside(bytes, header.e_shoff(LE).into().saturating_add(size), "table of section headers")?;
-    let table =
-        header.sections(LE, bytes).map_err(|_| ElfError::Malformed("unusable table of section headers"))?;
+    let size = u64::from(header.e_shnum(endian)) * size_of::<H::SectionHeader>() as u64;
+    inside(bytes, header.e_shoff(endian).into().saturating_add(size), "table of section headers")?;
+    let table = header
+        .sections(endian, bytes)
+        .map_err(|_| ElfError::Malformed("unusable table of section headers"))?;
     let section = |raw: &H::SectionHeader| Section {
-        name: table.section_name(LE, raw).unwrap_or_default(),
-        kind: raw.sh_type(LE),
-        flags: raw.sh_flags(LE).into(),
-        address: FileAddress(raw.sh_addr(LE).into()),
-        size: raw.sh_size(LE).into(),
-        link: raw.link(LE).0,
-        bytes: raw.data(LE, bytes).ok(),
-        align: raw.sh_addralign(LE).into(),
+        name: table.section_name(endian, raw).unwrap_or_default(),
+        kind: raw.sh_type(endian),
+        flags: raw.sh_flags(endian).into(),
+        address: FileAddress(raw.sh_addr(endian).into()),
+        size: raw.sh_size(endian).into(),
+        link: raw.link(endian).0,
+        bytes: raw.data(endian, bytes).ok(),
+        align: raw.sh_addralign(endian).into(),
     };
     Ok(table.iter().map(section).collect())
 }
@@ -182,14 +229,18 @@ pub(crate) fn inside(bytes: &[u8], end: u64, what: &'static str) -> Result<(), E
 }
 
 /// The number of symbols that a hash table is for: `DT_HASH`, or `DT_GNU_HASH`.
-pub(crate) fn symbol_count(class: Class, hash: &[u8], gnu_hash: &[u8]) -> Option<u32> {
-    fn of<H: FileHeader<Endian = LittleEndian>>(hash: &[u8], gnu_hash: &[u8]) -> Option<u32> {
-        let by_hash = HashTable::<H>::parse(LE, hash).ok().map(|hash| hash.symbol_table_length());
-        by_hash.or_else(|| GnuHashTable::<H>::parse(LE, gnu_hash).ok()?.symbol_table_length(LE))
+pub(crate) fn symbol_count(format: Format, hash: &[u8], gnu_hash: &[u8]) -> Option<u32> {
+    fn of<H: FileHeader<Endian = Endianness>>(
+        endian: Endianness,
+        hash: &[u8],
+        gnu_hash: &[u8],
+    ) -> Option<u32> {
+        let by_hash = HashTable::<H>::parse(endian, hash).ok().map(|hash| hash.symbol_table_length());
+        by_hash.or_else(|| GnuHashTable::<H>::parse(endian, gnu_hash).ok()?.symbol_table_length(endian))
     }
-    match class {
-        Class::Elf32 => of::<Header32>(hash, gnu_hash),
-        Class::Elf64 => of::<Header64>(hash, gnu_hash),
+    match format.class {
+        Class::Elf32 => of::<Header32>(format.endianness(), hash, gnu_hash),
+        Class::Elf64 => of::<Header64>(format.endianness(), hash, gnu_hash),
     }
 }
 
@@ -209,8 +260,8 @@ struct Notes<'a> {
 
 impl<'a> Notes<'a> {
     /// Names and bodies are padded to 4 bytes, or to 8 where the table is aligned so.
-    fn new(table: &'a [u8], align: u64) -> Self {
-        Self { reader: Reader::new(table), align: if align == 8 { 8 } else { 4 } }
+    fn new(format: Format, table: &'a [u8], align: u64) -> Self {
+        Self { reader: format.reader(table), align: if align == 8 { 8 } else { 4 } }
     }
 
     fn padded(&mut self, len: u32) -> Option<&'a [u8]> {

@@ -29,6 +29,7 @@ pub mod ld_cache;
 pub mod loader;
 mod lsda;
 pub mod maps;
+mod marks;
 pub mod near;
 pub mod path;
 mod reader;

@@ -1,21 +1,35 @@
-//! A bounded little-endian reader over foreign bytes: every read may fail, none may panic.
+//! A bounded reader over foreign bytes, in either order of bytes: every read may fail, none may panic.
+
+use insn::isa::Order;
 
 /// A read position in a slice.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    order: Order,
 }
 
 impl<'a> Reader<'a> {
+    /// Over little-endian words.
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self::of(Order::Little, bytes)
+    }
+
+    /// Over words of that order.
+    pub(crate) fn of(order: Order, bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, order }
     }
 
     /// Starts at `offset`, where that lies inside the bytes or at their end.
     pub(crate) fn starting_at(bytes: &'a [u8], offset: u64) -> Option<Self> {
         let at = usize::try_from(offset).ok().filter(|at| *at <= bytes.len())?;
-        Some(Self { bytes, at })
+        Some(Self { at, ..Self::new(bytes) })
+    }
+
+    /// The same with words of that order.
+    pub(crate) fn in_order(self, order: Order) -> Self {
+        Self { order, ..self }
     }
 
     /// How many bytes were read so far (or skipped by the starting offset).
@@ -30,24 +44,24 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
+    fn number(&mut self, len: usize) -> Option<u64> {
+        self.take(len).map(|bytes| self.order.number(bytes))
     }
 
     pub(crate) fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
+        self.number(1).and_then(|number| u8::try_from(number).ok())
     }
 
     pub(crate) fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
+        self.number(2).and_then(|number| u16::try_from(number).ok())
     }
 
     pub(crate) fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
+        self.number(4).and_then(|number| u32::try_from(number).ok())
     }
 
     pub(crate) fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
+        self.number(8)
     }
 
     /// A word of 4 or 8 bytes.

@@ -1,5 +1,6 @@
 //! What the loader writes where: relocations, and the slots through which functions of other modules are called.
 
+use insn::Isa;
 use object::elf;
 
 use crate::address::FileAddress;
@@ -52,7 +53,9 @@ pub struct Relocation {
 
 /// All relocations that are applied when the image is loaded.
 pub fn relocations<'i>(image: &'i Image<'_>) -> impl Iterator<Item = Relocation> + 'i {
-    let (tables, packed_tables) = tables(image);
+    // Numbers mean something else on other machines, whose code nobody looks for pointers to.
+    let is_known = image.isa().is_ok_and(Isa::has_stubs);
+    let (tables, packed_tables) = if is_known { tables(image) } else { Default::default() };
     let packed: Vec<Relocation> = packed_tables.iter().flat_map(|table| packed(image, table)).collect();
     let len = match image.class() {
         Class::Elf32 => 8,
@@ -124,7 +127,7 @@ pub(crate) fn targets(image: &Image<'_>) -> Vec<FileAddress> {
     let target = |relocation: Relocation| match relocation.kind {
         Kind::Relative | Kind::Resolved => Some(FileAddress(relocation.addend)),
         Kind::Symbol | Kind::Slot => {
-            let symbol = dynamic_symbol(image.class(), symbols, relocation.symbol)?;
+            let symbol = dynamic_symbol(image.format(), symbols, relocation.symbol)?;
             // What an i386 slot holds in the file is its way back to the PLT.
             let addend = if relocation.kind == Kind::Slot { 0 } else { relocation.addend };
             (symbol.section != elf::SHN_UNDEF).then_some(FileAddress(symbol.value) + addend)
@@ -150,7 +153,7 @@ pub fn ifunc_slots(image: &Image<'_>, resolver: FileAddress) -> Vec<FileAddress>
 pub fn import_slots(image: &Image<'_>, name: &str) -> Vec<FileAddress> {
     let entries = dynamic_entries(image);
     let named = |index: u32| {
-        let symbol = dynamic_symbol(image.class(), entries, index)?;
+        let symbol = dynamic_symbol(image.format(), entries, index)?;
         let text =
             image.strings().get(usize::try_from(symbol.name).ok()?..)?.strip_prefix(name.as_bytes())?;
         (text.first() == Some(&0)).then_some(())

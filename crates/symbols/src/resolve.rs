@@ -30,9 +30,11 @@ pub struct Match {
 
 impl Match {
     fn of(symbol: &Symbol<'_>, offset: u64) -> Self {
+        // A function by its name alone is what runs at every call of it.
+        let entry = if offset == 0 { symbol.local_entry } else { offset };
         Self {
             symbol: Some(symbol.versioned_name()),
-            file_address: symbol.address + offset,
+            file_address: symbol.address + entry,
             offset,
             size: symbol.size,
             kind: symbol.kind,
@@ -144,7 +146,7 @@ fn place_at(symbols: &Symbols<'_>, address: FileAddress) -> Match {
         None => Match { symbol: None, file_address: address, offset: 0, size: 0, kind: Kind::Function },
     };
     // The place was given as an address: an ifunc's resolver is then what was meant.
-    Match { kind: Kind::Function, ..found }
+    Match { kind: Kind::Function, file_address: address, ..found }
 }
 
 /// Every instruction of every function.

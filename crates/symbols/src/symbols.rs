@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::ops::Range;
 
+use insn::Isa;
 use object::elf;
 
 use crate::address::FileAddress;
@@ -15,8 +16,8 @@ use crate::dynamic::version_names;
 use crate::elf::Image;
 use crate::frames::{Frame, frame_of};
 use crate::go;
-use crate::headers::{Class, symbol_count};
-use crate::reader::Reader;
+use crate::headers::{Class, Format, symbol_count};
+use crate::marks::{self, Code};
 
 /// What a symbol names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +67,9 @@ pub struct Symbol<'a> {
     pub kind: Kind,
     /// Who may refer to it.
     pub binding: Binding,
+    /// How far behind the address callers in the same module enter, and others after it set a register up (ELFv2 of 64-bit Power:
+    /// the local entry, `st_other`); 0 elsewhere. What runs at every call is there.
+    pub local_entry: u64,
 }
 
 impl<'a> Symbol<'a> {
@@ -118,6 +122,8 @@ impl<'a> Symbol<'a> {
 pub struct Symbols<'a> {
     list: Vec<Symbol<'a>>,
     imports: Vec<&'a str>,
+    /// Where code of a kind, or data, begins.
+    marks: Vec<(FileAddress, Code)>,
     unreadable: usize,
 }
 
@@ -134,6 +140,8 @@ impl<'a> Symbols<'a> {
         }
         symbols.list.sort_unstable_by(Symbol::order);
         symbols.merge();
+        symbols.marks.sort_unstable();
+        symbols.marks.dedup();
         symbols.imports.sort_unstable();
         symbols.imports.dedup();
         symbols.guess_sizes(image, frames);
@@ -179,6 +187,19 @@ impl<'a> Symbols<'a> {
         self.imports.binary_search(&name).is_ok()
     }
 
+    /// The ISA of the code at `address`, by the assembler's marks (and, of arm, a function's lowest bit); `None` where they say that
+    /// data are there.
+    #[must_use]
+    pub fn isa_at(&self, image: &Image<'_>, address: FileAddress) -> Option<Isa> {
+        let isa = image.isa().ok()?;
+        let before = self.marks.partition_point(|(at, _)| *at <= address);
+        match before.checked_sub(1).and_then(|index| self.marks.get(index)) {
+            Some((_, Code::Data)) => None,
+            Some((_, Code::Thumb)) if isa == Isa::Arm => Some(Isa::Thumb),
+            _ => Some(isa),
+        }
+    }
+
     /// How many entries had names that are no text, or lie outside the string table.
     #[must_use]
     pub fn unreadable(&self) -> usize {
@@ -191,7 +212,7 @@ impl<'a> Symbols<'a> {
         let entries = table.bytes.unwrap_or(&[]);
         let strings = image.sections().get(table.link).and_then(|section| section.bytes).unwrap_or(&[]);
         let mut names = Names::new(strings);
-        for raw in raw_symbols(image.class(), entries) {
+        for raw in raw_symbols(image.format(), entries) {
             match names.get(raw.name) {
                 Some(text) => {
                     let (name, version) = split_version(text);
@@ -206,9 +227,10 @@ impl<'a> Symbols<'a> {
     fn add_dynsym(&mut self, image: &Image<'a>) {
         let Some(dynamic) = image.dynamic() else { return };
         let versym = dynamic.versym.and_then(|address| image.tail(address)).unwrap_or(&[]);
-        let mut versym = Reader::new(versym);
+        let mut versym = image.format().reader(versym);
         let verdef = dynamic.verdef.and_then(|address| image.tail(address)).unwrap_or(&[]);
-        let versions: HashMap<u16, &str> = version_names(verdef, image.strings()).into_iter().collect();
+        let versions: HashMap<u16, &str> =
+            version_names(image.order(), verdef, image.strings()).into_iter().collect();
         let mut names = Names::new(image.strings());
         for raw in dynamic_symbols(image) {
             // Bit 15 hides a version from programs linked today; 0 is local, 1 the file itself.
@@ -231,7 +253,13 @@ impl<'a> Symbols<'a> {
             self.imports.push(name);
             return;
         }
-        let address = FileAddress(raw.value);
+        if let Some(code) = marks::code(image, name) {
+            self.marks.push((FileAddress(raw.value), code));
+            return;
+        }
+        let (address, marked) = marks::entry(image, raw.value, raw.kind() == elf::STT_FUNC);
+        self.marks.extend(marked.map(|code| (address, code)));
+        let local_entry = marks::local_entry(image, raw.other);
         let Some(kind) = raw.meaning(name, image.is_code(address)) else { return };
         let binding = match raw.info >> 4 {
             elf::STB_LOCAL => Binding::Local,
@@ -239,7 +267,16 @@ impl<'a> Symbols<'a> {
             _ => Binding::Global,
         };
         let size_guessed = raw.size == 0;
-        self.list.push(Symbol { name, version, address, size: raw.size, size_guessed, kind, binding });
+        self.list.push(Symbol {
+            name,
+            version,
+            address,
+            size: raw.size,
+            size_guessed,
+            kind,
+            binding,
+            local_entry,
+        });
     }
 
     /// One symbol where both tables name the same thing.
@@ -324,6 +361,7 @@ fn natural_end(
 pub(crate) struct RawSymbol {
     pub(crate) name: u32,
     info: u8,
+    other: u8,
     pub(crate) section: u16,
     pub(crate) value: u64,
     size: u64,
@@ -337,20 +375,20 @@ impl RawSymbol {
         }
     }
 
-    fn read(class: Class, entry: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(entry);
+    fn read(format: Format, entry: &[u8]) -> Option<Self> {
+        let mut reader = format.reader(entry);
         let name = reader.u32()?;
         // The classes have the same fields in two orders.
-        let (value, size) = match class {
+        let (value, size) = match format.class {
             Class::Elf32 => (u64::from(reader.u32()?), u64::from(reader.u32()?)),
             Class::Elf64 => (0, 0),
         };
-        let (info, _other, section) = (reader.u8()?, reader.u8()?, reader.u16()?);
-        let (value, size) = match class {
+        let (info, other, section) = (reader.u8()?, reader.u8()?, reader.u16()?);
+        let (value, size) = match format.class {
             Class::Elf32 => (value, size),
             Class::Elf64 => (reader.u64()?, reader.u64()?),
         };
-        Some(Self { name, info, section, value, size })
+        Some(Self { name, info, other, section, value, size })
     }
 
     fn kind(&self) -> u8 {
@@ -370,20 +408,20 @@ impl RawSymbol {
     }
 }
 
-fn raw_symbols(class: Class, entries: &[u8]) -> impl Iterator<Item = RawSymbol> {
-    entries.chunks_exact(RawSymbol::len(class)).filter_map(move |entry| RawSymbol::read(class, entry))
+fn raw_symbols(format: Format, entries: &[u8]) -> impl Iterator<Item = RawSymbol> {
+    entries.chunks_exact(RawSymbol::len(format.class)).filter_map(move |entry| RawSymbol::read(format, entry))
 }
 
 /// The dynamic symbol table.
 pub(crate) fn dynamic_symbols<'a>(image: &Image<'a>) -> impl Iterator<Item = RawSymbol> + use<'a> {
-    raw_symbols(image.class(), dynamic_entries(image))
+    raw_symbols(image.format(), dynamic_entries(image))
 }
 
 /// The dynamic symbol at an index of a relocation.
-pub(crate) fn dynamic_symbol(class: Class, entries: &[u8], index: u32) -> Option<RawSymbol> {
-    let len = RawSymbol::len(class);
+pub(crate) fn dynamic_symbol(format: Format, entries: &[u8], index: u32) -> Option<RawSymbol> {
+    let len = RawSymbol::len(format.class);
     let start = usize::try_from(index).ok()?.checked_mul(len)?;
-    RawSymbol::read(class, entries.get(start..start.checked_add(len)?)?)
+    RawSymbol::read(format, entries.get(start..start.checked_add(len)?)?)
 }
 
 /// The bytes of the dynamic symbol table. Its length stands in the section header only; without one, the hash tables tell it.
@@ -394,7 +432,7 @@ pub(crate) fn dynamic_entries<'a>(image: &Image<'a>) -> &'a [u8] {
     }
     let Some(dynamic) = image.dynamic() else { return &[] };
     let tail = |address: Option<FileAddress>| address.and_then(|address| image.tail(address)).unwrap_or(&[]);
-    let count = symbol_count(image.class(), tail(dynamic.hash), tail(dynamic.gnu_hash)).unwrap_or(0);
+    let count = symbol_count(image.format(), tail(dynamic.hash), tail(dynamic.gnu_hash)).unwrap_or(0);
     let entries = tail(dynamic.symbols);
     let len = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(RawSymbol::len(image.class()));
     entries.get(..len.min(entries.len())).unwrap_or(&[])

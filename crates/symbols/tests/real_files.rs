@@ -456,6 +456,43 @@ fn a_32_bit_program_is_read_like_one_of_64_bits() {
     }
 }
 
+/// Programs of other machines: the class, the order of bytes, where functions begin, and what is code.
+#[test]
+fn programs_of_other_machines() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = "int data[3]={1,2,3}; __attribute__((noinline)) int twice(int x){return x+data[x&1];}\n\
+                  int main(void){return twice(0);}";
+    for (compiler, isa, extra) in [
+        ("aarch64-linux-gnu-gcc", Isa::Arm64, "-O1"),
+        ("arm-linux-gnueabihf-gcc", Isa::Arm, "-marm"),
+        ("arm-linux-gnueabihf-gcc", Isa::Arm, "-mthumb"),
+        ("powerpc-linux-gnu-gcc", Isa::PowerPc, "-O1"),
+        ("powerpc64-linux-gnu-gcc", Isa::PowerPc64, "-O1"),
+        ("powerpc64le-linux-gnu-gcc", Isa::PowerPc64Le, "-O1"),
+        ("riscv64-linux-gnu-gcc", Isa::RiscV64, "-O1"),
+    ] {
+        let flags = ["-static", "-Wl,--build-id=sha1", extra];
+        let Some(bytes) = compile(directory.path(), compiler, source, &flags) else { continue };
+        let module = module(&bytes);
+        let image = &module.image;
+        assert_eq!((image.isa(), image.order()), (Ok(isa), isa.abi().order), "{compiler} {extra}");
+        assert_eq!(image.build_id().map(<[u8]>::len), Some(20));
+        let twice = module.one("twice");
+        assert!(image.is_code(twice.file_address), "{compiler}: {twice:?}");
+        assert_eq!(twice.file_address.0 % 2, 0, "{compiler} {extra}");
+        let symbol = module.symbols.functions().find(|symbol| symbol.name == "twice").unwrap();
+        let local_entry = if isa == Isa::PowerPc64Le { 8 } else { 0 };
+        assert_eq!((symbol.local_entry, symbol.address + local_entry), (local_entry, twice.file_address));
+        let code = if extra == "-mthumb" { Isa::Thumb } else { isa };
+        assert_eq!(module.symbols.isa_at(image, twice.file_address), Some(code), "{compiler} {extra}");
+        if isa == Isa::Arm {
+            // The address of `data` lies behind the code, which is marked.
+            let last = symbol.address + (symbol.size - 4);
+            assert_eq!(module.symbols.isa_at(image, last), None, "{extra}");
+        }
+    }
+}
+
 /// The cases of a position-independent `switch` are known: i386 counts them from its global offset table.
 #[test]
 fn cases_of_a_32_bit_switch_are_pointed_at() {
