@@ -37,6 +37,7 @@ pub enum Isa {
 pub(crate) const GENERIC_NUMBERS: SyscallNumbers = SyscallNumbers {
     mmap: 222, // mmap2 in 32 bits: the offset, which is 0 here, is in pages
     munmap: 215,
+    mprotect: 226,
     madvise: 233,
     memfd_create: 279,
     close: 57,
@@ -100,6 +101,7 @@ pub struct SyscallAbi {
 pub struct SyscallNumbers {
     pub mmap: u64,
     pub munmap: u64,
+    pub mprotect: u64,
     pub madvise: u64,
     pub memfd_create: u64,
     pub close: u64,

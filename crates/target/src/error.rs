@@ -123,6 +123,17 @@ pub enum TargetError {
         /// What was expected, in hex.
         expected: String,
     },
+    /// The remote that holds the target says no, says nothing, or is gone.
+    #[error("{0}")]
+    Remote(String),
+    /// The code of a process has no instruction that calls the kernel where we looked.
+    #[error("no system-call instruction was found in process {pid}: {looked}")]
+    NoGate {
+        /// The process.
+        pid: i32,
+        /// Where we looked.
+        looked: String,
+    },
     /// Any other system call of ours.
     #[error("{what}: {source}")]
     System {

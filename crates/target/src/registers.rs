@@ -1,7 +1,7 @@
 //! A register set as the kernel gives it, read and written through the ISA's slots.
 
 use insn::Address;
-use insn::isa::{Isa, RegisterSlot};
+use insn::isa::{Failure, Isa, RegisterSlot};
 
 /// The `NT_PRSTATUS` registers of one task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,14 @@ impl Registers {
         Some(Self { isa: Isa::of_regset(bytes.len())?, bytes })
     }
 
-    /// The ISA that the set's size tells.
+    /// Registers of a task whose ISA is known; what its set has beyond the bytes is 0.
+    #[must_use]
+    pub fn of(isa: Isa, mut bytes: Vec<u8>) -> Self {
+        bytes.resize(isa.abi().regset_len, 0);
+        Self { isa, bytes }
+    }
+
+    /// The ISA of the task.
     #[must_use]
     pub fn isa(&self) -> Isa {
         self.isa
@@ -27,6 +34,11 @@ impl Registers {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The raw bytes, to be changed.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
     }
 
     /// One register.
@@ -43,9 +55,14 @@ impl Registers {
     /// The kernel's answer to a system call: `-errno`, or a number or address that may have the register's highest bit.
     #[must_use]
     pub fn answer(&self) -> i64 {
-        let unused = 64 - 8 * self.isa.abi().word;
-        let value = self.get(self.isa.abi().syscall.result);
+        let abi = self.isa.abi();
+        let unused = 64 - 8 * abi.word;
+        let value = self.get(abi.syscall.result);
         let signed = (value << unused).cast_signed() >> unused;
+        if let Failure::Flag(flags, bit) = abi.syscall.failure {
+            let failed = self.get(flags) & bit != 0;
+            return if failed { signed.wrapping_neg() } else { value.cast_signed() };
+        }
         // `IS_ERR_VALUE`, include/linux/err.h.
         if (-4095..0).contains(&signed) { signed } else { value.cast_signed() }
     }
@@ -97,6 +114,17 @@ mod tests {
             assert_eq!(answer(len, 0), 0);
         }
         assert_eq!(answer(68, 0xffff_f000), 0xffff_f000);
+    }
+
+    #[test]
+    fn power_tells_a_failure_by_a_flag() {
+        let mut registers = Registers::of(Isa::PowerPc64Le, Vec::new());
+        let abi = registers.isa().abi();
+        let Failure::Flag(flags, bit) = abi.syscall.failure else { panic!("{:?}", abi.syscall.failure) };
+        registers.set(abi.syscall.result, 12);
+        assert_eq!(registers.answer(), 12);
+        registers.set(flags, bit);
+        assert_eq!(registers.answer(), -12);
     }
 
     #[test]

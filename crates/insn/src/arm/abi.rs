@@ -35,16 +35,16 @@ const REGISTERS: [(&str, RegisterSlot); 17] = [
 ];
 
 /// A32: permanently undefined, and a breakpoint to the kernel (`arm_break_hook`, arch/arm/kernel/ptrace.c).
-pub(crate) static ARM: Abi = abi("arm", &[0xf0, 0x01, 0xf0, 0xe7]);
+pub(crate) static ARM: Abi = abi("arm", &[0xf0, 0x01, 0xf0, 0xe7], &[0x00, 0x00, 0x00, 0xef]);
 /// T32: `udf #1` (`thumb_break_hook`).
-pub(crate) static THUMB: Abi = abi("thumb", &[0x01, 0xde]);
+pub(crate) static THUMB: Abi = abi("thumb", &[0x01, 0xde], &[0x00, 0xdf]);
 
 /// T32, for an instruction of 4 bytes: `udf.w #0` (`thumb2_break_hook`).
 pub(crate) static LONG_BREAKPOINT: [u8; 4] = [0xf0, 0xf7, 0x00, 0xa0];
 /// T32: `bkpt #0`, which no IT block makes conditional.
 pub(crate) static ALWAYS_BREAKPOINT: [u8; 2] = [0x00, 0xbe];
 
-const fn abi(name: &'static str, breakpoint: &'static [u8]) -> Abi {
+const fn abi(name: &'static str, breakpoint: &'static [u8], syscall: &'static [u8]) -> Abi {
     Abi {
         name,
         word: 4,
@@ -63,7 +63,7 @@ const fn abi(name: &'static str, breakpoint: &'static [u8]) -> Abi {
         trapping: &[],
         signal_frames: &[],
         syscall: SyscallAbi {
-            instruction: &[0x00, 0x00, 0x00, 0xef], // svc #0, A32
+            instruction: syscall, // svc #0
             number: slot(7),
             arguments: [slot(0), slot(1), slot(2), slot(3), slot(4), slot(5)],
             result: slot(0),
@@ -78,6 +78,7 @@ const fn abi(name: &'static str, breakpoint: &'static [u8]) -> Abi {
         numbers: SyscallNumbers {
             mmap: 192, // mmap2: the offset, which is 0 here, is in pages
             munmap: 91,
+            mprotect: 125,
             madvise: 220,
             memfd_create: 385,
             close: 6,

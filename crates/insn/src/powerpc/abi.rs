@@ -79,6 +79,7 @@ const fn abi(word: usize, order: Order) -> Abi {
         numbers: SyscallNumbers {
             mmap: 90,
             munmap: 91,
+            mprotect: 125,
             madvise: 205,
             memfd_create: 360,
             close: 6,

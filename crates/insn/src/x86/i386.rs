@@ -133,6 +133,7 @@ pub(crate) static ABI: Abi = Abi {
     numbers: SyscallNumbers {
         mmap: 192, // mmap2: the offset, which is 0 here, is in pages
         munmap: 91,
+        mprotect: 125,
         madvise: 219,
         memfd_create: 356,
         close: 6,

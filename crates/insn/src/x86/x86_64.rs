@@ -131,6 +131,7 @@ pub(crate) static ABI: Abi = Abi {
     numbers: SyscallNumbers {
         mmap: 9,
         munmap: 11,
+        mprotect: 10,
         madvise: 28,
         memfd_create: 319,
         close: 3,

@@ -1,0 +1,319 @@
+//! Stops of the tracee, and what becomes of the threads.
+
+use std::time::Instant;
+
+use insn::Address;
+use insn::xol::{Fault, How, Memory, Slot, Then};
+
+use super::arguments::arguments;
+use super::call::is_fault;
+use super::site::{Breakpoint, Site};
+use super::{End, Hit, MOST_COSTS, PATIENCE, Stepper, Visit};
+use crate::error::TargetError;
+use crate::registers::Registers;
+use crate::seam::Tid;
+use crate::sys::clock::monotonic;
+use crate::tracee::{Event, Go, Stop, Tracee};
+
+/// Where a thread stands, as far as it concerns us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At a site's breakpoint.
+    Site(Address),
+    /// In the slot of this site, whose code has not run (or is about to be run again).
+    Slot(Address),
+    /// Behind the code of this site's slot.
+    SlotEnd(Address),
+}
+
+/// The tracee's memory, for emulation.
+struct Through<'a, T>(&'a mut T);
+
+impl<T: Tracee> Memory for Through<'_, T> {
+    fn read(&mut self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
+        self.0.read(at, into).map_err(|_| Fault::Memory(at))
+    }
+
+    fn write(&mut self, at: Address, bytes: &[u8]) -> Result<(), Fault> {
+        self.0.write(at, bytes).map_err(|_| Fault::Memory(at))
+    }
+}
+
+impl<T: Tracee> Stepper<T> {
+    /// Does what a stop asks for. True where the libraries changed.
+    pub(super) fn handle(&mut self, stop: Stop, on_hit: &mut dyn FnMut(Hit)) -> Result<bool, TargetError> {
+        let Stop { tid, event } = stop;
+        let is_guest = self.guests.contains(&tid);
+        match &event {
+            Event::Exited(_) | Event::Killed(_) if is_guest || tid.0 != self.tracee.process() => {
+                self.guests.remove(&tid);
+                return Ok(false);
+            }
+            Event::Exited(status) => self.end = Some(End::Exited(*status)),
+            Event::Killed(signal) => self.end = Some(End::Killed(*signal)),
+            Event::Exec(_) if is_guest => {
+                self.guests.remove(&tid);
+                self.tracee.let_go(tid, &[])?;
+                return Ok(false);
+            }
+            Event::Exec(path) => self.end = Some(End::Executed(path.clone())),
+            _ => {}
+        }
+        if self.end.is_some() {
+            return Ok(false);
+        }
+        if !is_guest {
+            self.current = tid;
+        }
+        self.threads.insert(tid);
+        match event {
+            Event::Breakpoint => return self.trap(tid, true, on_hit),
+            Event::Signal(libc::SIGTRAP) => return self.trap(tid, false, on_hit),
+            Event::Signal(signal) => self.signal(tid, signal)?,
+            Event::Interrupted => self.is_asked_to_stop = false,
+            Event::Fork(child) => self.let_go(child)?,
+            Event::Vfork(child) => {
+                self.guests.insert(child);
+            }
+            Event::Libraries => return Ok(true),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    /// A process that was made with a copy of the memory goes its own way, without probes.
+    fn let_go(&mut self, child: Tid) -> Result<(), TargetError> {
+        let inserted: Vec<_> = self
+            .sites
+            .iter()
+            .filter(|(_, site)| site.breakpoint == Breakpoint::Inserted)
+            .map(|(at, site)| (site.isa, *at, site.original.clone()))
+            .collect();
+        self.tracee.let_go(child, &inserted)
+    }
+
+    /// A thread met a breakpoint; `is_at_it`: its PC is back at it. True where it is a watched one.
+    fn trap(&mut self, tid: Tid, is_at_it: bool, on_hit: &mut dyn FnMut(Hit)) -> Result<bool, TargetError> {
+        let time_ns = monotonic();
+        let since = Instant::now();
+        let registers = self.tracee.registers(tid)?;
+        match self.met(registers.pc(), is_at_it) {
+            Some(Place::Site(at)) => {
+                if let Some(site) = self.sites.get_mut(&at) {
+                    site.hits += 1;
+                    let site = site.clone();
+                    let args = if self.records { arguments(&mut self.tracee, &registers)? } else { [0; 6] };
+                    on_hit(Hit { time_ns, tid, site: at, args });
+                    self.carry_out(tid, at, &site, registers, since)?;
+                }
+                return Ok(self.watched.contains(&at));
+            }
+            Some(Place::SlotEnd(at) | Place::Slot(at)) => self.leave_slot(tid, at, registers)?,
+            None => self.own_trap(tid, registers, is_at_it)?,
+        }
+        Ok(false)
+    }
+
+    /// Which breakpoint of ours it is. What we wrote ourselves the kernel reports with the PC behind it on some ISAs.
+    fn met(&self, pc: Address, is_at_it: bool) -> Option<Place> {
+        let past = if is_at_it { 0 } else { self.isa.abi().pc_past_breakpoint };
+        let behind = Address(pc.0.wrapping_sub(past));
+        let site = |at: Address, kind: Breakpoint| self.sites.get(&at).is_some_and(|s| s.breakpoint == kind);
+        if site(pc, Breakpoint::Inserted) {
+            return Some(Place::Site(pc));
+        }
+        if site(behind, Breakpoint::Written) {
+            return Some(Place::Site(behind));
+        }
+        self.in_slot(behind).filter(|place| matches!(place, Place::SlotEnd(_)))
+    }
+
+    /// Where in the area an address is.
+    pub(super) fn in_slot(&self, pc: Address) -> Option<Place> {
+        if !self.area.contains(pc) {
+            return None;
+        }
+        let (start, at) = self.slots.range(..=pc).next_back()?;
+        let end = self.sites.get(at)?.slot_end()?;
+        match pc {
+            _ if pc == end => Some(Place::SlotEnd(*at)),
+            _ if (*start..end).contains(&pc) => Some(Place::Slot(*at)),
+            _ => None,
+        }
+    }
+
+    /// The displaced instruction: by us, or by the thread in the slot.
+    fn carry_out(
+        &mut self,
+        tid: Tid,
+        at: Address,
+        site: &Site,
+        mut registers: Registers,
+        since: Instant,
+    ) -> Result<(), TargetError> {
+        match (&site.how, site.slot) {
+            (How::Slot(code), Some(slot)) => self.enter_slot(tid, at, code, slot, registers, since),
+            _ => {
+                let memory = &mut Through(&mut self.tracee);
+                match insn::xol::emulate(site.isa, at, &site.original, registers.bytes_mut(), memory) {
+                    Ok(()) => {
+                        self.tracee.set_registers(tid, &registers)?;
+                        self.note_cost(since);
+                        Ok(())
+                    }
+                    Err(_) => {
+                        registers = self.tracee.registers(tid)?;
+                        registers.set_pc(at);
+                        self.tracee.set_registers(tid, &registers)?;
+                        self.run_in_place(tid, at)
+                    }
+                }
+            }
+        }
+    }
+
+    fn enter_slot(
+        &mut self,
+        tid: Tid,
+        site: Address,
+        code: &Slot,
+        slot: Address,
+        mut registers: Registers,
+        since: Instant,
+    ) -> Result<(), TargetError> {
+        let own = code.lent.iter().map(|(lent, _)| (*lent, registers.get(*lent))).collect();
+        for (lent, value) in &code.lent {
+            registers.set(*lent, *value);
+        }
+        registers.set_pc(slot);
+        self.tracee.set_registers(tid, &registers)?;
+        self.visits.insert(tid, Visit { site, own, held: Vec::new(), since });
+        Ok(())
+    }
+
+    /// A thread is behind its slot's code: it is brought back into the program. One that has not entered it is a thread that a
+    /// displaced system call made.
+    pub(super) fn leave_slot(
+        &mut self,
+        tid: Tid,
+        at: Address,
+        mut registers: Registers,
+    ) -> Result<(), TargetError> {
+        let Some(site) = self.sites.get(&at) else { return Ok(()) };
+        let How::Slot(slot) = &site.how else { return Ok(()) };
+        let next = site.isa.wrap(at + site.original.len() as u64);
+        let to = match slot.then {
+            Then::Next => None,
+            Then::Branch(target) => Some(registers.get(target)),
+        };
+        let visit = self.visits.remove(&tid).filter(|visit| visit.site == at);
+        for (lent, value) in visit.iter().flat_map(|visit| &visit.own) {
+            registers.set(*lent, *value);
+        }
+        for (left, value) in &slot.left {
+            registers.set(*left, *value);
+        }
+        match to {
+            None => registers.set_pc(next),
+            Some(to) => insn::xol::branch(site.isa, registers.bytes_mut(), to),
+        }
+        self.tracee.set_registers(tid, &registers)?;
+        if let Some(visit) = visit {
+            self.signals.extend(visit.held.iter().map(|signal| (tid, *signal)));
+            self.note_cost(visit.since);
+        }
+        Ok(())
+    }
+
+    /// A thread whose slot's code has done nothing yet goes back to the site.
+    pub(super) fn back_out(
+        &mut self,
+        tid: Tid,
+        at: Address,
+        mut registers: Registers,
+    ) -> Result<(), TargetError> {
+        let visit = self.visits.remove(&tid).filter(|visit| visit.site == at);
+        for (lent, value) in visit.iter().flat_map(|visit| &visit.own) {
+            registers.set(*lent, *value);
+        }
+        registers.set_pc(at);
+        self.tracee.set_registers(tid, &registers)?;
+        self.signals.extend(visit.iter().flat_map(|visit| &visit.held).map(|signal| (tid, *signal)));
+        Ok(())
+    }
+
+    /// A signal for a thread. In a slot, a fault is reported where the instruction belongs; what comes from elsewhere waits for
+    /// the slot's end, but not for that of a system call, in which the thread might sleep.
+    fn signal(&mut self, tid: Tid, signal: i32) -> Result<(), TargetError> {
+        if !self.area.mappings.is_empty() {
+            let registers = self.tracee.registers(tid)?;
+            match self.in_slot(registers.pc()) {
+                Some(Place::Slot(at)) => {
+                    let calls = self.sites.get(&at).is_some_and(Site::calls_the_kernel);
+                    let waits = !is_fault(signal) && !calls;
+                    if let Some(visit) = self.visits.get_mut(&tid).filter(|_| waits) {
+                        visit.held.push(signal);
+                        return Ok(());
+                    }
+                    self.back_out(tid, at, registers)?;
+                }
+                Some(Place::SlotEnd(at)) => self.leave_slot(tid, at, registers)?,
+                _ => {}
+            }
+        }
+        self.signals.push((tid, signal));
+        Ok(())
+    }
+
+    /// A trap that is not of our making is the program's own; or it was of our making, and that breakpoint is gone.
+    fn own_trap(&mut self, tid: Tid, mut registers: Registers, is_at_it: bool) -> Result<(), TargetError> {
+        let abi = self.isa.abi();
+        if is_at_it {
+            let pc = registers.pc();
+            let mut found = vec![0; abi.breakpoint.len()];
+            if self.sites.contains_key(&pc)
+                || self.tracee.read(pc, &mut found).is_err()
+                || found != abi.breakpoint
+            {
+                return Ok(());
+            }
+            if abi.pc_past_breakpoint > 0 {
+                registers.set_pc(pc + abi.pc_past_breakpoint);
+                self.tracee.set_registers(tid, &registers)?;
+            }
+        }
+        self.signals.push((tid, libc::SIGTRAP));
+        Ok(())
+    }
+
+    /// Has a thread meet its instruction in place, alone: one that we could not carry out faults there, and what the kernel says
+    /// of it is right.
+    fn run_in_place(&mut self, tid: Tid, at: Address) -> Result<(), TargetError> {
+        self.disarm(at)?;
+        let abilities = self.tracee.abilities();
+        self.tracee.go(match (abilities.step, abilities.threads) {
+            (true, _) => Go::Step(tid),
+            (false, true) => Go::Only(tid),
+            (false, false) => Go::All(&[]),
+        })?;
+        let stop = self.tracee.wait(Instant::now() + PATIENCE)?;
+        let Some(stop) = stop else {
+            self.runs = true;
+            return Ok(());
+        };
+        match stop.event {
+            Event::Exited(status) => self.end = Some(End::Exited(status)),
+            Event::Killed(signal) => self.end = Some(End::Killed(signal)),
+            Event::Signal(signal) if signal != libc::SIGTRAP => self.signals.push((stop.tid, signal)),
+            Event::Interrupted => self.is_asked_to_stop = false,
+            _ => {}
+        }
+        if self.end.is_some() { Ok(()) } else { self.rearm(at) }
+    }
+
+    fn note_cost(&mut self, since: Instant) {
+        if self.costs.len() < MOST_COSTS {
+            self.costs.push(since.elapsed());
+        }
+    }
+}
