@@ -183,6 +183,11 @@ pub struct Binary {
 }
 
 impl Binary {
+    /// A file that was read elsewhere.
+    pub(crate) fn of_bytes(path: PathBuf, bytes: Vec<u8>) -> Self {
+        Self { path, bytes, loaded: None }
+    }
+
     /// Reads the file at `path`, or what the process has of it where that is another one by now.
     ///
     /// # Errors

@@ -176,6 +176,12 @@ fn explain_in(system: &System, binary: &Binary, spec: &Spec) -> Result<Vec<Expla
     let symbols = Symbols::read(&image, &frames);
     let places = resolve(&image, &symbols, &spec.name)
         .map_err(|source| LookupError::Name { path: binary.path.clone(), source })?;
+    if !image.isa().is_ok_and(Isa::has_stubs) {
+        return Ok(places
+            .iter()
+            .map(|place| crate::remote::stepped(binary, None, place, &symbols))
+            .collect());
+    }
     let outline = symbols::functions::Outline::read(&image, &frames, &symbols);
     let live = bias_in(system, &binary.path, &image);
     let bias = live.unwrap_or_else(|| usual_bias(&image));

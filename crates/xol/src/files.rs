@@ -65,6 +65,12 @@ impl System {
         Self::with(PathBuf::from("/"), None, None)
     }
 
+    /// The files below `root`, as a process sees them whose root directory it is.
+    #[must_use]
+    pub fn of_root(root: &Path) -> Self {
+        Self::with(root.to_owned(), None, None)
+    }
+
     /// As process `pid` sees them, through `/proc/PID/root`: it may have another root or mount namespace.
     ///
     /// # Errors

@@ -6,5 +6,6 @@ pub mod doctor;
 pub mod explain;
 pub mod files;
 mod mapped;
+pub mod remote;
 pub mod room;
 pub mod session;

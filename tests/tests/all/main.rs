@@ -30,6 +30,7 @@ mod seccomp;
 mod sequences;
 mod signals;
 mod state;
+mod stepping;
 mod storms;
 mod surroundings;
 mod terminal;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use coherence::KernelVersion;
+use xol::remote::{Place, Process};
 use xol::session::Target;
 
 use super::failure::Failure;
@@ -24,12 +25,12 @@ pub(crate) struct Cli {
 }
 
 /// Clap cannot say "one of these two", so the usage is written out.
-const STAT_USAGE: &str =
-    "xol stat [OPTIONS] PROBE... -p PID[,PID...]\n       xol stat [OPTIONS] PROBE... -- CMD ARG...";
-const TRACE_USAGE: &str =
-    "xol trace [OPTIONS] PROBE... -p PID[,PID...]\n       xol trace [OPTIONS] PROBE... -- CMD ARG...";
+const STAT_USAGE: &str = "xol stat [OPTIONS] PROBE... -p PID[,PID...]\n       xol stat [OPTIONS] PROBE... -- CMD ARG...\n       \
+     xol stat [OPTIONS] PROBE... --remote REMOTE";
+const TRACE_USAGE: &str = "xol trace [OPTIONS] PROBE... -p PID[,PID...]\n       xol trace [OPTIONS] PROBE... -- CMD ARG...\n       \
+     xol trace [OPTIONS] PROBE... --remote REMOTE";
 
-const LIST_USAGE: &str = "xol list [OPTIONS] PATTERN [-p PID]\n       xol list [OPTIONS] -p PID";
+const LIST_USAGE: &str = "xol list [OPTIONS] PATTERN [-p PID | --remote REMOTE]\n       xol list [OPTIONS] -p PID | --remote REMOTE";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -75,6 +76,25 @@ pub(crate) struct OutputArgs {
     pub(crate) quiet: bool,
 }
 
+/// A process that a stub of the GDB remote protocol holds.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct RemoteArgs {
+    /// Probe the process that a GDB stub holds (gdbserver, an emulator's): HOST:PORT, unix:PATH or '|COMMAND'; with -p or --
+    /// it is told to attach to or to start one
+    #[arg(long, value_name = "REMOTE")]
+    pub(crate) remote: Option<String>,
+    /// Take the remote target's files from below DIR
+    #[arg(long, value_name = "DIR", requires = "remote")]
+    pub(crate) sysroot: Option<PathBuf>,
+}
+
+impl RemoteArgs {
+    /// The place that was named, with this process of it.
+    pub(crate) fn place(&self, process: Process) -> Option<Place> {
+        Some(Place { endpoint: self.remote.clone()?, sysroot: self.sysroot.clone(), process })
+    }
+}
+
 /// What `stat` and `trace` have in common.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SessionArgs {
@@ -102,6 +122,8 @@ pub(crate) struct SessionArgs {
     /// Remove the probes after N hits of all together
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub(crate) max_hits: Option<u64>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -143,11 +165,13 @@ pub(crate) struct TraceArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ListArgs {
     /// Which probes to list, e.g. 'libc:mall*'
-    #[arg(required_unless_present = "pid")]
+    #[arg(required_unless_present_any = ["pid", "remote"])]
     pub(crate) pattern: Option<String>,
     /// List what this process has mapped
     #[arg(short, value_name = "PID", value_parser = pid())]
     pub(crate) pid: Option<u32>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -163,6 +187,8 @@ pub(crate) struct ExplainArgs {
     /// Explain it in this process; else at the file's usual load address
     #[arg(short, value_name = "PID", value_parser = pid())]
     pub(crate) pid: Option<u32>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -231,7 +257,37 @@ pub(crate) struct LaterArgs {
     pub(crate) rest: Vec<OsString>,
 }
 
+/// The process of a remote that `-p` names, or the one it holds.
+pub(crate) fn attached(pid: Option<u32>) -> Process {
+    pid.map_or(Process::Held, Process::Attach)
+}
+
 impl SessionArgs {
+    /// The remote's process, if a remote was named.
+    pub(crate) fn place(&self, verb: &'static str) -> Result<Option<Place>, Failure> {
+        if self.remote.remote.is_none() {
+            return Ok(None);
+        }
+        let asked = [
+            (self.follow, "--follow"),
+            (self.inject_freely, "--inject-freely"),
+            (self.max_rate.is_some(), "--max-rate"),
+        ];
+        if let Some((_, option)) = asked.into_iter().find(|(is_asked, _)| *is_asked) {
+            return Err(Failure::NotAvailable(format!("{option} with --remote")));
+        }
+        let process = match (self.pid.as_slice(), self.command.is_empty()) {
+            ([], true) => Process::Held,
+            ([pid], true) => Process::Attach(*pid),
+            ([], false) => Process::Spawn(self.command.clone()),
+            ([_, _, ..], true) => {
+                return Err(Failure::NotAvailable("several processes with --remote".to_owned()));
+            }
+            _ => return Err(Failure::Usage { verb, problem: "two targets" }),
+        };
+        Ok(self.remote.place(process))
+    }
+
     /// The target that was named, if exactly one was.
     pub(crate) fn target(&self, verb: &'static str) -> Result<Target, Failure> {
         match (self.pid.is_empty(), self.command.is_empty()) {

@@ -7,7 +7,7 @@ use xol::catalogue;
 use xol::explain::{Explanation, Instruction, explain, explain_all};
 use xol::files::System;
 
-use super::args::ExplainArgs;
+use super::args::{ExplainArgs, attached};
 use super::failure::Failure;
 use crate::show::explain::{lines, mechanism, name};
 use crate::show::json::{self, Hex, HexBytes, Line};
@@ -16,8 +16,14 @@ use crate::show::output::Output;
 pub(crate) fn run(args: &ExplainArgs) -> Result<u8, Failure> {
     let began = Instant::now();
     let spec = args.probe.as_deref().map(catalogue::parse).transpose()?;
-    let system = catalogue::system(args.pid)?;
     let mut output = Output::open(args.output.output.as_deref())?;
+    if let Some(place) = args.remote.place(attached(args.pid)) {
+        let Some(spec) = spec else { return Err(Failure::NotAvailable("--all with --remote".to_owned())) };
+        print(&xol::remote::explain(&place, &spec)?, args.output.json, &mut output)?;
+        output.flush()?;
+        return Ok(0);
+    }
+    let system = catalogue::system(args.pid)?;
     if let Some(path) = &args.all {
         run_all(&system, path, began, args.output.json, &mut output)?;
     }
@@ -50,7 +56,11 @@ fn run_all(
 }
 
 fn run_one(system: &System, spec: &Spec, json: bool, output: &mut Output) -> Result<(), Failure> {
-    for (number, explanation) in explain(system, spec)?.iter().enumerate() {
+    print(&explain(system, spec)?, json, output)
+}
+
+fn print(explanations: &[Explanation], json: bool, output: &mut Output) -> Result<(), Failure> {
+    for (number, explanation) in explanations.iter().enumerate() {
         if json {
             output.json(&Line::Explain(to_json(explanation)))?;
             continue;

@@ -3,6 +3,7 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use xol::remote::RemoteSession;
 use xol::session::{Error, Hit, Session, SiteStatus, State, Summary};
 
 /// A target with armed probes: the methods of [`Session`] of the same names.
@@ -38,6 +39,32 @@ impl Live for Session {
 
     fn wait(self: Box<Self>) -> Result<Option<ExitStatus>, Error> {
         Self::wait(*self)
+    }
+}
+
+impl Live for RemoteSession {
+    fn armed_at(&self) -> u64 {
+        Self::armed_at(self)
+    }
+
+    fn sites(&self) -> Vec<SiteStatus> {
+        Self::sites(self)
+    }
+
+    fn warnings(&self) -> &[String] {
+        Self::warnings(self)
+    }
+
+    fn poll(&mut self, timeout: Duration, on_hit: &mut dyn FnMut(Hit)) -> Result<State, Error> {
+        Self::poll(self, timeout, on_hit)
+    }
+
+    fn remove(&mut self, on_hit: &mut dyn FnMut(Hit)) -> Result<(Vec<SiteStatus>, Summary), Error> {
+        Self::remove(self, on_hit)
+    }
+
+    fn wait(self: Box<Self>) -> Result<Option<ExitStatus>, Error> {
+        Ok(Self::wait(*self))
     }
 }
 

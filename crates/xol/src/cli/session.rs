@@ -4,6 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use xol::remote::{self, RemoteSession};
 use xol::session::{Action, Options, Session, Summary, Target};
 
 use super::args::SessionArgs;
@@ -46,6 +47,17 @@ pub(crate) fn start(
     action: Action,
 ) -> Result<(Box<dyn Live>, Surroundings), Failure> {
     args.check()?;
+    if let Some(place) = args.place(verb)? {
+        let output = Output::open(args.output.output.as_deref())?;
+        let notes = Notes::new(args.output.quiet);
+        let stop = StopRequest::on_signals()?;
+        let options = remote::Options { place, specs: args.probes.clone(), action };
+        let session = RemoteSession::start(&options)?;
+        return Ok((
+            Box::new(session),
+            Surroundings { output, notes, stop, shares_terminal: false, said: 0 },
+        ));
+    }
     let target = args.target(verb)?;
     let output = Output::open(args.output.output.as_deref())?;
     let notes = Notes::new(args.output.quiet);

@@ -11,7 +11,7 @@ use insn::Isa;
 use symbols::frames::{Frame, frames};
 use symbols::functions::Outline;
 use symbols::maps::Mapping;
-use symbols::{FileAddress, Image, Symbols};
+use symbols::{ElfError, FileAddress, Image, Symbols};
 
 use super::events::Nobody;
 use super::types::Progress;
@@ -90,7 +90,10 @@ impl Binary {
         let image =
             contents.loaded.map_or_else(|| Image::parse(bytes), |bias| Image::parse_loaded(bytes, bias));
         let image = image
-            .and_then(|image| image.isa().map(|_| image))
+            .and_then(|image| match image.isa()?.has_stubs() {
+                true => Ok(image),
+                false => Err(ElfError::RemoteOnly(image.machine())),
+            })
             .map_err(|source| LookupError::Elf { path: path.clone(), source })?;
         progress.advance(1);
         let frames = frames(&image);

@@ -202,6 +202,7 @@ impl Session {
         }
         warnings.extend(impossible_counts(sites));
         Summary {
+            hit_cost_ns: None,
             jump: count(Mechanism::Jump),
             pun: count(Mechanism::Pun),
             trap: count(Mechanism::Trap),

@@ -165,6 +165,8 @@ pub struct Summary {
     pub pages: u64,
     /// Bytes of memory that stubs and state took.
     pub resident: u64,
+    /// The median of what a hit cost the thread that made it, by the tracer's clock, where the tracer carries hits out itself.
+    pub hit_cost_ns: Option<u64>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }

@@ -237,6 +237,8 @@ pub(crate) struct SummaryLine<'a> {
     mappings: u64,
     pages: u64,
     resident: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hit_cost_ns: Option<u64>,
     warnings: &'a [String],
 }
 
@@ -362,6 +364,7 @@ impl<'a> From<&'a Summary> for Line<'a> {
             mappings: summary.mappings,
             pages: summary.pages,
             resident: summary.resident,
+            hit_cost_ns: summary.hit_cost_ns,
             warnings: &summary.warnings,
         })
     }

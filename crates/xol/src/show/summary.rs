@@ -33,6 +33,9 @@ pub(crate) fn sentence(summary: &Summary) -> String {
         microseconds(summary.stopped_us),
         microseconds(summary.longest_stop_us),
     ));
+    if let Some(cost) = summary.hit_cost_ns {
+        text.push_str(&format!("; a hit cost its thread {}", microseconds(cost.div_ceil(1000))));
+    }
     if summary.text_restored {
         text.push_str("; text restored");
     }

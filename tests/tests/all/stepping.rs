@@ -1,0 +1,268 @@
+//! Programs behind a GDB stub: gdbserver natively, qemu's for other machines. Under qemu-user nothing shows what a real processor's
+//! caches would do: that part is proved by `coherence`, and its procedure is carried out here all the same.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use insn::isa::Isa;
+use remote::Endpoint;
+use tests::{Line, Machine, Process, Program, Report, Server, Session, need, wait_for, which, xol};
+
+use crate::probes::{borrowed, probe};
+
+/// xol on what a server has, with JSON.
+fn session(server: &Server, verb: &str, probes: &[&str]) -> Session {
+    Session::start([&[verb], probes, &["--remote", &named(&server.endpoint)]].concat())
+}
+
+fn named(endpoint: &Endpoint) -> String {
+    endpoint.to_string()
+}
+
+/// xol to the end of the server's program, and what that says.
+fn run(mut server: Server, verb: &str, probes: &[&str]) -> (Report, Line) {
+    let report = session(&server, verb, probes).wait();
+    let over = wait_for("the program's last line", || {
+        let line = server.process.hear();
+        (line.word == "over").then_some(line)
+    });
+    server.process.wait();
+    (report, over)
+}
+
+fn counted() -> Program {
+    Program::new("counted.c")
+}
+
+/// What `counted` says of itself when nobody looks.
+fn assert_right(over: &Line, calls: u64) {
+    assert_eq!(
+        (over.number("calls"), over.number("hash"), over.number("bad")),
+        (calls, 0x1ec8_3201, 0),
+        "{over:?}"
+    );
+    assert_eq!(over.number("in_order"), 1);
+}
+
+/// Every instruction of the program's functions, as objdump has them.
+fn instructions(objdump: &str, program: &Path, functions: &[&str]) -> Result<Vec<String>, String> {
+    let objdump = which(objdump).ok_or_else(|| format!("no {objdump} on this machine"))?;
+    let mut probes = Vec::new();
+    for function in functions {
+        let listed = Command::new(&objdump)
+            .args(["-d", "--wide"])
+            .arg(format!("--disassemble={function}"))
+            .arg(program)
+            .output()
+            .expect("objdump runs");
+        let text = String::from_utf8_lossy(&listed.stdout);
+        let addresses = text.lines().filter_map(|line| line.split_once(":\t")?.0.trim().parse_hex());
+        probes.extend(addresses.map(|address| probe(program, &format!("{address:#x}"))));
+    }
+    assert!(!probes.is_empty(), "objdump shows nothing of {functions:?}");
+    Ok(probes)
+}
+
+trait ParseHex {
+    fn parse_hex(&self) -> Option<u64>;
+}
+
+impl ParseHex for str {
+    fn parse_hex(&self) -> Option<u64> {
+        u64::from_str_radix(self, 16).ok()
+    }
+}
+
+#[test]
+fn threads_behind_gdbserver() {
+    let program = need!(counted().build());
+    let path = program.to_string_lossy().into_owned();
+    let tick = probe(&program, "tick");
+    let server = need!(Server::gdbserver(&[], &[&path, "200", "4"]));
+    let (report, over) = run(server, "stat", &[&tick]);
+    report.assert_clean();
+    assert_right(&over, 800);
+    assert_eq!((report.hits(&tick), report.lost(&tick)), (800, 0), "{report:?}");
+    assert_eq!(report.mechanism(&tick), "trap");
+    assert_eq!(report.summary()["threads"], 4, "{report:?}");
+    assert!(report.summary()["hit_cost_ns"].as_u64().is_some(), "{report:?}");
+}
+
+#[test]
+fn records_with_arguments_in_order() {
+    let program = need!(counted().build());
+    let path = program.to_string_lossy().into_owned();
+    let tick = probe(&program, "tick");
+    let (report, over) = run(need!(Server::gdbserver(&[], &[&path, "50"])), "trace", &[&tick]);
+    report.assert_clean();
+    assert_right(&over, 50);
+    let hits = report.traced();
+    assert_eq!(hits.len(), 50);
+    for (number, hit) in hits.iter().enumerate() {
+        assert_eq!(hit["args"]["arg0"], format!("{number:#x}"), "{hit}");
+        assert_eq!(hit["args"]["arg1"], format!("{:#x}", 3 * number), "{hit}");
+    }
+    let times: Vec<u64> = hits.iter().filter_map(|hit| hit["time"].as_u64()).collect();
+    assert!(times.is_sorted() && times.len() == 50, "{times:?}");
+}
+
+#[test]
+fn every_instruction_behind_gdbserver() {
+    let program = need!(counted().build());
+    let path = program.to_string_lossy().into_owned();
+    let probes = need!(instructions("objdump", &program, &["hash", "sort"]));
+    let server = need!(Server::gdbserver(&[], &[&path, "2"]));
+    let (report, over) = run(server, "stat", &borrowed(&probes));
+    report.assert_clean();
+    assert_right(&over, 2);
+    let count = |first: &str| report.hits(first);
+    // 64 bytes are hashed, by one call; what comes once per byte comes 64 times.
+    assert!(report.of_type("stat").any(|line| line["hits"] == 64), "{report:?}");
+    assert!(count(&probes[0]) >= 1);
+}
+
+/// A library is armed when the loader has it, before it is used.
+#[test]
+fn a_library_that_is_loaded_later() {
+    let program = need!(counted().build());
+    let path = program.to_string_lossy().into_owned();
+    let server = need!(Server::gdbserver(&[], &[&path, "3", "3"]));
+    let (report, over) = run(server, "stat", &["libc:pthread_create"]);
+    report.assert_clean();
+    assert_right(&over, 9);
+    assert_eq!(report.hits("pthread_create"), 2, "{report:?}");
+}
+
+/// Attached to, probed, left: it runs on without probes.
+#[test]
+fn a_running_process_is_left_as_it_was() {
+    let program = need!(Program::work().build());
+    let mut target = Process::start(&program, &["2"]);
+    let before = tests::read_memory(target.pid(), target.address("work"), 16).expect("its memory");
+    let pid = target.pid().to_string();
+    let work = probe(&program, "work");
+    let server = need!(Server::gdbserver(&["--attach"], &[&pid]));
+    let session = session(&server, "stat", &[&work]);
+    wait_for("the breakpoint", || {
+        let now = tests::read_memory(target.pid(), target.address("work"), 16).ok()?;
+        (now != before).then_some(())
+    });
+    assert_eq!(target.ask("calls 30").number("bad"), 0);
+    let report = session.end();
+    report.assert_clean();
+    assert_eq!(report.hits(&work), 60, "{report:?}");
+    assert_eq!(tests::read_memory(target.pid(), target.address("work"), 16).expect("its memory"), before);
+    assert!(tests::maps(target.pid()).iter().all(|region| !region.is_xol()));
+    wait_for("the tracer's leave", || {
+        tests::tracer_of(target.pid()).is_none_or(|tracer| tracer == 0).then_some(())
+    });
+    assert_eq!(target.ask("calls 10").number("bad"), 0);
+    target.finish();
+}
+
+/// A timer's signals, while threads go in and out of slots: no handler sees an address of ours.
+#[test]
+fn signals_find_no_thread_in_a_slot() {
+    let program = need!(counted().flag("-static").build());
+    let path = program.to_string_lossy().into_owned();
+    let probes = need!(instructions("objdump", &program, &["tick", "hash", "sort"]));
+    let server = need!(Server::gdbserver(&[], &[&path, "20", "1", "700"]));
+    let (report, over) = run(server, "stat", &borrowed(&probes));
+    report.assert_clean();
+    assert_right(&over, 20);
+    assert_eq!(over.number("elsewhere"), 0, "{over:?}");
+    assert!(over.number("alarms") > 0, "{over:?}");
+}
+
+#[test]
+fn listed_and_explained() {
+    let program = need!(counted().build());
+    let path = program.to_string_lossy().into_owned();
+    for (verb, wanted) in [("list", "file_address"), ("explain", "mechanism")] {
+        let server = need!(Server::gdbserver(&[], &[&path]));
+        let report = Report::of(&mut xol([
+            verb,
+            "--json",
+            &probe(&program, "hash"),
+            "--remote",
+            &named(&server.endpoint),
+        ]));
+        assert!(report.status.success(), "{report:?}");
+        assert!(report.of_type(verb).all(|line| line.get(wanted).is_some()), "{report:?}");
+        assert_eq!(report.of_type(verb).count(), 1, "{report:?}");
+    }
+}
+
+/// What is wrong is said, and the program is none the worse.
+#[test]
+fn bad_input() {
+    let program = need!(counted().build());
+    let path = program.to_string_lossy().into_owned();
+    let other = need!(Program::work().build());
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join(path.trim_start_matches('/'));
+    fs::create_dir_all(inside.parent().unwrap()).unwrap();
+    tests::copy(&other, &inside);
+    let sysroot = folder.path().to_string_lossy().into_owned();
+    let hash = probe(&program, "hash");
+    let within = probe(&program, "hash+1");
+    let cases: [(&[&str], &[&str]); 3] = [
+        (&[&hash, "--sysroot", &sysroot], &["not the file"]),
+        (&[&probe(&program, "none")], &["no symbol"]),
+        (&[&within], &["inside"]),
+    ];
+    for (arguments, words) in cases {
+        let server = need!(Server::gdbserver(&[], &[&path, "5"]));
+        session(&server, "stat", arguments).wait().assert_error(1, words);
+    }
+    let report = Session::start(["stat", &hash, "--remote", "unix:/nonexistent"]).wait();
+    report.assert_error(1, &["cannot connect"]);
+    let report = Session::start(["stat", &hash, "--remote", "nowhere"]).wait();
+    report.assert_error(1, &["names no remote"]);
+    let report = Session::start(["stat", &hash, "--remote", "|cat"]).wait();
+    report.assert_error(1, &["remote"]);
+}
+
+/// The program for a machine, and what disassembles it.
+fn foreign(isa: Isa, flags: &[&str]) -> Result<(&'static Machine, PathBuf, String), String> {
+    let machine = Machine::of(isa);
+    let program =
+        flags.iter().fold(counted().machine(machine), |program, flag| program.flag(*flag)).build()?;
+    let tools = machine.compiler.strip_suffix("gcc").unwrap_or_default();
+    Ok((machine, program, format!("{tools}objdump")))
+}
+
+/// Exact counts, and every instruction of functions that compute something, with what they compute unchanged.
+fn check(isa: Isa, flags: &[&str]) {
+    let (machine, program, objdump) = need!(foreign(isa, flags));
+    let tick = probe(&program, "tick");
+    let server = need!(Server::emulated(machine, &program, &["100"]));
+    let (report, over) = run(server, "stat", &[&tick]);
+    report.assert_clean();
+    assert_right(&over, 100);
+    assert_eq!(report.hits(&tick), 100, "{report:?}");
+    assert!(report.errors.contains("emulator"), "{report:?}");
+    let probes = need!(instructions(&objdump, &program, &["hash", "sort"]));
+    let server = need!(Server::emulated(machine, &program, &["2"]));
+    let (report, over) = run(server, "stat", &borrowed(&probes));
+    report.assert_clean();
+    assert_right(&over, 2);
+    assert_eq!(report.of_type("stat").count(), probes.len());
+    assert!(report.of_type("stat").any(|line| line["hits"] == 64), "{report:?}");
+}
+
+#[test]
+fn x86_64_under_qemu() {
+    check(Isa::X86_64, &[]);
+}
+
+#[test]
+fn i386_under_qemu() {
+    check(Isa::I386, &[]);
+}
+
+#[test]
+fn riscv64_under_qemu() {
+    check(Isa::RiscV64, &[]);
+}
