@@ -7,7 +7,7 @@ use std::process::Command;
 
 use insn::isa::Isa;
 use remote::Endpoint;
-use tests::{Line, Machine, Process, Program, Report, Server, Session, need, wait_for, which, xol};
+use tests::{Line, Machine, Process, Program, Report, Server, Session, need, skip, wait_for, which, xol};
 
 use crate::probes::{borrowed, probe};
 
@@ -45,33 +45,38 @@ fn assert_right(over: &Line, calls: u64) {
     assert_eq!(over.number("in_order"), 1);
 }
 
-/// Every instruction of the program's functions, as objdump has them.
+/// Every instruction of the program's functions, as objdump has them: data between them are no places to probe.
 fn instructions(objdump: &str, program: &Path, functions: &[&str]) -> Result<Vec<String>, String> {
     let objdump = which(objdump).ok_or_else(|| format!("no {objdump} on this machine"))?;
     let mut probes = Vec::new();
     for function in functions {
+        let found = Report::of(&mut xol(["list", "--json", &probe(program, function)]));
+        let entry = found.of_type("list").next().expect("the program has the function");
+        let start = number(entry["file_address"].as_str().and_then(|text| text.strip_prefix("0x")));
+        let end = start + entry["size"].as_u64().expect("a size");
         let listed = Command::new(&objdump)
-            .args(["-d", "--wide"])
-            .arg(format!("--disassemble={function}"))
+            .args([
+                "-d",
+                "--wide",
+                &format!("--start-address={start:#x}"),
+                &format!("--stop-address={end:#x}"),
+            ])
             .arg(program)
             .output()
             .expect("objdump runs");
         let text = String::from_utf8_lossy(&listed.stdout);
-        let addresses = text.lines().filter_map(|line| line.split_once(":\t")?.0.trim().parse_hex());
+        // ADDRESS, bytes, text.
+        let lines = text.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+        let is_code = |line: &Vec<&str>| line.get(2).is_some_and(|text| !text.starts_with('.'));
+        let addresses = lines.filter(is_code).map(|line| number(line[0].trim().strip_suffix(':')));
         probes.extend(addresses.map(|address| probe(program, &format!("{address:#x}"))));
     }
     assert!(!probes.is_empty(), "objdump shows nothing of {functions:?}");
     Ok(probes)
 }
 
-trait ParseHex {
-    fn parse_hex(&self) -> Option<u64>;
-}
-
-impl ParseHex for str {
-    fn parse_hex(&self) -> Option<u64> {
-        u64::from_str_radix(self, 16).ok()
-    }
+fn number(digits: Option<&str>) -> u64 {
+    digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).expect("a hexadecimal number")
 }
 
 #[test]
@@ -237,12 +242,21 @@ fn foreign(isa: Isa, flags: &[&str]) -> Result<(&'static Machine, PathBuf, Strin
 fn check(isa: Isa, flags: &[&str]) {
     let (machine, program, objdump) = need!(foreign(isa, flags));
     let tick = probe(&program, "tick");
+    let explained = Report::of(&mut xol(["explain", "--json", &tick]));
+    let reason = explained.lines.first().and_then(|line| line["reason"].as_str()).unwrap_or_default();
+    if reason.contains("not there yet") {
+        skip!("{reason}");
+    }
     let server = need!(Server::emulated(machine, &program, &["100"]));
-    let (report, over) = run(server, "stat", &[&tick]);
+    let (report, over) = run(server, "trace", &[&tick]);
     report.assert_clean();
     assert_right(&over, 100);
-    assert_eq!(report.hits(&tick), 100, "{report:?}");
+    assert_eq!(report.summary()["hits"], 100, "{report:?}");
     assert!(report.errors.contains("emulator"), "{report:?}");
+    for (number, hit) in report.traced().into_iter().enumerate() {
+        assert_eq!(hit["args"]["arg0"], format!("{number:#x}"), "{hit}");
+        assert_eq!(hit["args"]["arg1"], format!("{:#x}", 3 * number), "{hit}");
+    }
     let probes = need!(instructions(&objdump, &program, &["hash", "sort"]));
     let server = need!(Server::emulated(machine, &program, &["2"]));
     let (report, over) = run(server, "stat", &borrowed(&probes));
@@ -260,6 +274,38 @@ fn x86_64_under_qemu() {
 #[test]
 fn i386_under_qemu() {
     check(Isa::I386, &[]);
+}
+
+#[test]
+fn arm64_under_qemu() {
+    check(Isa::Arm64, &[]);
+}
+
+#[test]
+fn a32_under_qemu() {
+    check(Isa::Arm, &["-marm"]);
+}
+
+#[test]
+fn t32_under_qemu() {
+    check(Isa::Arm, &["-mthumb"]);
+}
+
+#[test]
+fn power_under_qemu() {
+    check(Isa::PowerPc, &[]);
+}
+
+/// Functions are named by descriptors.
+#[test]
+fn power64_under_qemu() {
+    check(Isa::PowerPc64, &[]);
+}
+
+/// Functions are entered at their local entries.
+#[test]
+fn power64_little_endian_under_qemu() {
+    check(Isa::PowerPc64Le, &[]);
 }
 
 #[test]

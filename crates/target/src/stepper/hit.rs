@@ -98,6 +98,10 @@ impl<T: Tracee> Stepper<T> {
         let since = Instant::now();
         let registers = self.tracee.registers(tid)?;
         match self.met(registers.pc(), is_at_it) {
+            // A handler comes first: it is not to find an address of ours. What it returns to is met then.
+            Some(Place::Site(at)) if self.signals.iter().any(|(other, _)| *other == tid) => {
+                self.back_out(tid, at, registers)?;
+            }
             Some(Place::Site(at)) => {
                 if let Some(site) = self.sites.get_mut(&at) {
                     site.hits += 1;
@@ -252,7 +256,10 @@ impl<T: Tracee> Stepper<T> {
                     let calls = self.sites.get(&at).is_some_and(Site::calls_the_kernel);
                     let waits = !is_fault(signal) && !calls;
                     if let Some(visit) = self.visits.get_mut(&tid).filter(|_| waits) {
-                        visit.held.push(signal);
+                        // The kernel keeps one of each kind (signal(7), "Queueing and delivery semantics for standard signals").
+                        if signal >= libc::SIGRTMIN() || !visit.held.contains(&signal) {
+                            visit.held.push(signal);
+                        }
                         return Ok(());
                     }
                     self.back_out(tid, at, registers)?;

@@ -345,6 +345,27 @@ fn a_signal_waits_for_the_end_of_the_slot() {
     assert_eq!(world.borrow_mut().pc(MAIN), LOAD + 6);
 }
 
+/// Of two signals one is given at a time, and the other not where the thread is on its way into a slot again.
+#[test]
+fn a_second_signal_is_given_before_the_next_hit() {
+    let (mut stepper, world) = armed(LOAD, &LOAD_BYTES, true);
+    let (_, end) = slot_of(&stepper, LOAD);
+    then(&world, |world| world.stop(MAIN, LOAD, Event::Breakpoint));
+    for signal in [libc::SIGALRM, libc::SIGALRM, libc::SIGUSR1] {
+        then(&world, move |_| Stop { tid: MAIN, event: Event::Signal(signal) });
+    }
+    then(&world, move |world| world.stop(MAIN, end, Event::Breakpoint));
+    then(&world, |world| {
+        assert_eq!(world.given, [(MAIN, libc::SIGALRM)]);
+        world.stop(MAIN, LOAD, Event::Breakpoint)
+    });
+    then(&world, |world| {
+        assert_eq!((world.given[1..].to_vec(), world.pc(MAIN)), (vec![(MAIN, libc::SIGUSR1)], LOAD));
+        world.stop(MAIN, LOAD, Event::Breakpoint)
+    });
+    assert_eq!(run(&mut stepper).len(), 2, "the hit that was put off counts once");
+}
+
 #[test]
 fn a_fault_in_the_slot_is_one_of_the_original() {
     let (mut stepper, world) = armed(LOAD, &LOAD_BYTES, true);
