@@ -30,7 +30,8 @@ const STAT_USAGE: &str = "xol stat [OPTIONS] PROBE... -p PID[,PID...]\n       xo
 const TRACE_USAGE: &str = "xol trace [OPTIONS] PROBE... -p PID[,PID...]\n       xol trace [OPTIONS] PROBE... -- CMD ARG...\n       \
      xol trace [OPTIONS] PROBE... --remote REMOTE";
 
-const LIST_USAGE: &str = "xol list [OPTIONS] PATTERN [-p PID | --remote REMOTE]\n       xol list [OPTIONS] -p PID | --remote REMOTE";
+const LIST_USAGE: &str = "xol list [OPTIONS] PATTERN [-p PID]\n       xol list [OPTIONS] -p PID\n       \
+                          xol list [OPTIONS] [PATTERN] --remote REMOTE";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
