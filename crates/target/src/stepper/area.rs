@@ -61,7 +61,7 @@ impl<T: Tracee> Stepper<T> {
             };
             offsets.push(Some(code.len() as u64));
             code.extend(&slot.code);
-            code.extend(site.isa.breakpoint(slot.code.len()));
+            code.extend(site.isa.breakpoint_behind_slot());
             code.resize(code.len().next_multiple_of(ALIGNMENT), 0);
         }
         if code.is_empty() {
