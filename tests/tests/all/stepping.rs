@@ -180,6 +180,18 @@ fn signals_find_no_thread_in_a_slot() {
     assert!(over.number("alarms") > 0, "{over:?}");
 }
 
+/// Children run on without probes, whatever they call or execute.
+#[test]
+fn children_go_their_own_way() {
+    let program = need!(Program::new("offspring.c").build());
+    let path = program.to_string_lossy().into_owned();
+    let tick = probe(&program, "tick");
+    let (report, over) = run(need!(Server::gdbserver(&[], &[&path])), "stat", &[&tick]);
+    report.assert_clean();
+    assert_eq!((over.number("forked"), over.number("spawned")), (35, 0), "{over:?}");
+    assert_eq!(report.hits(&tick), 5, "{report:?}");
+}
+
 #[test]
 fn listed_and_explained() {
     let program = need!(counted().build());

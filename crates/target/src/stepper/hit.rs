@@ -51,9 +51,10 @@ impl<T: Tracee> Stepper<T> {
             }
             Event::Exited(status) => self.end = Some(End::Exited(*status)),
             Event::Killed(signal) => self.end = Some(End::Killed(*signal)),
-            Event::Exec(_) if is_guest => {
-                self.guests.remove(&tid);
-                self.tracee.let_go(tid, &[])?;
+            // It stays until its end, without probes: let go of here, gdbserver 13 leaves it standing.
+            Event::Exec(_) if is_guest => return Ok(false),
+            Event::Signal(signal) if is_guest && *signal != libc::SIGTRAP => {
+                self.signals.push((tid, *signal));
                 return Ok(false);
             }
             Event::Exec(path) => self.end = Some(End::Executed(path.clone())),

@@ -107,7 +107,7 @@ pub struct Stepper<T> {
     /// The site of each slot.
     slots: BTreeMap<Address, Address>,
     visits: HashMap<Tid, Visit>,
-    /// Processes that run in the tracee's memory until they execute something.
+    /// Processes that ran in the tracee's memory until they executed something.
     guests: HashSet<Tid>,
     /// What threads get when they go on.
     signals: Vec<(Tid, i32)>,
