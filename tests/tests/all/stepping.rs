@@ -254,11 +254,6 @@ fn foreign(isa: Isa, flags: &[&str]) -> Result<(&'static Machine, PathBuf, Strin
 fn check(isa: Isa, flags: &[&str]) {
     let (machine, program, objdump) = need!(foreign(isa, flags));
     let tick = probe(&program, "tick");
-    let explained = Report::of(&mut xol(["explain", "--json", &tick]));
-    let reason = explained.lines.first().and_then(|line| line["reason"].as_str()).unwrap_or_default();
-    if reason.contains("not there yet") {
-        skip!("{reason}");
-    }
     let server = need!(Server::emulated(machine, &program, &["100"]));
     let (report, over) = run(server, "trace", &[&tick]);
     report.assert_clean();
