@@ -7,7 +7,7 @@ use std::process::Command;
 
 use insn::isa::Isa;
 use remote::Endpoint;
-use tests::{Line, Machine, Process, Program, Report, Server, Session, need, skip, wait_for, which, xol};
+use tests::{Line, Machine, Process, Program, Report, Server, Session, need, wait_for, which, xol};
 
 use crate::probes::{borrowed, probe};
 
