@@ -18,6 +18,7 @@ mod arm64;
 mod decode;
 mod disassemble;
 mod eviction;
+mod exclusive;
 mod island;
 mod marks;
 mod pieces;

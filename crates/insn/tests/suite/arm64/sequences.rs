@@ -73,6 +73,14 @@ fn a_second_load_begins_anew() {
     assert_eq!(found(&[LDXR, ADD, LDXR, ADD, STXR]), [(3, 5)]);
 }
 
+/// Both ways are followed side by side.
+#[test]
+fn a_long_way_out_hides_no_store() {
+    let mut words = vec![LDXR, cbnz(5), ADD, ADD, STXR, RET];
+    words.extend([ADD; 200]);
+    assert_eq!(found(&words), [(1, 5)]);
+}
+
 /// Code without optimisation spills in between.
 #[test]
 fn a_long_sequence_is_found() {
