@@ -19,6 +19,7 @@ mod decode;
 mod disassemble;
 mod eviction;
 mod exclusive;
+mod field;
 mod island;
 mod marks;
 mod pieces;

@@ -90,11 +90,6 @@ impl Registers {
     }
 }
 
-/// A word of the target's, of 8 bytes at most.
-pub(crate) fn little_endian(word: &[u8]) -> u64 {
-    word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,9 @@
 use crate::address::Address;
 use crate::arm::analyze::{
     ALWAYS, BREAKPOINT, Condition, EXCEPTION_RETURN, HALT, Kind, LINK, MALFORMED, Multiple, PC, Register,
-    UNPREDICTABLE, field, is_set, offset, register, signed, with_register,
+    UNPREDICTABLE, is_set, offset, register, signed, with_register,
 };
+use crate::field::field;
 use crate::isa::Isa;
 
 /// Where the numbers of registers stand.

@@ -135,11 +135,6 @@ pub(crate) struct Decoded {
     pub(crate) kind: Kind,
 }
 
-/// So many bits of `word` from bit `low` on.
-pub(crate) fn field(word: u32, low: u32, bits: u32) -> u32 {
-    word >> low & ((1 << bits) - 1)
-}
-
 pub(crate) fn is_set(word: u32, bit: u32) -> bool {
     word >> bit & 1 == 1
 }

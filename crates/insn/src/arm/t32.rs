@@ -7,8 +7,9 @@ use crate::address::Address;
 use crate::arm::a32::coprocessor_distance;
 use crate::arm::analyze::{
     ALWAYS, BREAKPOINT, Condition, EXCEPTION_RETURN, HALT, Kind, LINK, MALFORMED, Multiple, PC, Register, SP,
-    UNPREDICTABLE, field, is_set, offset, register, signed, with_register,
+    UNPREDICTABLE, is_set, offset, register, signed, with_register,
 };
+use crate::field::field;
 use crate::isa::Isa;
 
 /// Where the numbers of registers stand in 32 bits.

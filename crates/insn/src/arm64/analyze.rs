@@ -19,6 +19,7 @@
 
 use crate::address::Address;
 use crate::decode::{Flow, Insn};
+use crate::field::{field, signed};
 
 /// Every instruction's bytes.
 pub(crate) const LEN: usize = 4;
@@ -132,19 +133,13 @@ impl Kind {
     }
 }
 
-/// So many bits of `word` from bit `low` on.
-fn field(word: u32, low: u32, bits: u32) -> u32 {
-    word >> low & ((1 << bits) - 1)
-}
-
 fn register(word: u32, low: u32) -> Register {
     Register(field(word, low, 5))
 }
 
 /// The signed field, as a distance.
 fn distance(word: u32, low: u32, bits: u32) -> i64 {
-    let unused = 64 - bits;
-    (u64::from(field(word, low, bits)) << unused).cast_signed() >> unused
+    signed(u64::from(field(word, low, bits)), bits)
 }
 
 /// A branch's target: the field counts instructions.

@@ -21,6 +21,7 @@
 
 use crate::address::Address;
 use crate::decode::{Flow, Insn};
+use crate::field::{field, signed};
 use crate::isa::{Isa, Order};
 
 /// Bytes of a word: the unit that instructions consist of.
@@ -133,16 +134,6 @@ pub(crate) fn word(isa: Isa, bytes: &[u8]) -> Option<u32> {
         Order::Little => u32::from_le_bytes(*bytes),
         Order::Big => u32::from_be_bytes(*bytes),
     })
-}
-
-/// So many bits of `word` from bit `low` on, where bit 0 is the least significant. (The manual counts from the other end.)
-fn field(word: u32, low: u32, bits: u32) -> u32 {
-    word >> low & ((1 << bits) - 1)
-}
-
-/// The low bits as a signed number.
-fn signed(value: u64, bits: u32) -> i64 {
-    (value << (64 - bits)).cast_signed() >> (64 - bits)
 }
 
 fn opcode(word: u32) -> u32 {

@@ -21,6 +21,7 @@
 
 use crate::address::Address;
 use crate::decode::{Flow, Insn};
+use crate::field::signed;
 use crate::isa::{Isa, RegisterSlot};
 
 /// One of the registers x0 to x31.
@@ -188,7 +189,7 @@ fn immediate(word: u32, fields: &[Field]) -> i64 {
         value |= u64::from(word >> from & ((1 << count) - 1)) << to;
         width = to + count;
     }
-    (value << (64 - width)).cast_signed() >> (64 - width)
+    signed(value, width)
 }
 
 const BREAKPOINT: Kind = Kind::Refused("it is a breakpoint, which belongs to a debugger");

@@ -3,7 +3,7 @@
 use iced_x86::{Instruction, OpKind, Register};
 
 use crate::address::Address;
-use crate::isa::Isa;
+use crate::isa::{Isa, Order};
 use crate::relocate::Thread;
 use crate::x86::analyze::{Kind, decode, kind};
 use crate::x86::mode::Mode;
@@ -52,7 +52,10 @@ struct View<'a> {
 
 impl View<'_> {
     fn word(&self, offset: usize) -> Option<u64> {
-        self.thread.registers.get(offset..offset.checked_add(usize::from(self.mode.word))?).map(little_endian)
+        self.thread
+            .registers
+            .get(offset..offset.checked_add(usize::from(self.mode.word))?)
+            .map(|bytes| Order::Little.number(bytes))
     }
 
     /// A general register, as wide as addresses are or its lower half.
@@ -75,7 +78,7 @@ impl View<'_> {
     fn fetch(&self, from: Address, read: Read<'_>) -> Option<Address> {
         let mut bytes = [0; 8];
         let bytes = bytes.get_mut(..usize::from(self.mode.word))?;
-        read(from, bytes).then(|| Address(little_endian(bytes)))
+        read(from, bytes).then(|| Address(Order::Little.number(bytes)))
     }
 
     /// Where the segment of the memory operand begins. Of `fs` and `gs` one is the thread pointer's (`call *%gs:0x10` is how
@@ -110,9 +113,4 @@ impl View<'_> {
         let offset = if is_narrow { address & u64::from(u32::MAX) } else { address };
         Some(self.isa.wrap(Address(segment.wrapping_add(offset))))
     }
-}
-
-/// A word of 4 or 8 bytes.
-fn little_endian(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }

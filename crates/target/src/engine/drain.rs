@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use insn::Address;
+use insn::isa::Order;
 use insn::relocate::{Destination, Thread, branch_target};
 use program::layout::SharedMemory;
 use program::stub::Stub;
@@ -15,7 +16,7 @@ use super::change::answer;
 use super::dispositions::bit;
 use super::state::Engine;
 use crate::error::TargetError;
-use crate::registers::{Registers, little_endian};
+use crate::registers::Registers;
 use crate::seam::{Call, Resume, Target, Tid, Window};
 use crate::sys::ptrace::SigInfo;
 
@@ -124,7 +125,7 @@ impl<T: Target> Engine<T> {
         self.routines_at(pc)?;
         let mut word = vec![0; self.target.isa().abi().word];
         self.target.read(registers.sp(), &mut word).ok()?;
-        self.stub_at(Address(little_endian(&word))).map(|(stub, _)| stub.at)
+        self.stub_at(Address(Order::Little.number(&word))).map(|(stub, _)| stub.at)
     }
 
     /// Writes breakpoints over the exits of a stub, or the exits' own bytes again.

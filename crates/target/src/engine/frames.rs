@@ -9,12 +9,11 @@
 //! vector state. What does not verify completely is left to the trap; so are frames on other stacks than the present.
 
 use insn::Address;
-use insn::isa::SignalFrame;
+use insn::isa::{Order, SignalFrame};
 
 use super::change::Change;
 use super::state::Engine;
 use crate::error::TargetError;
-use crate::registers::little_endian;
 use crate::seam::{Target, Tid};
 
 /// How far above the stack pointer is searched: frames of handlers that run now were within it in 91 of 91 cases.
@@ -33,12 +32,12 @@ struct Stack {
 impl Stack {
     fn word(&self, at: Address) -> Option<u64> {
         let offset = usize::try_from(at.0.checked_sub(self.start.0)?).ok()?;
-        self.bytes.get(offset..offset.checked_add(self.word)?).map(little_endian)
+        self.bytes.get(offset..offset.checked_add(self.word)?).map(|word| Order::Little.number(word))
     }
 
     /// Each aligned word, with its address.
     fn words(&self) -> impl Iterator<Item = (Address, u64)> + '_ {
-        let words = self.bytes.chunks_exact(self.word).map(little_endian);
+        let words = self.bytes.chunks_exact(self.word).map(|word| Order::Little.number(word));
         words.enumerate().map(|(index, word)| (self.start + (self.word * index) as u64, word))
     }
 }

@@ -14,7 +14,6 @@ use super::place::Place;
 use super::state::{Boundary, Engine, Notice};
 use crate::area::{self, Description, Entry};
 use crate::error::TargetError;
-use crate::registers::little_endian;
 use crate::seam::{Call, Target, Tid};
 use crate::sys::ptrace::SigInfo;
 
@@ -346,7 +345,7 @@ impl<T: Target> Engine<T> {
         if self.target.read(low, &mut bytes).is_err() {
             return true;
         }
-        bytes.chunks_exact(abi.word).any(|word| leads(Address(little_endian(word))))
+        bytes.chunks_exact(abi.word).any(|word| leads(Address(abi.order.number(word))))
     }
 
     /// The addresses between which everything of ours is mapped.
