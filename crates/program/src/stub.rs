@@ -160,12 +160,20 @@ impl Stub {
     /// What to write: for a program in which only one thread runs, or for any.
     #[must_use]
     pub fn code(&self, alone: bool) -> Cow<'_, [u8]> {
-        code(&self.bytes, if alone { &self.alone } else { &[] })
+        let mut code = Cow::from(&self.bytes);
+        for (offset, part) in self.alone.iter().filter(|_| alone) {
+            let place = code.to_mut().iter_mut().skip(*offset as usize);
+            place.zip(part).for_each(|(byte, own)| *byte = *own);
+        }
+        code
     }
 
     /// Where the code of the two kinds of program differs: address, and the bytes for one with several threads.
     pub fn shared_bodies(&self) -> impl Iterator<Item = (Address, &[u8])> {
-        shared_bodies(self.at, &self.bytes, &self.alone)
+        self.alone.iter().filter_map(|(offset, part)| {
+            let start = *offset as usize;
+            Some((self.at + u64::from(*offset), self.bytes.get(start..start + part.len())?))
+        })
     }
 
     /// Whether `pc` is in the stub.
@@ -239,26 +247,6 @@ impl Routines {
     pub fn recovery_at(&self, pc: Address) -> Option<Address> {
         recovery(self.at, &self.bytes, &self.recoveries, pc)
     }
-}
-
-fn code<'c>(bytes: &'c [u8], parts: &[(u32, Vec<u8>)]) -> Cow<'c, [u8]> {
-    let mut code = Cow::from(bytes);
-    for (offset, part) in parts {
-        let place = code.to_mut().iter_mut().skip(*offset as usize);
-        place.zip(part).for_each(|(byte, own)| *byte = *own);
-    }
-    code
-}
-
-fn shared_bodies<'c>(
-    at: Address,
-    bytes: &'c [u8],
-    alone: &'c [(u32, Vec<u8>)],
-) -> impl Iterator<Item = (Address, &'c [u8])> {
-    alone.iter().filter_map(move |(offset, part)| {
-        let start = *offset as usize;
-        Some((at + u64::from(*offset), bytes.get(start..start + part.len())?))
-    })
 }
 
 fn offset_in(at: Address, bytes: &[u8], pc: Address) -> Option<u32> {
