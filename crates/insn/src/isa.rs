@@ -36,6 +36,7 @@ pub enum Isa {
 /// `asm-generic/unistd.h` (in the kernel's include/uapi): arm64 and riscv.
 pub(crate) const GENERIC_NUMBERS: SyscallNumbers = SyscallNumbers {
     mmap: 222, // mmap2 in 32 bits: the offset, which is 0 here, is in pages
+    map_anonymous: MAP_ANONYMOUS,
     munmap: 215,
     mprotect: 226,
     madvise: 233,
@@ -47,6 +48,20 @@ pub(crate) const GENERIC_NUMBERS: SyscallNumbers = SyscallNumbers {
     execve: 221,
     execveat: 281,
 };
+
+/// `MAP_ANONYMOUS`, include/uapi/asm-generic/mman-common.h.
+pub(crate) const MAP_ANONYMOUS: u64 = 0x20;
+
+/// The slots of registers that follow one another, words of `word` bytes, from the one with this index on.
+pub(crate) const fn consecutive<const COUNT: usize>(word: usize, first: usize) -> [RegisterSlot; COUNT] {
+    let mut slots = [RegisterSlot(0); COUNT];
+    let mut index = 0;
+    while index < COUNT {
+        slots[index] = RegisterSlot(word * (first + index));
+        index += 1;
+    }
+    slots
+}
 
 /// The order of bytes in a word of data. Code may have another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +92,10 @@ pub struct SyscallAbi {
     pub instruction: &'static [u8],
     /// Holds the number at entry.
     pub number: RegisterSlot,
-    /// Holds the arguments at entry, first to sixth.
-    pub arguments: [RegisterSlot; 6],
+    /// Hold the arguments at entry, the first of up to six.
+    pub arguments: &'static [RegisterSlot],
+    /// Where those that have no register lie: so many bytes above the stack pointer, word by word (mips o32).
+    pub stacked_arguments: u64,
     /// Holds the result (or `-errno`) at exit.
     pub result: RegisterSlot,
     /// What tells a failure.
@@ -100,6 +117,8 @@ pub struct SyscallAbi {
 #[allow(missing_docs, reason = "each field is the system call of that name")]
 pub struct SyscallNumbers {
     pub mmap: u64,
+    /// Not a number of a call, but of a flag of `mmap`: `MAP_ANONYMOUS`, which a few ISAs have elsewhere.
+    pub map_anonymous: u64,
     pub munmap: u64,
     pub mprotect: u64,
     pub madvise: u64,
@@ -158,6 +177,8 @@ pub struct SignalFrame {
 pub struct Abi {
     /// The name used in output and file names.
     pub name: &'static str,
+    /// `e_machine` of its programs (elf.h).
+    pub elf_machine: u16,
     /// Bytes of a pointer.
     pub word: usize,
     /// Of words in memory and in the register set.
@@ -175,6 +196,9 @@ pub struct Abi {
     pub regset_len: usize,
     /// Program counter.
     pub pc: RegisterSlot,
+    /// Where the instruction behind the next one is, where the ISA has a register for that (sparc's nPC): elsewhere than
+    /// behind the next one in a delay slot only.
+    pub next_pc: Option<RegisterSlot>,
     /// Stack pointer.
     pub sp: RegisterSlot,
     /// Flags; `None` where the ISA has none (riscv).
@@ -207,6 +231,14 @@ impl Abi {
             self.order.write(value, bytes);
         }
     }
+
+    /// Has the thread go on at `to`, in the mode that it is in.
+    pub fn set_pc(&self, registers: &mut [u8], to: u64) {
+        self.set(registers, self.pc, to);
+        if let Some(next) = self.next_pc {
+            self.set(registers, next, to.wrapping_add(4)); // the ISAs that have it have no other length
+        }
+    }
 }
 
 impl Order {
@@ -232,7 +264,14 @@ impl Order {
 }
 
 impl Isa {
-    /// Every instruction set.
+    /// The ISA of a program by its ELF header: `e_machine`, bytes of a word by its class, and the order of bytes.
+    #[must_use]
+    pub fn of_elf(machine: u16, word: usize, order: Order) -> Option<Self> {
+        let is_it = |abi: &Abi| (abi.elf_machine, abi.word, abi.order) == (machine, word, order);
+        Self::ALL.into_iter().find(|isa| is_it(isa.abi()))
+    }
+
+    /// Every instruction set; that of a process before those of places in it.
     pub const ALL: [Self; 10] = [
         Self::X86_64,
         Self::I386,

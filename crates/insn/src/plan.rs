@@ -167,6 +167,13 @@ pub enum Reason {
         /// The property of the instruction that forbids it.
         why: String,
     },
+    /// The instruction runs between a branch and its end: a thread that goes on behind a breakpoint there has forgotten the
+    /// branch.
+    #[error("the instruction is in the delay slot of the branch at {branch}")]
+    DelaySlot {
+        /// The branch.
+        branch: Address,
+    },
     /// A jump would cover an address the program jumps to.
     #[error("a jump would cover {target}, which the program reaches from elsewhere")]
     TargetInside {
@@ -244,6 +251,7 @@ impl Reason {
         let fixed = match self {
             Self::InsideInstruction { .. } => "the address is inside an instruction",
             Self::NotDisplaceable { why, .. } => return Cow::Borrowed(why),
+            Self::DelaySlot { .. } => "the instruction is in the delay slot of a branch",
             Self::TargetInside { .. } => {
                 "a jump would cover an address that the program reaches from elsewhere"
             }

@@ -15,10 +15,21 @@ use crate::plan::Reason;
 /// How one instruction is carried out by a tracer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutOfLine {
-    /// Bytes of the original instruction.
+    /// Bytes of the original instruction, without that in its delay slot.
     pub len: usize,
     /// What is done.
     pub how: How,
+}
+
+impl OutOfLine {
+    /// How many bytes of the program it depends on: with the delay slot, which is as long as its branch on every ISA that has any.
+    #[must_use]
+    pub fn depends_on(&self) -> usize {
+        match self.how {
+            How::Delayed(_) => 2 * self.len,
+            How::Slot(_) | How::Emulated => self.len,
+        }
+    }
 }
 
 /// See [`OutOfLine`].
@@ -28,6 +39,21 @@ pub enum How {
     Slot(Slot),
     /// [`emulate`] does it.
     Emulated,
+    /// A branch with a delay slot. [`emulate`] carries out the branch and says where the thread goes; before it does, the code
+    /// in the slot is run, which is the instruction behind the branch, unless the branch [`annuls`] it. Where that faults the
+    /// thread belongs back to the branch.
+    Delayed(Slot),
+}
+
+impl How {
+    /// The code for a slot, if there is any.
+    #[must_use]
+    pub fn slot(&self) -> Option<&Slot> {
+        match self {
+            Self::Slot(slot) | Self::Delayed(slot) => Some(slot),
+            Self::Emulated => None,
+        }
+    }
 }
 
 /// Code for a slot. It holds one instruction, so a tracer may step it or let it run into a breakpoint behind it; control
@@ -81,7 +107,7 @@ pub trait Memory {
     fn write(&mut self, at: Address, bytes: &[u8]) -> Result<(), Fault>;
 }
 
-/// How the instruction that `bytes` begin with, at `at`, is carried out.
+/// How the instruction that `bytes` begin with, at `at`, is carried out. A branch's delay slot belongs to `bytes`.
 ///
 /// # Errors
 /// A [`Reason`] where it cannot be.
@@ -118,14 +144,51 @@ pub fn emulate(
     }
 }
 
+/// Whether the branch that `bytes` begin with, at `at`, leaves out the instruction in its delay slot, when it is met with these
+/// registers.
+#[must_use]
+pub fn annuls(isa: Isa, _at: Address, _bytes: &[u8], _registers: &[u8]) -> bool {
+    match isa {
+        // No delay slots.
+        Isa::X86_64
+        | Isa::I386
+        | Isa::Arm64
+        | Isa::Arm
+        | Isa::Thumb
+        | Isa::PowerPc
+        | Isa::PowerPc64
+        | Isa::PowerPc64Le
+        | Isa::RiscV32
+        | Isa::RiscV64 => false,
+    }
+}
+
+/// The branch in whose delay slot the instruction at `at` is; `before` is what comes before it in the function.
+#[must_use]
+pub fn delay_slot_of(isa: Isa, _at: Address, _before: &[u8]) -> Option<Address> {
+    match isa {
+        // No delay slots.
+        Isa::X86_64
+        | Isa::I386
+        | Isa::Arm64
+        | Isa::Arm
+        | Isa::Thumb
+        | Isa::PowerPc
+        | Isa::PowerPc64
+        | Isa::PowerPc64Le
+        | Isa::RiscV32
+        | Isa::RiscV64 => None,
+    }
+}
+
 /// Brings a thread to `to`, as a branch does that takes its target from a register: sets the PC, and the mode where bits of
 /// the target choose it (arm: bit 0 is Thumb). Tags of the target are dropped (arm64).
 pub fn branch(isa: Isa, registers: &mut [u8], to: u64) {
     match isa {
-        Isa::Arm64 => isa.abi().set(registers, isa.abi().pc, crate::arm64::emulate::untagged(to).0),
+        Isa::Arm64 => isa.abi().set_pc(registers, crate::arm64::emulate::untagged(to).0),
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => crate::powerpc::xol::branch(isa, registers, to),
         Isa::Arm | Isa::Thumb => crate::arm::emulate::interwork(registers, to),
-        _ => isa.abi().set(registers, isa.abi().pc, to),
+        _ => isa.abi().set_pc(registers, to),
     }
 }
 

@@ -236,7 +236,11 @@ impl Layout {
     fn needed(&self) -> impl Iterator<Item = RegisterSlot> + use<> {
         let abi = self.isa.abi();
         let call = &abi.syscall;
-        [abi.pc, abi.sp, call.number, call.result].into_iter().chain(call.arguments).chain(abi.flags)
+        [abi.pc, abi.sp, call.number, call.result]
+            .into_iter()
+            .chain(call.arguments.iter().copied())
+            .chain(abi.flags)
+            .chain(abi.next_pc)
     }
 
     fn lacks(&self, slot: RegisterSlot) -> DescriptionError {

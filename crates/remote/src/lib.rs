@@ -15,6 +15,7 @@ pub mod client;
 pub mod connection;
 pub mod description;
 pub mod error;
+mod fixed;
 pub mod link;
 pub mod packet;
 pub mod stop;

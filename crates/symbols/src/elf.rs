@@ -119,18 +119,8 @@ impl Identification {
             elf::ET_CORE => return Err(ElfError::NotLoadable("a core file")),
             _ => return Err(ElfError::NotLoadable("an ELF file of unknown type")),
         }
-        match (self.machine, self.class, self.order) {
-            (elf::EM_X86_64, Class::Elf64, Order::Little) => Ok(Isa::X86_64),
-            (elf::EM_386, Class::Elf32, Order::Little) => Ok(Isa::I386),
-            (elf::EM_AARCH64, Class::Elf64, Order::Little) => Ok(Isa::Arm64),
-            (elf::EM_ARM, Class::Elf32, Order::Little) => Ok(Isa::Arm),
-            (elf::EM_PPC, Class::Elf32, Order::Big) => Ok(Isa::PowerPc),
-            (elf::EM_PPC64, Class::Elf64, Order::Big) => Ok(Isa::PowerPc64),
-            (elf::EM_PPC64, Class::Elf64, Order::Little) => Ok(Isa::PowerPc64Le),
-            (elf::EM_RISCV, Class::Elf32, Order::Little) => Ok(Isa::RiscV32),
-            (elf::EM_RISCV, Class::Elf64, Order::Little) => Ok(Isa::RiscV64),
-            _ => Err(ElfError::Unsupported(self.machine())),
-        }
+        Isa::of_elf(self.machine, self.class.word(), self.order)
+            .ok_or_else(|| ElfError::Unsupported(self.machine()))
     }
 
     fn machine(&self) -> String {

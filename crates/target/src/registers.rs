@@ -75,7 +75,7 @@ impl Registers {
 
     /// Sets the program counter.
     pub fn set_pc(&mut self, pc: Address) {
-        self.set(self.isa.abi().pc, pc.0);
+        self.isa.abi().set_pc(&mut self.bytes, pc.0);
     }
 
     /// The stack pointer.

@@ -80,7 +80,7 @@ fn assert_registers_round_trip(thread: &mut Thread<'_>) {
     let (before, mut file) = thread.registers();
     let original = file.clone();
     let mut changed = before.clone();
-    for slot in abi.syscall.arguments {
+    for slot in abi.syscall.arguments.iter().copied() {
         abi.set(&mut changed, slot, abi.get(&before, slot) ^ 0x5555_aaaa);
     }
     thread.client.set_prstatus(thread.id, thread.layout, &mut file, &changed).expect("registers");
@@ -88,7 +88,7 @@ fn assert_registers_round_trip(thread: &mut Thread<'_>) {
     // And by the way that is taken for few.
     let mut restored = file;
     let mut set = thread.registers().0;
-    for slot in abi.syscall.arguments {
+    for slot in abi.syscall.arguments.iter().copied() {
         abi.set(&mut set, slot, abi.get(&before, slot));
         thread.client.set_prstatus(thread.id, thread.layout, &mut restored, &set).expect("registers");
     }

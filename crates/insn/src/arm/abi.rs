@@ -1,6 +1,6 @@
 //! The EABI of 32-bit arm on Linux.
 
-use crate::isa::{Abi, Failure, Order, RegisterSlot, SyscallAbi, SyscallNumbers};
+use crate::isa::{Abi, Failure, MAP_ANONYMOUS, Order, RegisterSlot, SyscallAbi, SyscallNumbers, consecutive};
 
 /// `struct user_regs`, arch/arm/include/asm/user.h: r0 to r15, cpsr, the first argument of the last system call.
 pub(crate) const fn slot(register: usize) -> RegisterSlot {
@@ -47,6 +47,7 @@ pub(crate) static ALWAYS_BREAKPOINT: [u8; 2] = [0x00, 0xbe];
 const fn abi(name: &'static str, breakpoint: &'static [u8], syscall: &'static [u8]) -> Abi {
     Abi {
         name,
+        elf_machine: 40,
         word: 4,
         order: Order::Little,
         registers: &REGISTERS,
@@ -55,6 +56,7 @@ const fn abi(name: &'static str, breakpoint: &'static [u8], syscall: &'static [u
         red_zone: 0,
         regset_len: 72,
         pc: PC,
+        next_pc: None,
         sp: SP,
         flags: Some(CPSR),
         thread_base: None,
@@ -65,7 +67,8 @@ const fn abi(name: &'static str, breakpoint: &'static [u8], syscall: &'static [u
         syscall: SyscallAbi {
             instruction: syscall, // svc #0
             number: slot(7),
-            arguments: [slot(0), slot(1), slot(2), slot(3), slot(4), slot(5)],
+            arguments: const { &consecutive::<6>(4, 0) },
+            stacked_arguments: 0,
             result: slot(0),
             failure: Failure::Negative,
             original_number: None,
@@ -77,6 +80,7 @@ const fn abi(name: &'static str, breakpoint: &'static [u8], syscall: &'static [u
         // arch/arm/tools/syscall.tbl
         numbers: SyscallNumbers {
             mmap: 192, // mmap2: the offset, which is 0 here, is in pages
+            map_anonymous: MAP_ANONYMOUS,
             munmap: 91,
             mprotect: 125,
             madvise: 220,

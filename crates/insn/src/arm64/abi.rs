@@ -37,6 +37,7 @@ const REGISTERS: [(&str, RegisterSlot); 34] = {
 /// See the module header.
 pub(crate) static ABI: Abi = Abi {
     name: "arm64",
+    elf_machine: 183,
     word: 8,
     order: Order::Little,
     registers: &REGISTERS,
@@ -45,6 +46,7 @@ pub(crate) static ABI: Abi = Abi {
     red_zone: 0,
     regset_len: 272,
     pc: PC,
+    next_pc: None,
     sp: SP,
     flags: Some(PSTATE),
     thread_base: None,
@@ -55,7 +57,8 @@ pub(crate) static ABI: Abi = Abi {
     syscall: SyscallAbi {
         instruction: &[0x01, 0x00, 0x00, 0xd4], // svc #0
         number: slot(8),
-        arguments: [slot(0), slot(1), slot(2), slot(3), slot(4), slot(5)],
+        arguments: &[slot(0), slot(1), slot(2), slot(3), slot(4), slot(5)],
+        stacked_arguments: 0,
         result: slot(0),
         failure: Failure::Negative,
         original_number: None,

@@ -1,6 +1,6 @@
 //! The ABIs of Power on Linux: System V (32 bits), ELFv1 (64, big-endian), ELFv2 (64, little-endian).
 
-use crate::isa::{Abi, Failure, Order, RegisterSlot, SyscallAbi, SyscallNumbers};
+use crate::isa::{Abi, Failure, MAP_ANONYMOUS, Order, RegisterSlot, SyscallAbi, SyscallNumbers, consecutive};
 
 // `struct pt_regs`, arch/powerpc/include/uapi/asm/ptrace.h, in words: r0 to r31, then these. ELF_NGREG is 48.
 const NIP: usize = 32;
@@ -58,6 +58,7 @@ pub(crate) static POWERPC64LE: Abi = Abi {
 const fn abi(word: usize, order: Order) -> Abi {
     Abi {
         name: "",
+        elf_machine: if word == 8 { 21 } else { 20 },
         word,
         order,
         registers: &WIDE,
@@ -67,6 +68,7 @@ const fn abi(word: usize, order: Order) -> Abi {
         red_zone: 288,
         regset_len: 48 * word,
         pc: RegisterSlot(NIP * word),
+        next_pc: None,
         sp: RegisterSlot(word),
         flags: Some(RegisterSlot(CR * word)),
         thread_base: None,
@@ -78,6 +80,7 @@ const fn abi(word: usize, order: Order) -> Abi {
         // arch/powerpc/kernel/syscalls/syscall.tbl
         numbers: SyscallNumbers {
             mmap: 90,
+            map_anonymous: MAP_ANONYMOUS,
             munmap: 91,
             mprotect: 125,
             madvise: 205,
@@ -99,14 +102,12 @@ const fn syscall(word: usize) -> SyscallAbi {
     SyscallAbi {
         instruction: &[0x44, 0x00, 0x00, 0x02], // sc
         number: general(word, 0),
-        arguments: [
-            general(word, 3),
-            general(word, 4),
-            general(word, 5),
-            general(word, 6),
-            general(word, 7),
-            general(word, 8),
-        ],
+        arguments: if word == 4 {
+            const { &consecutive::<6>(4, 3) }
+        } else {
+            const { &consecutive::<6>(8, 3) }
+        },
+        stacked_arguments: 0,
         result: general(word, 3),
         // CR0.SO (Documentation/arch/powerpc/syscall64-abi.rst).
         failure: Failure::Flag(RegisterSlot(CR * word), 1 << 28),

@@ -1,6 +1,8 @@
 //! The psABI of RISC-V on Linux.
 
-use crate::isa::{Abi, Failure, GENERIC_NUMBERS, Order, RegisterSlot, SyscallAbi, SyscallNumbers};
+use crate::isa::{
+    Abi, Failure, GENERIC_NUMBERS, Order, RegisterSlot, SyscallAbi, SyscallNumbers, consecutive,
+};
 
 /// Names of x1 to x31, as GDB's target descriptions have them: by number, or by use.
 const NAMES: [(&str, &str); 31] = [
@@ -71,6 +73,7 @@ const fn abi(word: usize) -> Abi {
     }
     Abi {
         name: "",
+        elf_machine: 243,
         word,
         order: Order::Little,
         registers: &WIDE,
@@ -84,6 +87,7 @@ const fn abi(word: usize) -> Abi {
         red_zone: 0,
         regset_len: 32 * word,
         pc: RegisterSlot(0),
+        next_pc: None,
         sp: x(word, 2),
         flags: None,
         thread_base: Some(x(word, 4)),
@@ -94,7 +98,12 @@ const fn abi(word: usize) -> Abi {
         syscall: SyscallAbi {
             instruction: &[0x73, 0x00, 0x00, 0x00], // ecall
             number: x(word, 17),
-            arguments: [x(word, 10), x(word, 11), x(word, 12), x(word, 13), x(word, 14), x(word, 15)],
+            arguments: if word == 4 {
+                const { &consecutive::<6>(4, 10) }
+            } else {
+                const { &consecutive::<6>(8, 10) }
+            },
+            stacked_arguments: 0,
             result: x(word, 10),
             failure: Failure::Negative,
             original_number: None,

@@ -1,7 +1,7 @@
 //! The System V i386 ABI on Linux, as a 64-bit kernel offers it to 32-bit tasks and shows it to a 64-bit tracer.
 
 use crate::isa::{
-    Abi, Failure, Order, RegisterSlot, SignalFrame, SyscallAbi, SyscallNumbers, Trap, Trapping,
+    Abi, Failure, MAP_ANONYMOUS, Order, RegisterSlot, SignalFrame, SyscallAbi, SyscallNumbers, Trap, Trapping,
 };
 
 // `struct user_regs_struct32`, arch/x86/include/asm/user32.h: 17 words of 32 bits.
@@ -90,6 +90,7 @@ const REGISTERS: [(&str, RegisterSlot); 11] = [
 /// See the module header.
 pub(crate) static ABI: Abi = Abi {
     name: "i386",
+    elf_machine: 3,
     word: 4,
     order: Order::Little,
     registers: &REGISTERS,
@@ -98,6 +99,7 @@ pub(crate) static ABI: Abi = Abi {
     red_zone: 0,
     regset_len: 68,
     pc: slot(EIP),
+    next_pc: None,
     sp: slot(ESP),
     flags: Some(slot(EFLAGS)),
     thread_base: None,
@@ -120,7 +122,8 @@ pub(crate) static ABI: Abi = Abi {
     syscall: SyscallAbi {
         instruction: &[0xcd, 0x80],
         number: slot(EAX),
-        arguments: [slot(EBX), slot(ECX), slot(EDX), slot(ESI), slot(EDI), slot(EBP)],
+        arguments: &[slot(EBX), slot(ECX), slot(EDX), slot(ESI), slot(EDI), slot(EBP)],
+        stacked_arguments: 0,
         result: slot(EAX),
         failure: Failure::Negative,
         original_number: Some(slot(ORIG_EAX)),
@@ -132,6 +135,7 @@ pub(crate) static ABI: Abi = Abi {
     // arch/x86/entry/syscalls/syscall_32.tbl
     numbers: SyscallNumbers {
         mmap: 192, // mmap2: the offset, which is 0 here, is in pages
+        map_anonymous: MAP_ANONYMOUS,
         munmap: 91,
         mprotect: 125,
         madvise: 219,

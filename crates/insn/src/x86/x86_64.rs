@@ -1,7 +1,7 @@
 //! The System V x86-64 ABI on Linux.
 
 use crate::isa::{
-    Abi, Failure, Order, RegisterSlot, SignalFrame, SyscallAbi, SyscallNumbers, Trap, Trapping,
+    Abi, Failure, MAP_ANONYMOUS, Order, RegisterSlot, SignalFrame, SyscallAbi, SyscallNumbers, Trap, Trapping,
 };
 
 // `struct user_regs_struct`, arch/x86/include/asm/user_64.h: 27 words.
@@ -85,6 +85,7 @@ const REGISTERS: [(&str, RegisterSlot); 20] = [
 /// See the module header.
 pub(crate) static ABI: Abi = Abi {
     name: "x86_64",
+    elf_machine: 62,
     word: 8,
     order: Order::Little,
     registers: &REGISTERS,
@@ -93,6 +94,7 @@ pub(crate) static ABI: Abi = Abi {
     red_zone: 128,
     regset_len: 216,
     pc: slot(RIP),
+    next_pc: None,
     sp: slot(RSP),
     flags: Some(slot(EFLAGS)),
     thread_base: Some(slot(FS_BASE)),
@@ -119,7 +121,8 @@ pub(crate) static ABI: Abi = Abi {
     syscall: SyscallAbi {
         instruction: &[0x0f, 0x05],
         number: slot(RAX),
-        arguments: [slot(RDI), slot(RSI), slot(RDX), slot(R10), slot(R8), slot(R9)],
+        arguments: &[slot(RDI), slot(RSI), slot(RDX), slot(R10), slot(R8), slot(R9)],
+        stacked_arguments: 0,
         result: slot(RAX),
         failure: Failure::Negative,
         original_number: Some(slot(ORIG_RAX)),
@@ -130,6 +133,7 @@ pub(crate) static ABI: Abi = Abi {
     // arch/x86/entry/syscalls/syscall_64.tbl
     numbers: SyscallNumbers {
         mmap: 9,
+        map_anonymous: MAP_ANONYMOUS,
         munmap: 11,
         mprotect: 10,
         madvise: 28,

@@ -26,6 +26,10 @@ fn describe(isa: Isa, out: &mut String, at: Address, bytes: &[u8]) {
             match found.how {
                 How::Emulated => writeln!(out, "> emulated, {} bytes", found.len).unwrap(),
                 How::Slot(slot) => describe_slot(isa, out, &slot),
+                How::Delayed(slot) => {
+                    writeln!(out, "> a branch, emulated; its delay slot:").unwrap();
+                    describe_slot(isa, out, &slot);
+                }
             }
         }
     }

@@ -3,10 +3,12 @@
 use super::Client;
 use crate::description::{Description, DescriptionError, Layout, RegisterFile, order};
 use crate::error::RemoteError;
+use crate::fixed;
 use crate::link::Stream;
 use crate::packet::{hex, unhex};
 use crate::stop::{Stop, ThreadId};
-use insn::isa::Order;
+use insn::Address;
+use insn::isa::{Isa, Order};
 
 /// How many registers are written one by one rather than all in one packet.
 const FEW: usize = 4;
@@ -39,18 +41,44 @@ impl<S: Stream> Client<S> {
         }
     }
 
-    /// The layout of the target's registers: its description, its ISA, and the order of bytes where that is to be asked for.
+    /// The layout of the target's registers: its description, its ISA, and the order of bytes where that is to be asked for. Of a
+    /// remote without description: what GDB assumes of the program's machine.
     ///
     /// # Errors
     /// As [`Self::description`]; [`DescriptionError::Architecture`], [`DescriptionError::Order`], [`DescriptionError::Register`].
     pub fn layout(&mut self) -> Result<Layout, RemoteError> {
-        let description = self.description()?;
+        let description = match self.description() {
+            Err(RemoteError::Description(DescriptionError::None)) => return self.assumed_layout(),
+            described => described?,
+        };
         let order = match description.isas().first() {
             Some(isa) => self.order(isa.abi().word)?,
             None => None,
         };
         let isa = description.isa(order)?;
         Ok(description.layout(isa)?)
+    }
+
+    fn assumed_layout(&mut self) -> Result<Layout, RemoteError> {
+        let isa = self.isa_of_program()?;
+        let assumed = isa.and_then(|isa| Some((isa, fixed::description(isa)?)));
+        let (isa, description) = assumed.ok_or(DescriptionError::None)?;
+        Ok(description.layout(isa)?)
+    }
+
+    /// By the ELF header, which is at the start of the page that has the program headers.
+    fn isa_of_program(&mut self) -> Result<Option<Isa>, RemoteError> {
+        let auxv = match self.auxv() {
+            Err(error) if error.is_fatal() => return Err(error),
+            auxv => auxv.unwrap_or_default(),
+        };
+        let Some(headers) = fixed::program_headers(&auxv) else { return Ok(None) };
+        let mut header = [0; 20];
+        match self.read(Address(headers & !0xfff), &mut header) {
+            Err(error) if error.is_fatal() => Err(error),
+            Err(_) => Ok(None),
+            Ok(()) => Ok(fixed::isa(&header)),
+        }
     }
 
     /// All registers of a thread, as the remote has them.

@@ -36,7 +36,7 @@ pub(super) fn about_to(target: &Process, tid: Tid) -> Option<Executable> {
         _ if !is_entry => return None,
         number if number == abi.numbers.execve => named(target, tid, &registers, 0, None)?,
         number if number == abi.numbers.execveat => {
-            named(target, tid, &registers, 1, Some(abi.syscall.arguments[0]))?
+            named(target, tid, &registers, 1, abi.syscall.arguments.first().copied())?
         }
         _ => return None,
     };

@@ -7,7 +7,6 @@
 use std::ops::Range;
 
 use insn::Address;
-use insn::xol::How;
 
 use super::Stepper;
 use super::site::Site;
@@ -25,7 +24,6 @@ const PROT_READ: u64 = 1;
 const PROT_WRITE: u64 = 2;
 const PROT_EXEC: u64 = 4;
 const MAP_PRIVATE: u64 = 2;
-const MAP_ANONYMOUS: u64 = 0x20;
 
 /// See the module header.
 #[derive(Debug, Default)]
@@ -55,7 +53,7 @@ impl<T: Tracee> Stepper<T> {
         let mut code = Vec::new();
         let mut offsets = Vec::new();
         for site in sites.iter() {
-            let How::Slot(slot) = &site.how else {
+            let Some(slot) = site.how.slot() else {
                 offsets.push(None);
                 continue;
             };
@@ -82,8 +80,10 @@ impl<T: Tracee> Stepper<T> {
         let last = self.area.mappings.last().cloned().unwrap_or_default();
         if self.area.used + len > last.end - last.start {
             let size = len.next_multiple_of(UNIT);
-            let arguments = [0, size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, u64::MAX, 0];
-            let number = self.isa.abi().numbers.mmap;
+            let numbers = &self.isa.abi().numbers;
+            let flags = MAP_PRIVATE | numbers.map_anonymous;
+            let arguments = [0, size, PROT_READ | PROT_EXEC, flags, u64::MAX, 0];
+            let number = numbers.mmap;
             let start = self.call(&Call { name: "mmap", number, arguments })?;
             self.area.mappings.push(Address(start)..Address(start) + size);
             self.area.used = 0;

@@ -10,7 +10,10 @@ use crate::tracee::Tracee;
 pub(super) fn arguments<T: Tracee>(tracee: &mut T, registers: &Registers) -> Result<[u64; 6], TargetError> {
     let isa = registers.isa();
     let abi = isa.abi();
-    let mut found = abi.syscall.arguments.map(|slot| registers.get(slot));
+    let mut found = [0; 6];
+    for (argument, slot) in found.iter_mut().zip(abi.syscall.arguments) {
+        *argument = registers.get(*slot);
+    }
     // Functions get them where system calls do (AAPCS64, Power's ABIs, RISC-V psABI), but for these.
     let (in_registers, behind) = match isa {
         Isa::X86_64 => {

@@ -49,7 +49,8 @@ impl<T: Tracee> Stepper<T> {
         let abi = &gate.isa.abi().syscall;
         let end = gate.at + abi.instruction.len() as u64;
         let mut set = vec![(abi.number, call.number)];
-        set.extend(abi.arguments.into_iter().zip(call.arguments));
+        set.extend(abi.arguments.iter().copied().zip(call.arguments));
+        set.extend(self.stack_arguments(call.arguments.get(abi.arguments.len()..).unwrap_or_default())?);
         // No call of its own is to be begun again now.
         set.extend(abi.original_number.map(|slot| (slot, u64::MAX)));
         let answer = self.run_code(gate, end, &set)?.answer();
@@ -58,6 +59,24 @@ impl<T: Tracee> Stepper<T> {
             return Err(TargetError::Injected { call: call.name.to_owned(), source: Errno(number) });
         }
         Ok(answer.cast_unsigned())
+    }
+
+    /// Writes the arguments that have no register where a call with its stack pointer moved there finds them: below what the
+    /// program uses.
+    fn stack_arguments(&mut self, words: &[u64]) -> Result<Option<(RegisterSlot, u64)>, TargetError> {
+        if words.is_empty() {
+            return Ok(None);
+        }
+        let abi = self.isa.abi();
+        let size = abi.syscall.stacked_arguments + (words.len() * abi.word) as u64;
+        let sp = self.tracee.registers(self.current)?.sp();
+        let moved = sp.0.wrapping_sub(abi.red_zone + size) & !15; // as aligned as any ABI wants it
+        let mut bytes = vec![0; words.len() * abi.word];
+        for (word, into) in words.iter().zip(bytes.chunks_exact_mut(abi.word)) {
+            abi.order.write(*word, into);
+        }
+        self.tracee.write(self.isa.wrap(Address(moved) + abi.syscall.stacked_arguments), &bytes)?;
+        Ok(Some((abi.sp, moved)))
     }
 
     /// Has the current thread run from `start` (of any code) to a breakpoint of ours at `end`, with these registers, the others as they are.

@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use insn::Address;
+use insn::isa::RegisterSlot;
 use insn::xol::{Fault, How, Memory, Slot, Then};
 
 use super::arguments::arguments;
 use super::call::is_fault;
 use super::site::{Breakpoint, Site};
-use super::{End, Hit, MOST_COSTS, PATIENCE, Stepper, Visit};
+use super::{Branch, End, Hit, MOST_COSTS, PATIENCE, Stepper, Visit};
 use crate::error::TargetError;
 use crate::registers::Registers;
 use crate::seam::Tid;
@@ -37,6 +38,18 @@ impl<T: Tracee> Memory for Through<'_, T> {
     fn write(&mut self, at: Address, bytes: &[u8]) -> Result<(), Fault> {
         self.0.write(at, bytes).map_err(|_| Fault::Memory(at))
     }
+}
+
+impl Visit {
+    fn of(site: Address, since: Instant) -> Self {
+        Self { site, own: Vec::new(), branch: None, held: Vec::new(), since }
+    }
+}
+
+/// The registers that differ, as they were before.
+fn changes(before: &Registers, after: &Registers) -> Vec<(RegisterSlot, u64)> {
+    let slots = before.isa().abi().registers.iter().map(|(_, slot)| *slot);
+    slots.filter(|slot| before.get(*slot) != after.get(*slot)).map(|slot| (slot, before.get(slot))).collect()
 }
 
 impl<T: Tracee> Stepper<T> {
@@ -156,43 +169,43 @@ impl<T: Tracee> Stepper<T> {
         mut registers: Registers,
         since: Instant,
     ) -> Result<(), TargetError> {
-        match (&site.how, site.slot) {
-            (How::Slot(code), Some(slot)) => self.enter_slot(tid, at, code, slot, registers, since),
-            _ => {
-                let memory = &mut Through(&mut self.tracee);
-                match insn::xol::emulate(site.isa, at, &site.original, registers.bytes_mut(), memory) {
-                    Ok(()) => {
-                        self.tracee.set_registers(tid, &registers)?;
-                        self.note_cost(since);
-                        Ok(())
-                    }
-                    Err(_) => {
-                        registers = self.tracee.registers(tid)?;
-                        registers.set_pc(at);
-                        self.tracee.set_registers(tid, &registers)?;
-                        self.run_in_place(tid, at)
-                    }
-                }
-            }
+        if let (How::Slot(code), Some(slot)) = (&site.how, site.slot) {
+            return self.enter_slot(tid, Visit::of(at, since), code, slot, registers);
         }
+        let before = registers.clone();
+        let delays = matches!(site.how, How::Delayed(_))
+            && !insn::xol::annuls(site.isa, at, &site.original, before.bytes());
+        let memory = &mut Through(&mut self.tracee);
+        if insn::xol::emulate(site.isa, at, &site.original, registers.bytes_mut(), memory).is_err() {
+            registers = before;
+            registers.set_pc(at);
+            self.tracee.set_registers(tid, &registers)?;
+            return self.run_in_place(tid, at);
+        }
+        if let (How::Delayed(code), Some(slot), true) = (&site.how, site.slot, delays) {
+            let branch = Some(Branch { to: registers.pc(), before: changes(&before, &registers) });
+            return self.enter_slot(tid, Visit { branch, ..Visit::of(at, since) }, code, slot, registers);
+        }
+        self.tracee.set_registers(tid, &registers)?;
+        self.note_cost(since);
+        Ok(())
     }
 
     fn enter_slot(
         &mut self,
         tid: Tid,
-        site: Address,
+        mut visit: Visit,
         code: &Slot,
         slot: Address,
         mut registers: Registers,
-        since: Instant,
     ) -> Result<(), TargetError> {
-        let own = code.lent.iter().map(|(lent, _)| (*lent, registers.get(*lent))).collect();
+        visit.own = code.lent.iter().map(|(lent, _)| (*lent, registers.get(*lent))).collect();
         for (lent, value) in &code.lent {
             registers.set(*lent, *value);
         }
         registers.set_pc(slot);
         self.tracee.set_registers(tid, &registers)?;
-        self.visits.insert(tid, Visit { site, own, held: Vec::new(), since });
+        self.visits.insert(tid, visit);
         Ok(())
     }
 
@@ -205,13 +218,14 @@ impl<T: Tracee> Stepper<T> {
         mut registers: Registers,
     ) -> Result<(), TargetError> {
         let Some(site) = self.sites.get(&at) else { return Ok(()) };
-        let How::Slot(slot) = &site.how else { return Ok(()) };
+        let Some(slot) = site.how.slot() else { return Ok(()) };
         let next = site.isa.wrap(at + site.original.len() as u64);
         let to = match slot.then {
             Then::Next => None,
             Then::Branch(target) => Some(registers.get(target)),
         };
         let visit = self.visits.remove(&tid).filter(|visit| visit.site == at);
+        let next = visit.as_ref().and_then(|visit| visit.branch.as_ref()).map_or(next, |branch| branch.to);
         for (lent, value) in visit.iter().flat_map(|visit| &visit.own) {
             registers.set(*lent, *value);
         }
@@ -240,6 +254,10 @@ impl<T: Tracee> Stepper<T> {
         let visit = self.visits.remove(&tid).filter(|visit| visit.site == at);
         for (lent, value) in visit.iter().flat_map(|visit| &visit.own) {
             registers.set(*lent, *value);
+        }
+        for (changed, value) in visit.iter().flat_map(|visit| &visit.branch).flat_map(|branch| &branch.before)
+        {
+            registers.set(*changed, *value);
         }
         registers.set_pc(at);
         self.tracee.set_registers(tid, &registers)?;

@@ -87,9 +87,20 @@ struct Visit {
     site: Address,
     /// What the lent registers hold in the program.
     own: Vec<(RegisterSlot, u64)>,
+    /// Of a branch whose delay slot this is.
+    branch: Option<Branch>,
     /// Signals that came meanwhile: they are given behind the slot.
     held: Vec<i32>,
     since: Instant,
+}
+
+/// A branch that was carried out but for its delay slot.
+#[derive(Clone, Debug)]
+struct Branch {
+    /// Where the thread goes behind the delay slot.
+    to: Address,
+    /// The registers that the branch changed, as they were: if the slot faults the branch has not happened.
+    before: Vec<(RegisterSlot, u64)>,
 }
 
 /// The engine: one tracee with its sites.

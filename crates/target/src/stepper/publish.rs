@@ -87,9 +87,9 @@ impl<T: Tracee> Stepper<T> {
                 place
             }
         };
-        let [from, to, ..] = abi.syscall.arguments;
+        let [from, to, ..] = abi.syscall.arguments else { return Err(unknown("a loop")) };
         let first = start.0 & !(LINE - 1);
-        self.run_code(Gate { isa: self.isa, at: place }, place + len, &[(from, first), (to, end.0)])
+        self.run_code(Gate { isa: self.isa, at: place }, place + len, &[(*from, first), (*to, end.0)])
             .map(|_| ())
     }
 }

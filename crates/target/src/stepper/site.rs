@@ -69,10 +69,7 @@ impl Site {
 
     /// Where the slot's code ends: its breakpoint.
     pub(super) fn slot_end(&self) -> Option<Address> {
-        match &self.how {
-            How::Slot(slot) => Some(self.slot? + slot.code.len() as u64),
-            How::Emulated => None,
-        }
+        Some(self.slot? + self.how.slot()?.code.len() as u64)
     }
 }
 
@@ -106,12 +103,15 @@ impl<T: Tracee> Stepper<T> {
     }
 
     fn plan(&mut self, place: &Wanted, live: &mut Live) -> Result<Site, Refusal> {
-        let OutOfLine { len, how } = out_of_line(place.isa, place.at, &place.expected)?;
-        let original = place.expected.get(..len).unwrap_or(&place.expected).to_vec();
-        let found = live.read(&mut self.tracee, place.at, len)?;
-        if found != original {
-            return Err(changed(place.at, &found, &original).into());
+        let planned = out_of_line(place.isa, place.at, &place.expected)?;
+        let first = |len: usize| place.expected.get(..len).unwrap_or(&place.expected);
+        let expected = first(planned.depends_on());
+        let found = live.read(&mut self.tracee, place.at, expected.len())?;
+        if found != expected {
+            return Err(changed(place.at, &found, expected).into());
         }
+        let OutOfLine { len, how } = planned;
+        let original = first(len).to_vec();
         Ok(Site { isa: place.isa, original, how, slot: None, breakpoint: Breakpoint::Out, hits: 0 })
     }
 

@@ -148,6 +148,12 @@ pub(crate) fn stepped(
     let mut placed = Placed { written: isa.breakpoint(plan.len).to_vec(), ..Placed::default() };
     explanation.notes.push(match &plan.how {
         How::Emulated => "the tracer carries it out on the thread's registers".to_owned(),
+        How::Delayed(slot) => {
+            placed.stub = disassemble(isa, Address(0), &slot.code).into_iter().map(line).collect();
+            "the tracer carries it out on the thread's registers; the thread runs the instruction in its delay slot in a slot, \
+             and is brought to where the branch goes"
+                .to_owned()
+        }
         How::Slot(slot) => {
             placed.stub = disassemble(isa, Address(0), &slot.code).into_iter().map(line).collect();
             let lent = if slot.lent.is_empty() { "" } else { ", with registers lent to it" };

@@ -123,6 +123,7 @@ impl Bench {
             assert!(case.name == "str, literal", "{} stores into code", case.name);
         }
         let mut displaced = match &found.how {
+            How::Delayed(_) => panic!("there are no delay slots: {found:?}"),
             How::Emulated => {
                 self.tally.emulated += 1;
                 self.emulated(case, &before, Address(u64::from(at)))

@@ -296,6 +296,7 @@ fn compare(isa: Isa) -> HashMap<String, usize> {
                         assert!(line.branch().is_none(), "{line:?}");
                         slots.push((line, slot));
                     }
+                    How::Delayed(_) => panic!("there are no delay slots: {found:?}"),
                     How::Emulated => check_branch(isa, line, bytes, &mut rng),
                 }
             }

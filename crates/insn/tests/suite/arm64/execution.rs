@@ -129,6 +129,7 @@ impl Bench {
             in_place.registers.set(PSTATE, in_place.registers.get(PSTATE) & !BTYPE);
         }
         let displaced = match found.how {
+            How::Delayed(_) => panic!("there are no delay slots: {found:?}"),
             How::Emulated => {
                 self.tally.emulated += 1;
                 self.emulated(case, &before, Address(at))

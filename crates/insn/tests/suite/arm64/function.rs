@@ -88,6 +88,7 @@ fn displaced(world: &mut World, seed: u64, sites: &HashMap<u64, Site>) -> (u64, 
     while let Some(Site { bytes, how, slot }) = sites.get(&registers.pc()) {
         let at = registers.pc();
         match how {
+            How::Delayed(_) => panic!("there are no delay slots: {how:?}"),
             How::Emulated => {
                 emulate(Isa::Arm64, Address(at), bytes, &mut registers.0, &mut NoMemory).unwrap();
             }

@@ -118,6 +118,7 @@ impl Bench {
         // A step over a system call is one too far; behind it is a breakpoint.
         let in_place = self.run(case, &before, if is_call { Emulated::run } else { Emulated::step });
         let displaced = match &found.how {
+            How::Delayed(_) => panic!("there are no delay slots: {found:?}"),
             How::Emulated => self.emulated(case, &before, Address(at)),
             How::Slot(slot) => self.in_slot(case, &before, slot, slot_at, found.len),
         };

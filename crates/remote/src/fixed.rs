@@ -1,0 +1,87 @@
+//! Stubs without a target description: GDB knows which registers each machine's `g` packet has then, and so which they are is
+//! fixed by the machine; the machine is found by the program's ELF header.
+//!
+//! (qemu before 8.2 describes no alpha, mips, sh or sparc.)
+
+use insn::isa::{Isa, Order};
+
+use crate::description::{Description, Register};
+
+/// The registers of a `g` packet in order: names and bits. Of each machine those of its `gdb/…-tdep.c`, as far as stubs send
+/// them.
+type Registers = [(&'static str, u32)];
+
+/// Every machine whose packet is known.
+static FIXED: &[(Isa, &Registers)] = &[];
+
+/// What GDB assumes of a program of this ISA.
+pub(crate) fn description(isa: Isa) -> Option<Description> {
+    let (_, registers) = FIXED.iter().find(|(known, _)| *known == isa)?;
+    let register = |(number, (name, bits)): (u32, &(&str, u32))| Register {
+        name: (*name).to_owned(),
+        number,
+        bits: *bits,
+        feature: String::new(),
+    };
+    let registers = (0..).zip(*registers).map(register).collect();
+    Some(Description { registers, ..Description::default() })
+}
+
+/// Where the program's headers are in memory, by an auxiliary vector of words of either width and order; `None` where it makes
+/// sense in none or in several.
+pub(crate) fn program_headers(auxv: &[u8]) -> Option<u64> {
+    const PROGRAM_HEADERS: u64 = 3; // AT_PHDR, linux/auxvec.h
+    let found = [4, 8].into_iter().filter_map(|word| {
+        let order = crate::description::order(auxv, word)?;
+        let words: Vec<u64> = auxv.chunks_exact(word).map(|word| order.number(word)).collect();
+        let entry = words.as_chunks::<2>().0.iter().find(|entry| entry[0] == PROGRAM_HEADERS)?;
+        Some(entry[1])
+    });
+    let mut found: Vec<u64> = found.collect();
+    found.pop().filter(|_| found.is_empty())
+}
+
+/// The ISA of a program with this ELF header.
+pub(crate) fn isa(header: &[u8; 20]) -> Option<Isa> {
+    let (magic, rest) = header.split_first_chunk::<4>()?;
+    let word = match rest[0] {
+        1 => 4, // ELFCLASS32
+        2 => 8,
+        _ => return None,
+    };
+    let order = match rest[1] {
+        1 => Order::Little, // ELFDATA2LSB
+        2 => Order::Big,
+        _ => return None,
+    };
+    let machine = u16::try_from(order.number(&header[18..])).ok()?;
+    if magic == b"\x7fELF" { Isa::of_elf(machine, word, order) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_programs_headers_are_found_in_words_of_either_kind() {
+        let entries = [6, 4096, 3, 0x40_0040, 0, 0_u32];
+        let wide: Vec<u8> = entries.iter().flat_map(|word| u64::from(*word).to_be_bytes()).collect();
+        let narrow: Vec<u8> = entries.iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert_eq!(program_headers(&wide), Some(0x40_0040));
+        assert_eq!(program_headers(&narrow), Some(0x40_0040));
+        assert_eq!(program_headers(&wide[..16]), None);
+        assert_eq!(program_headers(b""), None);
+    }
+
+    #[test]
+    fn a_header_names_its_isa() {
+        let mut header = *b"\x7fELF\x02\x02\x01\0\0\0\0\0\0\0\0\0\0\x02\0\x15";
+        assert_eq!(isa(&header), Some(Isa::PowerPc64));
+        header[5] = 1;
+        assert_eq!(isa(&header), None);
+        header[18..].copy_from_slice(&[0x15, 0]);
+        assert_eq!(isa(&header), Some(Isa::PowerPc64Le));
+        header[0] = 0;
+        assert_eq!(isa(&header), None);
+    }
+}
