@@ -58,6 +58,9 @@ pub(super) struct Settled {
     starts: Vec<Address>,
 }
 
+/// What a patch is for is not mapped any more.
+struct Gone;
+
 impl Traced {
     /// Brings the target in line with what is wanted and mapped. `first`: a refusal of an exact name is an error.
     pub(super) fn arm(
@@ -134,6 +137,23 @@ impl Traced {
             }
         }
         Ok(())
+    }
+
+    /// Why the live bytes of a patch must not be touched, if they differ from the file's. A library may go, and come back to the
+    /// same place, while they are read: what is found twice, with the same mapped in between, is believed.
+    fn compare(&self, view: &View, patch: &Patch) -> Result<Option<String>, Gone> {
+        let mut before = None;
+        for _ in 0..ATTEMPTS {
+            let Some(why) = differs(view, patch, &self.installed) else { return Ok(None) };
+            if before.as_ref() == Some(&why) {
+                return Ok(before);
+            }
+            if !view.is_current(patch.start) {
+                break;
+            }
+            before = Some(why);
+        }
+        Err(Gone)
     }
 
     /// Plans every module that has rows, and the loader's breakpoint, and places the stubs. Sites whose jump finds no
@@ -341,10 +361,9 @@ impl Traced {
         let guests = guests(plan);
         let mut drafts = Vec::new();
         for patch in &plan.patches {
-            let why = differs(view, patch, &self.installed);
-            if why.is_some() && !view.is_current(patch.start) {
+            let Ok(why) = self.compare(view, patch) else {
                 continue; // it is another module's memory by now, or nobody's
-            }
+            };
             let guests = guests.get(&patch.start).into_iter().flatten();
             let guests = guests.flat_map(|guest| moved.sites_of(guest));
             if let Some(why) = why {
