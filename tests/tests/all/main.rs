@@ -29,6 +29,7 @@ mod remote;
 mod seccomp;
 mod sequences;
 mod signals;
+mod stale;
 mod state;
 mod stepping;
 mod storms;

@@ -41,7 +41,7 @@ use crate::tracee::{Go, Tracee};
 use area::Area;
 pub use call::{Gate, gates};
 pub use leave::Removal;
-pub use publish::steps;
+pub use publish::{routine, steps};
 use site::Site;
 pub use site::{Refusal, Wanted};
 

@@ -48,19 +48,17 @@ impl<T: Tracee> Stepper<T> {
     /// Makes written code what every CPU will execute. All threads stand still; they go on by the kernel, which is the rest of it.
     pub(super) fn publish(&mut self, at: Address, len: usize) -> Result<(), TargetError> {
         let range = at..at + len as u64;
-        let mut routine = Vec::new();
+        let mut has_instructions = false;
         for step in steps(self.isa) {
             match step.action {
-                Action::Perform(Means::Instruction(name)) => {
-                    routine.push(encoded(self.isa, name).ok_or_else(|| unknown(name))?);
-                }
+                Action::Perform(Means::Instruction(_)) => has_instructions = true,
                 Action::Perform(Means::SystemCall(call)) => self.flush(call, range.start, range.end)?,
                 Action::Perform(means) => return Err(unknown(means.name())),
                 // Written it is, and it will be published when a breakpoint leads there.
                 _ => {}
             }
         }
-        if routine.is_empty() { Ok(()) } else { self.maintain(&routine, range.start, range.end) }
+        if has_instructions { self.maintain(range.start, range.end) } else { Ok(()) }
     }
 
     fn flush(&mut self, call: SystemCall, start: Address, end: Address) -> Result<(), TargetError> {
@@ -74,8 +72,8 @@ impl<T: Tracee> Stepper<T> {
     }
 
     /// Runs the instructions for each line of the range: a loop, placed in the area the first time.
-    fn maintain(&mut self, routine: &[u32], start: Address, end: Address) -> Result<(), TargetError> {
-        let code = looped(self.isa, routine).ok_or_else(|| unknown("a loop"))?;
+    fn maintain(&mut self, start: Address, end: Address) -> Result<(), TargetError> {
+        let code = routine(self.isa).ok_or_else(|| unknown("an instruction"))?;
         let abi = self.isa.abi();
         let len = code.len() as u64;
         let place = match self.area.routine {
@@ -98,6 +96,18 @@ fn unknown(what: &str) -> TargetError {
     TargetError::Remote(format!(
         "`{what}`, which written code needs to become visible, cannot be done remotely"
     ))
+}
+
+/// The instructions of the procedure as code that does them for each line of a range: its start and end are in the registers of
+/// the first two arguments, and control falls off the code's end. `None` where an instruction is not known, or there is none.
+#[must_use]
+pub fn routine(isa: Isa) -> Option<Vec<u8>> {
+    let instruction = |step: &Step| match step.action {
+        Action::Perform(Means::Instruction(name)) => Some(encoded(isa, name)),
+        _ => None,
+    };
+    let instructions: Option<Vec<u32>> = steps(isa).iter().filter_map(instruction).collect();
+    looped(isa, &instructions?)
 }
 
 /// An instruction of a procedure, on the address in the first argument's register (x0, r3).
@@ -145,14 +155,7 @@ mod tests {
     use super::*;
 
     fn text(isa: Isa) -> Vec<String> {
-        let routine: Vec<u32> = steps(isa)
-            .iter()
-            .filter_map(|step| match step.action {
-                Action::Perform(Means::Instruction(name)) => Some(encoded(isa, name).unwrap()),
-                _ => None,
-            })
-            .collect();
-        let code = looped(isa, &routine).unwrap();
+        let code = routine(isa).unwrap();
         insn::disassemble(isa, Address(0x1000), &code).into_iter().map(|line| line.2).collect()
     }
 
