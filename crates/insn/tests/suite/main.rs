@@ -2,12 +2,17 @@
 
 mod arm;
 mod arm64;
+mod execution;
+mod function;
 mod goldens;
 mod places;
 mod plans;
 mod powerpc;
 mod properties;
 mod qemu;
+mod registers;
 mod riscv;
 mod slots;
 mod targets;
+mod toolchain;
+mod world;

@@ -1,28 +1,35 @@
-//! A program under qemu-user, driven through its GDB stub (GDB manual, appendix E, "GDB Remote Serial Protocol").
+//! A program under qemu-user, driven through its GDB stub.
 
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use insn::xol::{Fault, Memory};
+use insn::{Address, Isa};
+use remote::client::Action;
+use remote::description::{Layout, RegisterFile};
+use remote::{Client, Endpoint, Link, Signal, Stop, ThreadId};
+
+use crate::registers::Registers;
+
 /// An answer comes at once, or the emulator hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The stub takes packets of 4096 bytes (gdbstub.c, `MAX_PACKET_LENGTH`), and memory travels as hexadecimal digits.
-const CHUNK: usize = 1024;
-
-/// A stopped program.
+/// A stopped program of one thread.
 pub(crate) struct Emulated {
     child: Child,
-    stream: BufReader<UnixStream>,
+    client: Client<Link>,
+    thread: ThreadId,
+    isa: Isa,
+    layout: Layout,
+    /// What the stub has said last of the registers.
+    known: RegisterFile,
 }
 
 impl Emulated {
     /// Starts `program` on the default processor or another, and it stops before its first instruction; `None`, with a line that
     /// says so, where `qemu` is not installed.
-    pub(crate) fn start(qemu: &str, processor: Option<&str>, program: &Path) -> Option<Self> {
+    pub(crate) fn start(qemu: &str, processor: Option<&str>, isa: Isa, program: &Path) -> Option<Self> {
         let socket = program.with_extension("socket");
         let started = Command::new(qemu)
             .args(processor.into_iter().flat_map(|name| ["-cpu", name]))
@@ -38,90 +45,67 @@ impl Emulated {
                 return None;
             }
         };
-        let deadline = Instant::now() + PATIENCE;
-        let stream = loop {
-            if let Ok(stream) = UnixStream::connect(&socket) {
-                break stream;
-            }
-            if child.try_wait().unwrap().is_some() || Instant::now() > deadline {
-                let _ = child.kill();
-                panic!("{qemu} does not listen");
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        let link = connect(&mut child, &Endpoint::Unix(socket));
+        let mut client = Client::connect(link, PATIENCE).unwrap();
+        let thread = client.halted().unwrap().thread().expect("the stub names its thread");
+        let layout = client.layout().unwrap();
+        let known = client.registers(thread).unwrap();
+        Some(Self { child, client, thread, isa, layout, known })
+    }
+
+    /// Lets the program go on from these registers, which are the stub's then; with what signal it stops, and its registers.
+    pub(crate) fn go(&mut self, from: &Registers, action: Action) -> (Signal, Registers) {
+        self.client.set_prstatus(self.thread, &self.layout, &mut self.known, &from.bytes).unwrap();
+        self.go_on(action)
+    }
+
+    /// The same from where it stands. Over a system call the stub steps one instruction more.
+    pub(crate) fn go_on(&mut self, action: Action) -> (Signal, Registers) {
+        self.client.resume(&[(self.thread, action)], None).unwrap();
+        let signal = match self.client.wait(Instant::now() + PATIENCE).unwrap() {
+            Some(Stop::Stopped { signal, .. }) => signal,
+            other => panic!("the program does not stop: {other:?}"),
         };
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Some(Self { child, stream: BufReader::new(stream) })
-    }
-
-    /// Sends a packet and returns its answer.
-    fn ask(&mut self, packet: &str) -> String {
-        let sum = packet.bytes().fold(0_u8, u8::wrapping_add);
-        self.stream.get_mut().write_all(format!("${packet}#{sum:02x}").as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        self.stream.read_until(b'#', &mut answer).unwrap();
-        let mut sum = [0; 2];
-        self.stream.read_exact(&mut sum).unwrap();
-        self.stream.get_mut().write_all(b"+").unwrap();
-        let text = String::from_utf8(answer).unwrap();
-        let begin = text.find('$').unwrap_or_else(|| panic!("no answer to {packet}: {text}"));
-        text[begin + 1..].trim_end_matches('#').to_owned()
-    }
-
-    fn expect_ok(&mut self, packet: &str) {
-        let answer = self.ask(packet);
-        assert_eq!(answer, "OK", "to {packet}");
-    }
-
-    /// Fetches the description of the registers and drops it: before that the stub of Power has other ones (target/ppc/gdbstub.c).
-    pub(crate) fn describe(&mut self) {
-        let answer = self.ask("qXfer:features:read:target.xml:0,ffb");
-        assert!(answer.starts_with('l'), "{answer}");
-    }
-
-    /// All general registers, as the stub has them one behind the other.
-    pub(crate) fn registers(&mut self) -> Vec<u8> {
-        bytes(&self.ask("g"))
-    }
-
-    pub(crate) fn set_registers(&mut self, registers: &[u8]) {
-        self.expect_ok(&format!("G{}", digits(registers)));
+        let (bytes, known) = self.client.prstatus(self.thread, &self.layout).unwrap();
+        self.known = known;
+        (signal, Registers { isa: self.isa, bytes })
     }
 
     pub(crate) fn read(&mut self, from: u64, len: usize) -> Vec<u8> {
-        let mut all = Vec::new();
-        for offset in (0..len).step_by(CHUNK) {
-            let size = CHUNK.min(len - offset);
-            let found = bytes(&self.ask(&format!("m{:x},{size:x}", from + offset as u64)));
-            assert_eq!(found.len(), size, "at {from:#x}");
-            all.extend(found);
-        }
-        all
+        let mut bytes = vec![0; len];
+        self.client.read(Address(from), &mut bytes).unwrap();
+        bytes
     }
 
     /// The stub of qemu 7.2 refuses this where code of the same page has been run.
     pub(crate) fn write(&mut self, to: u64, what: &[u8]) {
-        for (index, chunk) in what.chunks(CHUNK).enumerate() {
-            let at = to + (index * CHUNK) as u64;
-            self.expect_ok(&format!("M{at:x},{:x}:{}", chunk.len(), digits(chunk)));
+        self.client.write(Address(to), what).unwrap();
+    }
+}
+
+impl Memory for Emulated {
+    fn read(&mut self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
+        self.client.read(at, into).map_err(|_| Fault::Memory(at))
+    }
+
+    fn write(&mut self, at: Address, bytes: &[u8]) -> Result<(), Fault> {
+        self.client.write(at, bytes).map_err(|_| Fault::Memory(at))
+    }
+}
+
+/// Waits until the stub listens.
+fn connect(child: &mut Child, to: &Endpoint) -> Link {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let error = match to.connect(PATIENCE) {
+            Ok(link) => return link,
+            Err(error) => error,
+        };
+        if child.try_wait().unwrap().is_some() || Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("{error}");
         }
-    }
-
-    /// Runs one instruction; the signal that the program stops by (5, SIGTRAP, where nothing is wrong). Over a system call the
-    /// stub runs one instruction more.
-    pub(crate) fn step(&mut self) -> u8 {
-        self.stop("s")
-    }
-
-    /// Runs up to a breakpoint instruction or a fault; the signal.
-    pub(crate) fn run(&mut self) -> u8 {
-        self.stop("c")
-    }
-
-    fn stop(&mut self, packet: &str) -> u8 {
-        let answer = self.ask(packet);
-        let is_stop = answer.starts_with('T') || answer.starts_with('S');
-        assert!(is_stop && answer.len() >= 3, "the program does not stop: {answer}");
-        u8::from_str_radix(&answer[1..3], 16).unwrap()
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -130,18 +114,4 @@ impl Drop for Emulated {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn digits(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
-}
-
-fn bytes(digits: &str) -> Vec<u8> {
-    (0..digits.len())
-        .step_by(2)
-        .map(|from| u8::from_str_radix(&digits[from..from + 2], 16).unwrap_or_else(|_| panic!("{digits}")))
-        .collect()
 }

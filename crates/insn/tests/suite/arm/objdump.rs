@@ -1,15 +1,16 @@
 //! Lengths, classes, targets and the code of slots against binutils' disassembler.
 
 use std::collections::HashMap;
-use std::process::Command;
 
 use insn::plan::{Reason, hex};
-use insn::xol::{Fault, How, Memory, Slot, Then, emulate, out_of_line};
+use insn::xol::{How, Slot, Then, emulate, out_of_line};
 use insn::{Address, Flow, Isa, inspect};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use super::cases::{any, forms};
-use super::registers::{CPSR, PC, Registers};
+use super::registers::{CPSR, PC, random};
+use crate::registers::NoMemory;
+use crate::toolchain;
 
 const BASE: u64 = 0x10_0000;
 
@@ -45,22 +46,9 @@ fn disassembled(isa: Isa, codes: &[Vec<u8>]) -> Option<Vec<Line>> {
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    let run = Command::new("arm-linux-gnueabihf-objdump")
-        .args(["-D", "-z", "-b", "binary", "-m", "armv8-a", "-M"])
-        .arg(if isa == Isa::Thumb { "force-thumb,reg-names-std" } else { "reg-names-std" })
-        .arg(format!("--adjust-vma={BASE:#x}"))
-        .arg(file.path())
-        .output();
-    let output = match run {
-        Ok(run) if run.status.success() => String::from_utf8(run.stdout).unwrap(),
-        Ok(run) => panic!("{}", String::from_utf8_lossy(&run.stderr)),
-        Err(error) => {
-            println!(
-                "skipped: no arm-linux-gnueabihf-objdump (Debian: binutils-arm-linux-gnueabihf): {error}"
-            );
-            return None;
-        }
-    };
+    let names = if isa == Isa::Thumb { "force-thumb,reg-names-std" } else { "reg-names-std" };
+    let options = ["-D", "-b", "binary", "-m", "armv8-a", "-M", names, &format!("--adjust-vma={BASE:#x}")];
+    let output = toolchain::objdump("arm-linux-gnueabihf", &options, file.path())?;
     let lines: HashMap<u64, Line> = output.lines().filter_map(parse).map(|line| (line.at, line)).collect();
     Some((0..codes.len()).map(|index| lines[&(BASE + (index * size) as u64)].clone()).collect())
 }
@@ -133,7 +121,7 @@ impl Line {
 const CONDITIONS: [&str; 14] =
     ["eq", "ne", "cs", "cc", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le"];
 
-fn is_met(condition: &str, cpsr: u32) -> bool {
+fn is_met(condition: &str, cpsr: u64) -> bool {
     let [n, z, c, v] = [31, 30, 29, 28].map(|bit| cpsr & 1 << bit != 0);
     match condition {
         "" => true,
@@ -155,35 +143,23 @@ fn is_met(condition: &str, cpsr: u32) -> bool {
     }
 }
 
-struct NoMemory;
-
-impl Memory for NoMemory {
-    fn read(&mut self, at: Address, _: &mut [u8]) -> Result<(), Fault> {
-        Err(Fault::Memory(at))
-    }
-
-    fn write(&mut self, at: Address, _: &[u8]) -> Result<(), Fault> {
-        Err(Fault::Memory(at))
-    }
-}
-
 /// Branches to an address that is printed.
 fn check_branch(isa: Isa, line: &Line, bytes: &[u8], rng: &mut TestRng) {
     let Some(((name, condition), target)) = line.branch().zip(line.target()) else { return };
     for _ in 0..4 {
-        let before = Registers::random(isa, rng);
+        let before = random(isa, rng);
         let mut after = before.clone();
-        emulate(isa, Address(line.at), bytes, &mut after.0, &mut NoMemory).unwrap();
+        emulate(isa, Address(line.at), bytes, &mut after.bytes, &mut NoMemory).unwrap();
         let is_zero =
             name.starts_with('c').then(|| before.get(usize::from(line.operands.as_bytes()[1] - b'0')) == 0);
         let is_taken = is_met(condition, before.get(CPSR)) && is_zero.is_none_or(|is| is == (name == "cbz"));
-        let expected = if is_taken { target as u32 } else { (line.at + line.len as u64) as u32 };
+        let expected = if is_taken { target } else { line.at + line.len as u64 };
         assert_eq!(after.get(PC), expected, "{line:?}");
         let is_thumb = (isa == Isa::Thumb) != (is_taken && name == "blx");
         assert_eq!(after.get(CPSR) >> 5 & 1 == 1, is_thumb, "{line:?}");
-        let thumb = u32::from(isa == Isa::Thumb);
+        let thumb = u64::from(isa == Isa::Thumb);
         let link = if is_taken && name.starts_with("bl") {
-            (line.at as u32 + line.len as u32) | thumb
+            (line.at + line.len as u64) | thumb
         } else {
             before.get(14)
         };

@@ -5,7 +5,8 @@ use std::ops::Range;
 use insn::xol::{Fault, Memory, branch, emulate, exclusive_sequences};
 use insn::{Address, Isa};
 
-use super::registers::{CPSR, PC, Registers, T};
+use super::registers::{CPSR, PC, T, set_it};
+use crate::registers::Registers;
 
 const AT: Address = Address(0x1_0000);
 
@@ -73,10 +74,10 @@ fn any_bytes_have_sequences_or_none() {
 
 #[test]
 fn a_branch_chooses_the_encoding() {
-    let mut registers = Registers::new();
-    branch(Isa::Arm, &mut registers.0, 0x2_0001);
+    let mut registers = Registers::new(Isa::Arm);
+    branch(Isa::Arm, &mut registers.bytes, 0x2_0001);
     assert_eq!((registers.get(PC), registers.get(CPSR)), (0x2_0000, T));
-    branch(Isa::Thumb, &mut registers.0, 0x3_0000);
+    branch(Isa::Thumb, &mut registers.bytes, 0x3_0000);
     assert_eq!((registers.get(PC), registers.get(CPSR)), (0x3_0000, 0));
 }
 
@@ -107,11 +108,11 @@ impl Memory for Words {
 /// `longjmp` of A32: the stack pointer, what was saved, and the way back into T32.
 #[test]
 fn longjmp_is_carried_out() {
-    let mut registers = Registers::new();
+    let mut registers = Registers::new(Isa::Arm);
     registers.set(0, 0x4000);
     let mut memory = Words(0x4000, vec![4, 5, 0x7000, 0x2_0003]);
     // ldm r0, {r4, r5, sp, pc}
-    emulate(Isa::Arm, AT, &0xe890_a030_u32.to_le_bytes(), &mut registers.0, &mut memory).unwrap();
+    emulate(Isa::Arm, AT, &0xe890_a030_u32.to_le_bytes(), &mut registers.bytes, &mut memory).unwrap();
     let got = [4, 5, 13, PC, CPSR, 0].map(|number| registers.get(number));
     assert_eq!(got, [4, 5, 0x7000, 0x2_0002, T, 0x4000]);
 }
@@ -119,13 +120,13 @@ fn longjmp_is_carried_out() {
 /// Where memory fails nothing has changed.
 #[test]
 fn a_fault_changes_nothing() {
-    let mut registers = Registers::new();
+    let mut registers = Registers::new(Isa::Arm);
     registers.set(0, 0x4000);
     registers.set(CPSR, T);
-    registers.set_it(0b1110_1000);
+    set_it(&mut registers, 0b1110_1000);
     let before = registers.clone();
     for bytes in [[0xb0, 0xe8, 0x10, 0x80], [0xd0, 0xe8, 0x11, 0xf0]] {
-        let fault = emulate(Isa::Thumb, AT, &bytes, &mut registers.0, &mut Words(0, vec![]));
+        let fault = emulate(Isa::Thumb, AT, &bytes, &mut registers.bytes, &mut Words(0, vec![]));
         assert!(matches!(fault, Err(Fault::Memory(_))), "{fault:?}");
         assert_eq!(registers, before);
     }
@@ -134,11 +135,11 @@ fn a_fault_changes_nothing() {
 /// CPSR.E: data is big-endian, code is not.
 #[test]
 fn words_are_in_the_order_of_data() {
-    let mut registers = Registers::new();
+    let mut registers = Registers::new(Isa::Arm);
     registers.set(CPSR, 1 << 9);
     registers.set(13, 0x4000);
     let mut memory = Words(0x4000, vec![0x2_0001_u32.swap_bytes(), 0]);
     // ldm sp!, {pc}
-    emulate(Isa::Arm, AT, &0xe8bd_8000_u32.to_le_bytes(), &mut registers.0, &mut memory).unwrap();
+    emulate(Isa::Arm, AT, &0xe8bd_8000_u32.to_le_bytes(), &mut registers.bytes, &mut memory).unwrap();
     assert_eq!((registers.get(PC), registers.get(13)), (0x2_0000, 0x4004));
 }

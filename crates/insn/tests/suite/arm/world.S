@@ -1,5 +1,5 @@
-@ What instructions run in: pages for code, a page for data, routines for the registers of floating point. Each part ends in a
-@ breakpoint; the driver goes on elsewhere.
+@ What instructions run in: pages for code, a page for data, routines for the registers of floating point, and what work.c has.
+@ Each part ends in a breakpoint; the driver goes on elsewhere.
 
         .syntax unified
         .arch   armv7-a
@@ -21,9 +21,17 @@ _start:
         ldr     r1, =DATA
         mov     r2, #3                  @ PROT_READ | PROT_WRITE
         bl      map
-        mov     r9, r0
-        adr     r10, load
-        adr     r11, save
+        mov     r5, r0
+        mov     r4, r8
+        adr     r6, load
+        adr     r7, save
+        ldr     r8, =__start_probed
+        ldr     r9, =__stop_probed
+        ldr     r10, =work
+        adr     r11, done
+        breakpoint
+
+done:
         breakpoint
 
 map:

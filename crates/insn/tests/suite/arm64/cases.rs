@@ -148,11 +148,6 @@ pub(super) fn any_word(rng: &mut TestRng, space: u32) -> u32 {
     rng.next_u32() & !(0xf << 25) | space << 25
 }
 
-/// One of them.
-pub(super) fn pick<'a, T>(rng: &mut TestRng, from: &'a [T]) -> &'a T {
-    &from[rng.random_range(0..from.len())]
-}
-
 /// Whether it is among the loads and stores but those of literals, or `dc zva`: it finds its memory by its field Rn, or Rt.
 pub(super) fn uses_memory(word: u32) -> bool {
     let is_literal = word >> 24 & 0b111011 == 0b011000;

@@ -3,8 +3,6 @@
 //! What it prints of a sample of instructions is carried out here by the manual's words (C6.2) and compared with what the crate
 //! does; the code of slots is disassembled in its turn.
 
-use std::process::Command;
-
 use insn::isa::RegisterSlot;
 use insn::plan::{Reason, hex};
 use insn::xol::{How, OutOfLine, Slot, Then, emulate, out_of_line};
@@ -15,7 +13,9 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 use super::cases::{
     AUTHENTICATED, BRANCHES, EXCLUSIVE, Form, LITERAL, MEMORY, OTHERS, STRAIGHT, VECTOR, any_word,
 };
-use super::registers::{BTYPE, NoMemory, PC, PSTATE, Registers};
+use super::registers::{BTYPE, PSTATE, random};
+use crate::registers::{NoMemory, Registers};
+use crate::toolchain;
 
 const BASE: u64 = 0x55_5555_4000;
 
@@ -47,21 +47,9 @@ fn disassembled(words: &[u32]) -> Option<Vec<Line>> {
     let file = tempfile::NamedTempFile::new().unwrap();
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     std::fs::write(file.path(), bytes).unwrap();
-    let run = Command::new("aarch64-linux-gnu-objdump")
-        .args(["-D", "-z", "-b", "binary", "-m", "aarch64"])
-        .arg(format!("--adjust-vma={BASE:#x}"))
-        .arg(file.path())
-        .output();
-    match run {
-        Ok(run) if run.status.success() => {
-            Some(String::from_utf8(run.stdout).unwrap().lines().filter_map(parse).collect())
-        }
-        Ok(run) => panic!("{}", String::from_utf8_lossy(&run.stderr)),
-        Err(error) => {
-            println!("skipped: no aarch64-linux-gnu-objdump (Debian: binutils-aarch64-linux-gnu): {error}");
-            None
-        }
-    }
+    let options = ["-D", "-b", "binary", "-m", "aarch64", &format!("--adjust-vma={BASE:#x}")];
+    let output = toolchain::objdump("aarch64-linux-gnu", &options, file.path())?;
+    Some(output.lines().filter_map(parse).collect())
 }
 
 fn parse(line: &str) -> Option<Line> {
@@ -185,7 +173,7 @@ impl Line {
                 None => return None,
             },
         };
-        after.set(PC, to);
+        after.set_pc(to);
         Some(after)
     }
 
@@ -267,13 +255,13 @@ fn check(line: &Line, rng: &mut TestRng) -> Option<Expected> {
     assert_eq!(summary.is_return, is_return, "{what}");
     let is_pad = matches!(line.mnemonic.as_str(), "bti" | "paciasp" | "pacibsp");
     assert_eq!(summary.is_landing_pad, is_pad, "{what}");
-    let is_emulated = line.carried_out(&Registers::random(rng)).is_some();
+    let is_emulated = line.carried_out(&random(rng)).is_some();
     for _ in 0..if is_emulated { 4 } else { 0 } {
-        let mut registers = Registers::random(rng);
-        registers.set(PC, line.at);
+        let mut registers = random(rng);
+        registers.set_pc(line.at);
         registers.set(PSTATE, registers.get(PSTATE) | BTYPE & u64::from(rng.next_u32()));
         let before = registers.clone();
-        emulate(Isa::Arm64, at, &bytes, &mut registers.0, &mut NoMemory).unwrap();
+        emulate(Isa::Arm64, at, &bytes, &mut registers.bytes, &mut NoMemory).unwrap();
         assert_eq!(Some(registers), line.carried_out(&before), "{what}, from {before:?}");
     }
     match (found, line.refusal()) {

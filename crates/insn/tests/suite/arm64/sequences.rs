@@ -9,7 +9,7 @@ use insn::set::Analysis;
 use insn::xol::{branch, emulate, exclusive_sequences};
 use insn::{Address, Isa};
 
-use super::registers::{NoMemory, PC, Registers};
+use crate::registers::{NoMemory, Registers};
 
 const AT: Address = Address(0x1_0000);
 
@@ -125,11 +125,11 @@ fn a_branch_drops_the_tag_of_its_target() {
 
 /// Whether `word`, a branch by 16 bytes, is taken with x0 and x1 like that.
 fn is_taken(word: u32, x0: u64, x1: u64) -> bool {
-    let mut registers = Registers(vec![0; Isa::Arm64.abi().regset_len]);
+    let mut registers = Registers::new(Isa::Arm64);
     registers.set(0, x0);
     registers.set(1, x1);
-    emulate(Isa::Arm64, AT, &word.to_le_bytes(), &mut registers.0, &mut NoMemory).unwrap();
-    match registers.get(PC) - AT.0 {
+    emulate(Isa::Arm64, AT, &word.to_le_bytes(), &mut registers.bytes, &mut NoMemory).unwrap();
+    match registers.pc() - AT.0 {
         16 => true,
         4 => false,
         other => panic!("{other}"),

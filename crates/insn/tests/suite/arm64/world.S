@@ -1,7 +1,7 @@
 // What instructions run in: pages for code, a page for data, routines for the vector registers, which the stub has one by one
-// only, and a function to probe. Each part ends in a breakpoint; the driver goes on elsewhere.
+// only, and what work.c has, with a part of it. Each part ends in a breakpoint; the driver goes on elsewhere.
 
-        .equ    CODE, 64 << 20
+        .equ    CODE, 128 << 20
         .equ    PAGE, 4096
         // What is reached from the data lies in it, or in nothing.
         .equ    AROUND, 256 << 10

@@ -295,8 +295,3 @@ pub(super) const BRANCHES: &[Form] = &[
     wide("addpcis", 19 << 26 | 2 << 1, TA | 0xffc1),
     Form { reach: Reach::None, ..prefixed("paddi of itself", 2, 1, 14) },
 ];
-
-/// One of several.
-pub(super) fn pick<'a, T>(rng: &mut TestRng, choices: &'a [T]) -> &'a T {
-    &choices[rng.random_range(0..choices.len())]
-}

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::process::Command;
 
 use insn::plan::{Reason, hex};
 use insn::xol::{How, OutOfLine, Slot, Then, emulate, exclusive_sequences, out_of_line};
@@ -14,7 +13,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use super::cases::{BRANCHES, encode};
-use super::registers::{NoMemory, Registers};
+use super::registers::random;
+use crate::registers::{NoMemory, Registers};
+use crate::toolchain;
 
 /// Where the instructions lie; those of 32 bits are near the end of the address space.
 fn base(isa: Isa) -> u64 {
@@ -72,18 +73,8 @@ struct Line {
 
 /// What it prints, by address; `None`, with a line that says so, where it is not installed.
 fn objdump(isa: Isa, file: &Path, arguments: &[&str]) -> Option<BTreeMap<u64, Line>> {
-    let mut objdump = Command::new("powerpc64-linux-gnu-objdump");
-    objdump.args(["-z", "-M", "power10,raw"]).args(arguments).arg(file);
-    let text = match objdump.output() {
-        Ok(run) if run.status.success() => String::from_utf8(run.stdout).unwrap(),
-        Ok(run) => panic!("{}", String::from_utf8_lossy(&run.stderr)),
-        Err(error) => {
-            println!(
-                "skipped: no powerpc64-linux-gnu-objdump (Debian: binutils-powerpc64-linux-gnu): {error}"
-            );
-            return None;
-        }
-    };
+    let options = [&["-M", "power10,raw"], arguments].concat();
+    let text = toolchain::objdump("powerpc64-linux-gnu", &options, file)?;
     let mut lines: BTreeMap<u64, Line> = BTreeMap::new();
     let mut last = 0;
     for line in text.lines() {
@@ -192,9 +183,9 @@ impl Line {
         }
         after.set("pc", next);
         match self.mnemonic.as_str() {
-            "addpcis" => after.set(&self.operands[0], next.wrapping_add(self.number(1) << 16)),
+            "addpcis" => after.set(self.operands[0].as_str(), next.wrapping_add(self.number(1) << 16)),
             "paddi" if self.is_relative() => {
-                after.set(&self.operands[0], self.at.wrapping_add(self.number(2)))
+                after.set(self.operands[0].as_str(), self.at.wrapping_add(self.number(2)))
             }
             "ori" if self.word == 0x6000_0000 => {}
             _ => return None,
@@ -253,7 +244,7 @@ impl Line {
         assert_eq!((summary.len, summary.flow), (self.len, self.flow()), "{what}");
         let is_emulated = self.carried_out(&Registers::new(isa)).is_some();
         for _ in 0..if is_emulated && self.refusal().is_none() { 4 } else { 0 } {
-            let mut registers = Registers::random(isa, rng);
+            let mut registers = random(isa, rng);
             registers.set("pc", self.at);
             let before = registers.clone();
             let expected = self.carried_out(&before).unwrap();

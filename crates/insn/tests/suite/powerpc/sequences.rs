@@ -9,7 +9,7 @@ use insn::xol::{branch, exclusive_sequences};
 use insn::{Address, Isa};
 
 use super::cases::encode;
-use super::registers::Registers;
+use crate::registers::Registers;
 
 const AT: Address = Address(0x1_0000);
 

@@ -1,7 +1,7 @@
-# What instructions run in: pages for code, two for data, routines for registers that the stub has one by one only. Each part
-# ends in a breakpoint; the driver goes on elsewhere.
+# What instructions run in: pages for code, two for data, routines for registers that the stub has one by one only, and what
+# work.c has. Each part ends in a breakpoint; the driver goes on elsewhere.
 
-        .equ    CODE, 64 << 20
+        .equ    CODE, 128 << 20
         .equ    DATA, 8192
 
 #if defined(__powerpc64__) && _CALL_ELF != 2
@@ -29,6 +29,19 @@ _start:
 1:      mflr    5
         addi    16, 5, load - 1b
         addi    17, 5, save - 1b
+        lis     18, __start_probed@ha
+        addi    18, 18, __start_probed@l
+        lis     19, __stop_probed@ha
+        addi    19, 19, __stop_probed@l
+        lis     20, work@ha
+        addi    20, 20, work@l
+#if defined(__powerpc64__) && _CALL_ELF != 2
+        ld      20, 0(20)               # of its descriptor
+#endif
+        addi    21, 5, done - 1b
+        trap
+
+done:
         trap
 
 map:
@@ -40,20 +53,20 @@ map:
         sc
         blr
 
-# From r31 on: 64 vector-scalar registers, or 32 of floating point and 32 vectors of 16 bytes; FPSCR, and TAR.
+# From r3 on: 64 vector-scalar registers, or 32 of floating point and 32 vectors of 16 bytes; FPSCR, and TAR.
         .macro  each op, first, from
         .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-        li      30, 16 * (\n + \from)
-        \op     \n + \first, 31, 30
+        li      4, 16 * (\n + \from)
+        \op     \n + \first, 3, 4
         .endr
         .endm
 
 load:
-        lfd     0, 1024(31)
+        lfd     0, 1024(3)
         mtfsf   255, 0
 #ifdef __powerpc64__
-        ld      30, 1032(31)
-        mtspr   815, 30
+        ld      4, 1032(3)
+        mtspr   815, 4
         each    lxvd2x, 0, 0
         each    lxvd2x, 32, 32
 #else
@@ -66,12 +79,12 @@ save:
 #ifdef __powerpc64__
         each    stxvd2x, 0, 0
         each    stxvd2x, 32, 32
-        mfspr   30, 815
-        std     30, 1032(31)
+        mfspr   4, 815
+        std     4, 1032(3)
 #else
         each    stfdx, 0, 0
         each    stvx, 0, 32
 #endif
         mffs    0
-        stfd    0, 1024(31)
+        stfd    0, 1024(3)
         trap

@@ -169,6 +169,11 @@ pub(super) fn compressed() -> impl Iterator<Item = u32> {
     (0..0x1_0000).filter(|half| half & 3 != 3)
 }
 
+/// One of them.
+pub(super) fn any_half(rng: &mut TestRng) -> u32 {
+    compressed().nth(rng.random_range(0..0xc000)).unwrap()
+}
+
 /// Any bits of 32 within each of the major opcodes.
 pub(super) fn any_word(rng: &mut TestRng, opcode: u32) -> u32 {
     rng.next_u32() & !0x7f | opcode << 2 | 3
@@ -177,11 +182,6 @@ pub(super) fn any_word(rng: &mut TestRng, opcode: u32) -> u32 {
 /// The major opcodes of instructions of 32 bits.
 pub(super) fn opcodes() -> impl Iterator<Item = u32> {
     (0..32).filter(|opcode| opcode & 7 != 7)
-}
-
-/// One of several.
-pub(super) fn pick<'a, T>(rng: &mut TestRng, choices: &'a [T]) -> &'a T {
-    &choices[rng.random_range(0..choices.len())]
 }
 
 /// The register by which the instruction finds its memory, and the distance from it: 0 for those of 16 bits, which reach at

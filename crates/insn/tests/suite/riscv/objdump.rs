@@ -4,7 +4,6 @@
 //! manual's words (chapter 2) and compared with what the crate does.
 
 use std::path::Path;
-use std::process::Command;
 
 use insn::plan::{Reason, hex};
 use insn::xol::{How, OutOfLine, emulate, exclusive_sequences, out_of_line};
@@ -14,7 +13,9 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 use super::cases::{
     BRANCHES, EXCLUSIVE, Form, MEMORY, STRAIGHT, TRAPS, any_word, compressed, encode, opcodes,
 };
-use super::registers::{NoMemory, Registers};
+use super::registers::{random, signed};
+use crate::registers::{NoMemory, Registers};
+use crate::toolchain;
 
 /// Where the instructions lie; those of RV32 run over the end of the address space.
 fn base(isa: Isa) -> u64 {
@@ -45,17 +46,9 @@ struct Line {
 
 /// What it prints for one file; `None`, with a line that says so, where it is not installed.
 fn objdump(file: &Path, arguments: &[&str]) -> Option<Vec<Line>> {
-    let mut objdump = Command::new("riscv64-linux-gnu-objdump");
-    match objdump.args(["-M", "no-aliases,numeric"]).args(arguments).arg(file).output() {
-        Ok(run) if run.status.success() => {
-            Some(String::from_utf8(run.stdout).unwrap().lines().filter_map(parse).collect())
-        }
-        Ok(run) => panic!("{}", String::from_utf8_lossy(&run.stderr)),
-        Err(error) => {
-            println!("skipped: no riscv64-linux-gnu-objdump (Debian: binutils-riscv64-linux-gnu): {error}");
-            None
-        }
-    }
+    let options = [&["-M", "no-aliases,numeric"], arguments].concat();
+    let text = toolchain::objdump("riscv64-linux-gnu", &options, file)?;
+    Some(text.lines().filter_map(parse).collect())
 }
 
 fn parse(line: &str) -> Option<Line> {
@@ -101,7 +94,7 @@ impl Line {
         let mut after = before.clone();
         let next = self.end();
         let get = |operand: usize| before.get(self.register(operand));
-        let signed = |operand: usize| before.signed(self.register(operand));
+        let signed = |operand: usize| signed(before, self.register(operand));
         let mut branch = |is_taken: bool, operand: usize| {
             after.set_pc(if is_taken { self.target(operand) } else { next });
         };
@@ -180,7 +173,7 @@ fn check(isa: Isa, line: &Line, rng: &mut TestRng) {
     assert_eq!(summary.flow, line.flow(), "{what}");
     let is_emulated = line.carried_out(&Registers::new(isa)).is_some();
     for _ in 0..if is_emulated { 4 } else { 0 } {
-        let mut registers = Registers::random(isa, rng);
+        let mut registers = random(isa, rng);
         registers.set_pc(line.at);
         let before = registers.clone();
         let mut expected = line.carried_out(&before).unwrap();

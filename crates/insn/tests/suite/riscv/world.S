@@ -1,7 +1,7 @@
 # What instructions run in: pages for code, a page for data, routines for the floating-point registers, which the stub has one by
 # one only, and what work.c has. Each part ends in a breakpoint; the driver goes on elsewhere.
 
-        .equ    CODE, 64 << 20
+        .equ    CODE, 128 << 20
         .equ    DATA, 4096
 #if __riscv_xlen == 64
         .equ    WORD, 8
@@ -14,17 +14,17 @@ _start:
         li      a1, CODE
         li      a2, 7                   # PROT_READ | PROT_WRITE | PROT_EXEC
         call    map
-        mv      s0, a0
+        mv      s2, a0
         li      a1, DATA
         li      a2, 3                   # PROT_READ | PROT_WRITE
         call    map
-        mv      s1, a0
-        lla     s2, load
-        lla     s3, save
-        lla     s4, __start_probed
-        lla     s5, __stop_probed
-        lla     s6, work
-        lla     s7, done
+        mv      s3, a0
+        lla     s4, load
+        lla     s5, save
+        lla     s6, __start_probed
+        lla     s7, __stop_probed
+        lla     s8, work
+        lla     s9, done
         ebreak
 
 done:
@@ -39,21 +39,21 @@ map:
         ecall
         ret
 
-# From t6 on: f0 to f31, fcsr.
+# From a0 on: f0 to f31, fcsr.
         .macro  each op
         .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-        \op     f\n, 8 * \n(t6)
+        \op     f\n, 8 * \n(a0)
         .endr
         .endm
 
 load:
         each    fld
-        lw      t5, 256(t6)
+        lw      t5, 256(a0)
         fscsr   t5
         ebreak
 
 save:
         each    fsd
         frcsr   t5
-        sw      t5, 256(t6)
+        sw      t5, 256(a0)
         ebreak

@@ -1,11 +1,15 @@
-// Something to compute: recursion, calls by pointer, a switch that is a table, division, floating point, literals. Whatever of
-// it is run lies in one section; world.S has a part.
+// Something to compute: recursion, calls by pointer, a switch that is a table, division, floating point. Whatever of it is run
+// lies in one section; world.S may have a part.
 
 #define WORK __attribute__((section("probed"), noinline))
 
 enum { COUNT = 24 };
 
+#ifdef __aarch64__
 unsigned long literals(unsigned long hash);
+#else
+#define literals(hash) (~(hash))
+#endif
 
 WORK static int is_less(long a, long b) { return a < b; }
 WORK static int is_more(long a, long b) { return (unsigned long)a > (unsigned long)b; }

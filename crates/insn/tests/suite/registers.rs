@@ -1,0 +1,130 @@
+//! A thread's registers by their numbers or names.
+
+use std::fmt;
+
+use insn::isa::RegisterSlot;
+use insn::xol::{Fault, Memory, Slot, Then, branch};
+use insn::{Address, Isa};
+use proptest::prelude::*;
+use proptest::test_runner::TestRng;
+
+/// An `NT_PRSTATUS` set.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Registers {
+    pub(crate) isa: Isa,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What says which one: its number in the set, its name, or its place.
+pub(crate) trait Register {
+    /// `None` for the one that is always 0.
+    fn slot(self, isa: Isa) -> Option<RegisterSlot>;
+}
+
+impl Register for usize {
+    fn slot(self, isa: Isa) -> Option<RegisterSlot> {
+        // The set has the PC in the place of x0.
+        let is_zero = self == 0 && matches!(isa, Isa::RiscV32 | Isa::RiscV64);
+        (!is_zero).then(|| RegisterSlot(self * isa.abi().word))
+    }
+}
+
+impl Register for &str {
+    fn slot(self, isa: Isa) -> Option<RegisterSlot> {
+        let found = isa.abi().registers.iter().find(|register| register.0 == self);
+        Some(found.unwrap_or_else(|| panic!("no register {self}")).1)
+    }
+}
+
+impl Register for RegisterSlot {
+    fn slot(self, _: Isa) -> Option<RegisterSlot> {
+        Some(self)
+    }
+}
+
+impl Registers {
+    pub(crate) fn new(isa: Isa) -> Self {
+        Self { isa, bytes: vec![0; isa.abi().regset_len] }
+    }
+
+    pub(crate) fn get(&self, register: impl Register) -> u64 {
+        register.slot(self.isa).map_or(0, |slot| self.isa.abi().get(&self.bytes, slot))
+    }
+
+    pub(crate) fn set(&mut self, register: impl Register, value: u64) {
+        if let Some(slot) = register.slot(self.isa) {
+            self.isa.abi().set(&mut self.bytes, slot, value);
+        }
+    }
+
+    pub(crate) fn pc(&self) -> u64 {
+        self.get(self.isa.abi().pc)
+    }
+
+    pub(crate) fn set_pc(&mut self, to: u64) {
+        self.isa.abi().set_pc(&mut self.bytes, to);
+    }
+
+    /// As a tracer begins a slot at `at`: the registers are lent.
+    pub(crate) fn in_front_of(&self, slot: &Slot, at: u64) -> Self {
+        let mut moved = self.clone();
+        slot.lent.iter().for_each(|(register, value)| moved.set(*register, *value));
+        moved.set_pc(at);
+        moved
+    }
+
+    /// As a tracer ends it, `before` having been the registers at an instruction of `len` bytes: reads where it goes on, gives
+    /// back, leaves. Whether the slot has run to its end; where not, the thread is back at the instruction.
+    pub(crate) fn go_on_behind(&mut self, before: &Self, slot: &Slot, at: u64, len: usize) -> bool {
+        let offset = self.pc().wrapping_sub(at);
+        let has_ended = offset == slot.code.len() as u64;
+        assert!(has_ended || offset == 0, "stands {offset:#x} behind the start of {slot:?}");
+        let target = match slot.then {
+            Then::Branch(register) => Some((register, self.get(register))),
+            Then::Next => None,
+        };
+        let lent = slot.lent.iter().map(|(register, _)| *register);
+        for register in lent.chain(target.map(|(register, _)| register)) {
+            self.set(register, before.get(register));
+        }
+        self.set_pc(before.pc());
+        if has_ended {
+            slot.left.iter().for_each(|(register, value)| self.set(*register, *value));
+            match target {
+                Some((_, to)) => branch(self.isa, &mut self.bytes, to),
+                None => self.set_pc(before.pc() + len as u64),
+            }
+        }
+        has_ended
+    }
+}
+
+impl fmt::Debug for Registers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let registers = self.isa.abi().registers.iter();
+        f.debug_map()
+            .entries(registers.map(|(name, slot)| (*name, format!("{:#x}", self.get(*slot)))))
+            .finish()
+    }
+}
+
+/// One of the common values, or any.
+pub(crate) fn value(common: &[u64], rng: &mut TestRng, any: fn(&mut TestRng) -> u64) -> u64 {
+    match rng.random_range(0..common.len() + 4) {
+        index if index < common.len() => common[index],
+        _ => any(rng),
+    }
+}
+
+/// Where nothing that is emulated touches memory.
+pub(crate) struct NoMemory;
+
+impl Memory for NoMemory {
+    fn read(&mut self, at: Address, _: &mut [u8]) -> Result<(), Fault> {
+        panic!("reads {at}")
+    }
+
+    fn write(&mut self, at: Address, _: &[u8]) -> Result<(), Fault> {
+        panic!("writes {at}")
+    }
+}

@@ -1,0 +1,195 @@
+//! The program that instructions are run in (each ISA's `world.S`, and `work.c`), under qemu-user.
+
+use std::path::{Path, PathBuf};
+
+use insn::plan::hex;
+use insn::xol::{Fault, How, Memory, OutOfLine, Slot, annuls, emulate};
+use insn::{Address, Isa};
+use remote::Signal;
+use remote::client::Action;
+
+use crate::qemu::Emulated;
+use crate::registers::Registers;
+use crate::toolchain;
+
+pub(crate) const PAGE: usize = 4096;
+
+/// Bytes of the pages for code (`CODE` of `world.S`).
+const CODE: u64 = 128 << 20;
+
+/// What makes and runs the program of an ISA.
+pub(crate) struct Machine {
+    /// Where its `world.S` is.
+    pub(crate) folder: &'static str,
+    /// The compiler's name, and what it needs besides.
+    pub(crate) target: &'static str,
+    pub(crate) flags: &'static [&'static str],
+    /// The emulator, and its processor where that is not the usual one.
+    pub(crate) qemu: &'static str,
+    pub(crate) processor: Option<&'static str>,
+    /// Room for an instruction, its delay slot and the breakpoint behind it, and for what it stores near itself.
+    pub(crate) cell: usize,
+    /// Bytes of the shortest instruction: all begin at multiples of them.
+    pub(crate) unit: usize,
+    /// The first of the registers in which the program says where everything is.
+    pub(crate) first: usize,
+    /// The register that a function returns by, and the one that has its own address where it asks for that.
+    pub(crate) link: &'static str,
+    pub(crate) own: Option<&'static str>,
+}
+
+fn machine(isa: Isa) -> Machine {
+    match isa {
+        Isa::Arm | Isa::Thumb => crate::arm::machine(isa),
+        Isa::Arm64 => crate::arm64::machine(),
+        Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => crate::powerpc::machine(isa),
+        Isa::RiscV32 | Isa::RiscV64 => crate::riscv::machine(isa),
+        other => panic!("{other:?} is run by the processor"),
+    }
+}
+
+/// A stopped program.
+pub(crate) struct World {
+    pub(crate) isa: Isa,
+    pub(crate) machine: Machine,
+    pub(crate) emulated: Emulated,
+    /// The registers in which the program says where everything is.
+    pub(crate) ready: Registers,
+}
+
+/// What has become of an instruction.
+pub(crate) struct Outcome {
+    /// `TRAP` where nothing is wrong.
+    pub(crate) signal: Signal,
+    pub(crate) registers: Registers,
+    /// Whether it is done; where not, the thread is back at it.
+    pub(crate) has_ended: bool,
+}
+
+impl World {
+    /// `None`, with a line that says so, where something is not installed.
+    pub(crate) fn new(isa: Isa) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let machine = machine(isa);
+        let program = build(&machine, directory.path())?;
+        let mut emulated = Emulated::start(machine.qemu, machine.processor, isa, &program)?;
+        let (signal, ready) = emulated.go_on(Action::Continue);
+        assert_eq!(signal, Signal::TRAP);
+        Some(Self { isa, machine, emulated, ready })
+    }
+
+    fn place(&self, index: usize) -> u64 {
+        self.ready.get(self.machine.first + index)
+    }
+
+    /// Fresh pages for code.
+    pub(crate) fn code(&self) -> u64 {
+        self.place(0)
+    }
+
+    /// Pages for data.
+    pub(crate) fn data(&self) -> u64 {
+        self.place(1)
+    }
+
+    /// What loads the other registers from where the first argument points, and saves them there.
+    pub(crate) fn load_and_save(&self) -> (u64, u64) {
+        (self.place(2), self.place(3))
+    }
+
+    /// Where `work` and what it calls begin and end.
+    pub(crate) fn probed(&self) -> (u64, u64) {
+        (self.place(4), self.place(5))
+    }
+
+    /// `work`, and where it is to return to.
+    pub(crate) fn work(&self) -> (u64, u64) {
+        (self.place(6), self.place(7))
+    }
+
+    /// Where the other registers are kept: the last page for code, which no code comes to.
+    pub(crate) fn others(&self) -> u64 {
+        self.code() + CODE - PAGE as u64
+    }
+
+    /// Carries out, as a tracer does, the instruction that `bytes` begin with, from the registers at it. The code of its slot is at
+    /// `slot_at`.
+    pub(crate) fn carry_out(
+        &mut self,
+        bytes: &[u8],
+        found: &OutOfLine,
+        before: &Registers,
+        slot_at: u64,
+    ) -> Outcome {
+        match &found.how {
+            How::Emulated => self.emulate(bytes, before),
+            How::Slot(slot) => self.run_slot(slot, before, slot_at, found.len),
+            How::Delayed(slot) => {
+                let branched = self.emulate(bytes, before);
+                let at = Address(before.pc());
+                if !branched.has_ended || annuls(self.isa, at, bytes, &before.bytes) {
+                    return branched;
+                }
+                let mut outcome = self.run_slot(slot, &branched.registers, slot_at, found.len);
+                if outcome.has_ended {
+                    outcome.registers.set_pc(branched.registers.pc());
+                } else {
+                    outcome.registers = before.clone();
+                }
+                outcome
+            }
+        }
+    }
+
+    fn run_slot(&mut self, slot: &Slot, before: &Registers, at: u64, len: usize) -> Outcome {
+        let (signal, mut registers) = self.emulated.go(&before.in_front_of(slot, at), Action::Continue);
+        let has_ended = registers.go_on_behind(before, slot, at, len);
+        // What traps by itself stands at its beginning.
+        assert!(signal == Signal::TRAP || !has_ended, "{signal:?} behind {slot:?}");
+        Outcome { signal, registers, has_ended }
+    }
+
+    fn emulate(&mut self, bytes: &[u8], before: &Registers) -> Outcome {
+        let mut registers = before.clone();
+        let done = emulate(self.isa, Address(before.pc()), bytes, &mut registers.bytes, self);
+        let signal = match done {
+            Ok(()) => Signal::TRAP,
+            Err(Fault::Memory(_)) => Signal::SEGV,
+            Err(Fault::NotEmulated) => panic!("{} is not emulated", hex(bytes)),
+        };
+        Outcome { signal, registers, has_ended: done.is_ok() }
+    }
+
+    /// Writes an instruction and a breakpoint.
+    pub(crate) fn fill_cell(&self, into: &mut [u8], code: &[u8]) {
+        let breakpoint = self.isa.breakpoint_behind_slot();
+        into[..code.len()].copy_from_slice(code);
+        into[code.len()..code.len() + breakpoint.len()].copy_from_slice(breakpoint);
+    }
+
+    /// What is emulated of the others touches no memory.
+    fn check_access(&self, what: &str, at: Address) {
+        assert!(matches!(self.isa, Isa::Arm | Isa::Thumb), "{what} {at}");
+    }
+}
+
+impl Memory for World {
+    fn read(&mut self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
+        self.check_access("reads", at);
+        Memory::read(&mut self.emulated, at, into)
+    }
+
+    fn write(&mut self, at: Address, bytes: &[u8]) -> Result<(), Fault> {
+        self.check_access("writes", at);
+        Memory::write(&mut self.emulated, at, bytes)
+    }
+}
+
+fn build(machine: &Machine, directory: &Path) -> Option<PathBuf> {
+    let program = directory.join("world");
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite");
+    let common = ["-O1", "-ffreestanding", "-nostdlib", "-static", "-no-pie"];
+    let files = [suite.join(machine.folder).join("world.S"), suite.join("work.c")];
+    toolchain::compile(machine.target, &[machine.flags, &common].concat(), &files, &program)?;
+    Some(program)
+}
