@@ -120,9 +120,14 @@ impl<T: Tracee> Stepper<T> {
                 if let Some(site) = self.sites.get_mut(&at) {
                     site.hits += 1;
                     let site = site.clone();
-                    let args = if self.records { arguments(&mut self.tracee, &registers)? } else { [0; 6] };
-                    on_hit(Hit { time_ns, tid, site: at, args });
-                    self.carry_out(tid, at, &site, registers, since)?;
+                    let mut told = |stepper: &mut Self, at: Address, registers: &Registers| {
+                        let args =
+                            if stepper.records { arguments(&mut stepper.tracee, registers)? } else { [0; 6] };
+                        on_hit(Hit { time_ns, tid, site: at, args });
+                        Ok(())
+                    };
+                    told(self, at, &registers)?;
+                    self.carry_out(tid, at, &site, registers, since, &mut told)?;
                 }
                 return Ok(self.watched.contains(&at));
             }
@@ -160,7 +165,7 @@ impl<T: Tracee> Stepper<T> {
         }
     }
 
-    /// The displaced instruction: by us, or by the thread in the slot.
+    /// The displaced instruction: by us, or by the thread in the slot. `told` tells of a probe in its delay slot.
     fn carry_out(
         &mut self,
         tid: Tid,
@@ -168,6 +173,7 @@ impl<T: Tracee> Stepper<T> {
         site: &Site,
         mut registers: Registers,
         since: Instant,
+        told: &mut dyn FnMut(&mut Self, Address, &Registers) -> Result<(), TargetError>,
     ) -> Result<(), TargetError> {
         if let (How::Slot(code), Some(slot)) = (&site.how, site.slot) {
             return self.enter_slot(tid, Visit::of(at, since), code, slot, registers);
@@ -184,6 +190,11 @@ impl<T: Tracee> Stepper<T> {
         }
         if let (How::Delayed(code), Some(slot), true) = (&site.how, site.slot, delays) {
             let branch = Some(Branch { to: registers.pc(), before: changes(&before, &registers) });
+            if let Some(probed) = self.delay_slots.get_mut(&at) {
+                probed.hits += 1;
+                let probed = probed.at;
+                told(self, probed, &registers)?;
+            }
             return self.enter_slot(tid, Visit { branch, ..Visit::of(at, since) }, code, slot, registers);
         }
         self.tracee.set_registers(tid, &registers)?;

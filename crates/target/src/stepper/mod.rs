@@ -42,7 +42,7 @@ use area::Area;
 pub use call::{Gate, gates};
 pub use leave::Removal;
 pub use publish::{routine, steps};
-use site::Site;
+use site::{DelaySlot, Site};
 pub use site::{Refusal, Wanted};
 
 /// Longest time that a thread may take for what we have it do: a system call that does not sleep, an instruction.
@@ -115,6 +115,8 @@ pub struct Stepper<T> {
     gates: Vec<Gate>,
     area: Area,
     sites: BTreeMap<Address, Site>,
+    /// What is probed in the delay slots of branches, by the branch.
+    delay_slots: BTreeMap<Address, DelaySlot>,
     /// The site of each slot.
     slots: BTreeMap<Address, Address>,
     visits: HashMap<Tid, Visit>,
@@ -157,6 +159,7 @@ impl<T: Tracee> Stepper<T> {
             gates,
             area: Area::default(),
             sites: BTreeMap::new(),
+            delay_slots: BTreeMap::new(),
             slots: BTreeMap::new(),
             visits: HashMap::new(),
             guests: HashSet::new(),
@@ -193,7 +196,8 @@ impl<T: Tracee> Stepper<T> {
     /// Hits of a site so far.
     #[must_use]
     pub fn hits(&self, site: Address) -> u64 {
-        self.sites.get(&site).map_or(0, |site| site.hits)
+        let in_delay_slot = || self.delay_slots.values().find(|slot| slot.at == site).map(|slot| slot.hits);
+        self.sites.get(&site).map(|site| site.hits).or_else(in_delay_slot).unwrap_or_default()
     }
 
     /// How many threads were seen.

@@ -1,5 +1,6 @@
 //! Sites: what is planned for one, and its breakpoint in and out.
 
+use insn::plan::Reason;
 use insn::xol::{How, OutOfLine, out_of_line};
 use insn::{Address, Isa};
 
@@ -17,8 +18,18 @@ pub struct Wanted {
     pub at: Address,
     /// The ISA of the code there.
     pub isa: Isa,
-    /// What the program's file has there: at least the instruction.
+    /// What the program's file has there: at least the instruction, of a branch its delay slot too.
     pub expected: Vec<u8>,
+    /// The branch in whose delay slot it is, and what the file has there. The breakpoint stands on the branch, since a thread that
+    /// stops between the two has forgotten the branch on most processors.
+    pub branch: Option<(Address, Vec<u8>)>,
+}
+
+impl Wanted {
+    /// Where the breakpoint is to stand.
+    fn site(&self) -> Address {
+        self.branch.as_ref().map_or(self.at, |(branch, _)| *branch)
+    }
 }
 
 /// Why a place is not probed.
@@ -26,7 +37,7 @@ pub struct Wanted {
 pub enum Refusal {
     /// The instruction cannot be carried out elsewhere.
     #[error(transparent)]
-    Reason(#[from] insn::plan::Reason),
+    Reason(#[from] Reason),
     /// Its bytes are not those of the file, or it cannot be reached.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -42,6 +53,13 @@ pub(super) struct Site {
     /// Its slot, if it has one.
     pub(super) slot: Option<Address>,
     pub(super) breakpoint: Breakpoint,
+    pub(super) hits: u64,
+}
+
+/// A probed instruction in a branch's delay slot.
+#[derive(Clone, Debug)]
+pub(super) struct DelaySlot {
+    pub(super) at: Address,
     pub(super) hits: u64,
 }
 
@@ -82,7 +100,7 @@ impl<T: Tracee> Stepper<T> {
         let mut live = Live::default();
         let mut planned: Vec<Result<Option<Site>, Refusal>> = Vec::new();
         for place in wanted {
-            planned.push(match self.sites.contains_key(&place.at) {
+            planned.push(match self.sites.contains_key(&place.site()) {
                 true => Ok(None),
                 false => self.plan(place, &mut live).map(Some),
             });
@@ -92,23 +110,31 @@ impl<T: Tracee> Stepper<T> {
         let mut answers = Vec::new();
         for (place, site) in wanted.iter().zip(planned) {
             answers.push(match site {
-                Ok(Some(site)) if !self.sites.contains_key(&place.at) => {
-                    self.arm(place.at, site).map_err(Refusal::from)
+                Ok(Some(site)) if !self.sites.contains_key(&place.site()) => {
+                    self.arm(place.site(), site).map_err(Refusal::from)
                 }
                 Ok(_) => Ok(()),
                 Err(refusal) => Err(refusal),
             });
+            if let (Some((branch, _)), Some(Ok(()))) = (&place.branch, answers.last()) {
+                self.delay_slots.entry(*branch).or_insert(DelaySlot { at: place.at, hits: 0 });
+            }
         }
         Ok(answers)
     }
 
     fn plan(&mut self, place: &Wanted, live: &mut Live) -> Result<Site, Refusal> {
-        let planned = out_of_line(place.isa, place.at, &place.expected)?;
-        let first = |len: usize| place.expected.get(..len).unwrap_or(&place.expected);
+        let (at, in_file) =
+            place.branch.as_ref().map_or((place.at, &place.expected), |(at, file)| (*at, file));
+        let planned = out_of_line(place.isa, at, in_file)?;
+        if place.branch.is_some() && !matches!(planned.how, How::Delayed(_)) {
+            return Err(Reason::DelaySlot { branch: at }.into());
+        }
+        let first = |len: usize| in_file.get(..len).unwrap_or(in_file);
         let expected = first(planned.depends_on());
-        let found = live.read(&mut self.tracee, place.at, expected.len())?;
+        let found = live.read(&mut self.tracee, at, expected.len())?;
         if found != expected {
-            return Err(changed(place.at, &found, expected).into());
+            return Err(changed(at, &found, expected).into());
         }
         let OutOfLine { len, how } = planned;
         let original = first(len).to_vec();

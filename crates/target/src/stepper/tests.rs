@@ -224,7 +224,7 @@ fn tracee(inserts: bool) -> (Stepper<Fake>, Rc<RefCell<World>>) {
 }
 
 fn wanted(at: Address, bytes: &[u8]) -> Wanted {
-    Wanted { at, isa: Isa::X86_64, expected: bytes.to_vec() }
+    Wanted { at, isa: Isa::X86_64, expected: bytes.to_vec(), branch: None }
 }
 
 fn armed(at: Address, bytes: &[u8], inserts: bool) -> (Stepper<Fake>, Rc<RefCell<World>>) {

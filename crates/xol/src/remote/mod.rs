@@ -218,7 +218,7 @@ impl RemoteSession {
     fn watch_loader(&mut self) {
         let Some(loader) = self.modules.loader(self.stepper.tracee()) else { return };
         let Some((at, isa, expected)) = loader.function(LOADER_TELLS) else { return };
-        if let Ok(armed) = self.stepper.install(&[Wanted { at, isa, expected }])
+        if let Ok(armed) = self.stepper.install(&[Wanted { at, isa, expected, branch: None }])
             && armed.iter().all(Result::is_ok)
         {
             self.stepper.watch(at);

@@ -144,7 +144,7 @@ impl Rows {
         let place = |(number, row): (usize, &Row)| {
             let (isa, expected) = row.code.as_ref().ok()?;
             let at = row.address.filter(|_| row.standing == Standing::Mapped)?;
-            Some((number, Wanted { at, isa: *isa, expected: expected.clone() }))
+            Some((number, Wanted { at, isa: *isa, expected: expected.clone(), branch: None }))
         };
         self.all.iter().enumerate().filter_map(place).collect()
     }
