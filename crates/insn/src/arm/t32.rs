@@ -152,6 +152,8 @@ fn multiple(word: u32) -> Kind {
         _ if base == PC => UNPREDICTABLE,
         false => Kind::Plain,
         true if !loads || is_lost || list >> LINK & 1 == 1 => UNPREDICTABLE,
+        // Of one register it is UNPREDICTABLE (LDM, T2; LDMDB, T1): undefined, or a load. Assemblers have `ldr` for it.
+        true if list.count_ones() < 2 => UNPREDICTABLE,
         true => {
             let is_before = !is_upward;
             Kind::Multiple(Multiple { loads, base, list, is_upward, is_before, writes_back })

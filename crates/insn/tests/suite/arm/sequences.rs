@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use insn::xol::{Fault, Memory, branch, emulate, exclusive_sequences};
+use insn::xol::{Fault, How, Memory, branch, emulate, exclusive_sequences, out_of_line};
 use insn::{Address, Isa};
 
 use super::registers::{CPSR, PC, T, set_it};
@@ -70,6 +70,19 @@ fn any_bytes_have_sequences_or_none() {
             let _ = exclusive_sequences(isa, AT + 1, &bytes[..len]);
         }
     }
+}
+
+/// Processors may take a list of r15 alone for undefined in T32 (LDM, T2; LDMDB, T1).
+#[test]
+fn a_list_of_r15_alone_is_not_displaced_in_t32() {
+    let how = |isa, word: u32| {
+        let bytes = if isa == Isa::Thumb { word.rotate_left(16) } else { word }.to_le_bytes();
+        out_of_line(isa, AT, &bytes).ok().map(|found| found.how)
+    };
+    // ldm r5, {pc}; ldmdb r5, {pc}; ldm r5, {r0, pc}
+    assert_eq!([0xe895_8000, 0xe915_8000].map(|word| how(Isa::Thumb, word)), [None, None]);
+    assert_eq!(how(Isa::Thumb, 0xe895_8001), Some(How::Emulated));
+    assert_eq!(how(Isa::Arm, 0xe895_8000), Some(How::Emulated));
 }
 
 #[test]
