@@ -165,6 +165,13 @@ impl Spec {
         spec.text = spec.to_string();
         spec
     }
+
+    /// Whether it names one place, whose refusal is an error; not a pattern, of which others may do.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        !matches!(self.name, NamePattern::Glob(_) | NamePattern::Instructions)
+            && self.path != PathPattern::Every
+    }
 }
 
 impl std::str::FromStr for Spec {

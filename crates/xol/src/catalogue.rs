@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use symbols::demangle::demangle;
 use symbols::frames::frames;
@@ -78,6 +79,18 @@ pub enum LookupError {
         /// Up to five names like it.
         near: Vec<String>,
     },
+}
+
+impl Entry {
+    /// A place in a file.
+    pub(crate) fn of(binary: &Binary, place: &Match) -> Self {
+        Self {
+            probe: binary.probe(place),
+            file_address: place.file_address,
+            size: place.size,
+            demangled: place.symbol.as_deref().and_then(demangle).map(|name| name.full),
+        }
+    }
 }
 
 impl LookupError {
@@ -177,7 +190,8 @@ pub fn parse(text: &str) -> Result<Spec, LookupError> {
 pub struct Binary {
     /// As the target sees it.
     pub path: PathBuf,
-    bytes: Vec<u8>,
+    /// Shared: a session keeps it while it looks at what else is loaded.
+    bytes: Arc<[u8]>,
     /// Where it is loaded, if the bytes are a process's memory.
     loaded: Option<Bias>,
 }
@@ -185,7 +199,7 @@ pub struct Binary {
 impl Binary {
     /// A file that was read elsewhere.
     pub(crate) fn of_bytes(path: PathBuf, bytes: Vec<u8>) -> Self {
-        Self { path, bytes, loaded: None }
+        Self { path, bytes: bytes.into(), loaded: None }
     }
 
     /// Reads the file at `path`, or what the process has of it where that is another one by now.
@@ -197,9 +211,9 @@ impl Binary {
             let real = system.real_path(path).unwrap_or_else(|_| path.to_owned());
             if let Some(mapping) = system.replaced(&real) {
                 let Contents { bytes, loaded } = system.contents_of(mapping)?;
-                return Ok(Self { path: real, bytes, loaded });
+                return Ok(Self { path: real, bytes: bytes.into(), loaded });
             }
-            Ok(Self { path: system.real_path(path)?, bytes: system.read(path)?, loaded: None })
+            Ok(Self::of_bytes(system.real_path(path)?, system.read(path)?))
         };
         read().map_err(|source| LookupError::Read { path: path.to_owned(), source })
     }
@@ -215,6 +229,23 @@ impl Binary {
         };
         let checked = image.and_then(|image| image.isa().map(|_| image));
         checked.map_err(|source| LookupError::Elf { path: self.path.clone(), source })
+    }
+
+    /// How many functions it names.
+    pub(crate) fn functions(&self) -> Result<u64, LookupError> {
+        let image = self.image()?;
+        Ok(Symbols::read(&image, &frames(&image)).functions().count() as u64)
+    }
+
+    /// The places that `spec`'s NAME means in it; the image and the symbols are its own.
+    pub(crate) fn resolve(
+        &self,
+        image: &Image<'_>,
+        symbols: &Symbols<'_>,
+        spec: &Spec,
+    ) -> Result<Vec<Match>, LookupError> {
+        resolve(image, symbols, &spec.name)
+            .map_err(|source| LookupError::Name { path: self.path.clone(), source })
     }
 
     /// The canonical name of a place in it.
@@ -240,28 +271,33 @@ pub fn binaries(system: &System, spec: &Spec) -> Result<Vec<Binary>, LookupError
 /// [`LookupError`].
 pub fn list(system: &System, spec: &Spec) -> Result<Vec<Entry>, LookupError> {
     let mut entries = Vec::new();
+    in_any(path::find(system, &spec.path)?.files, |path| {
+        let binary = Binary::read(system, &path)?;
+        let found = places(&binary, spec)?;
+        entries.extend(found.iter().map(|place| Entry::of(&binary, place)));
+        Ok(found.len())
+    })?;
+    Ok(entries)
+}
+
+/// Looks into each of several files; `find` says how many places it found. One of the files must have some; others may lack
+/// them, or be no programs.
+pub(crate) fn in_any<F>(
+    files: impl IntoIterator<Item = F>,
+    mut find: impl FnMut(F) -> Result<usize, LookupError>,
+) -> Result<(), LookupError> {
+    let mut found = 0;
     let mut missed = Vec::new();
-    for path in path::find(system, &spec.path)?.files {
-        match entries_of(system, &path, spec) {
-            Ok(more) => entries.extend(more),
+    for file in files {
+        match find(file) {
+            Ok(count) => found += count,
             Err(error) => missed.push(error),
         }
     }
     match LookupError::of_all(missed) {
-        Some(error) if entries.is_empty() => Err(error),
-        _ => Ok(entries),
+        Some(error) if found == 0 => Err(error),
+        _ => Ok(()),
     }
-}
-
-fn entries_of(system: &System, path: &Path, spec: &Spec) -> Result<Vec<Entry>, LookupError> {
-    let binary = Binary::read(system, path)?;
-    let entry = |place: &Match| Entry {
-        probe: binary.probe(place),
-        file_address: place.file_address,
-        size: place.size,
-        demangled: place.symbol.as_deref().and_then(demangle).map(|name| name.full),
-    };
-    Ok(places(&binary, spec)?.iter().map(entry).collect())
 }
 
 /// The places that `spec`'s NAME means in one file.
@@ -271,8 +307,7 @@ fn entries_of(system: &System, path: &Path, spec: &Spec) -> Result<Vec<Entry>, L
 pub fn places(binary: &Binary, spec: &Spec) -> Result<Vec<Match>, LookupError> {
     let image = binary.image()?;
     let symbols = Symbols::read(&image, &frames(&image));
-    resolve(&image, &symbols, &spec.name)
-        .map_err(|source| LookupError::Name { path: binary.path.clone(), source })
+    binary.resolve(&image, &symbols, spec)
 }
 
 /// A line for each file of `spec` that is not looked at, but what the process has mapped of it.
@@ -287,11 +322,7 @@ pub fn notices(system: &System, spec: &Spec) -> Vec<String> {
 /// # Errors
 /// Per file: [`LookupError`]; others are not affected.
 pub fn mapped(system: &System) -> Vec<(PathBuf, Result<u64, LookupError>)> {
-    let count = |path: &Path| {
-        let binary = Binary::read(system, path)?;
-        let image = binary.image()?;
-        Ok(Symbols::read(&image, &frames(&image)).functions().count() as u64)
-    };
+    let count = |path: &Path| Binary::read(system, path)?.functions();
     system
         .mapped()
         .unwrap_or_default()

@@ -15,13 +15,14 @@ use program::layout::{Layout, Sizing};
 use program::stub::{Action, Environment, Routines, ShardBy, Stub, ThreadBy};
 use symbols::frames::frames;
 use symbols::path;
-use symbols::resolve::{Match, resolve};
+use symbols::resolve::Match;
 use symbols::spec::PathPattern;
 use symbols::symbols::Kind;
 use symbols::{Bias, FileAddress, Image, Spec, Symbols};
 
-use crate::catalogue::{Binary, LookupError, binaries};
+use crate::catalogue::{self, Binary, LookupError, binaries};
 use crate::files::System;
+use crate::remote::{Text, stepped};
 use crate::room::free_ranges;
 use crate::session::{View, check_kind, differs, implementation, unfit_mapping};
 
@@ -119,17 +120,13 @@ pub struct Explanation {
 /// [`LookupError`]: it means nothing.
 pub fn explain(system: &System, spec: &Spec) -> Result<Vec<Explanation>, LookupError> {
     let mut explanations = Vec::new();
-    let mut missed = Vec::new();
-    for binary in binaries(system, spec)? {
-        match explain_in(system, &binary, spec) {
-            Ok(more) => explanations.extend(more),
-            Err(error) => missed.push(error),
-        }
-    }
-    match LookupError::of_all(missed) {
-        Some(error) if explanations.is_empty() => Err(error),
-        _ => Ok(explanations),
-    }
+    catalogue::in_any(binaries(system, spec)?, |binary| {
+        let more = explain_in(system, &binary, spec)?;
+        let count = more.len();
+        explanations.extend(more);
+        Ok(count)
+    })?;
+    Ok(explanations)
 }
 
 /// What is to be said of all instructions of a file, each as if it alone were probed.
@@ -174,13 +171,10 @@ fn explain_in(system: &System, binary: &Binary, spec: &Spec) -> Result<Vec<Expla
     let image = binary.image()?;
     let frames = frames(&image);
     let symbols = Symbols::read(&image, &frames);
-    let places = resolve(&image, &symbols, &spec.name)
-        .map_err(|source| LookupError::Name { path: binary.path.clone(), source })?;
+    let places = binary.resolve(&image, &symbols, spec)?;
     if !image.isa().is_ok_and(Isa::has_stubs) {
-        return Ok(places
-            .iter()
-            .map(|place| crate::remote::stepped(binary, None, place, &symbols))
-            .collect());
+        let mut code = Text::of(&image, &symbols);
+        return Ok(places.iter().map(|place| stepped(binary, None, place, &mut code)).collect());
     }
     let outline = symbols::functions::Outline::read(&image, &frames, &symbols);
     let live = bias_in(system, &binary.path, &image);
@@ -443,7 +437,7 @@ fn notes(place: &Match, plan: &Plan, in_process: bool, is_chosen: bool) -> Vec<S
     notes
 }
 
-fn instructions(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Instruction> {
+pub(crate) fn instructions(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Instruction> {
     let lines = disassemble(isa, at, bytes).into_iter();
     lines.map(|(address, bytes, text)| Instruction { address, bytes, text }).collect()
 }

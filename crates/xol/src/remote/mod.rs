@@ -6,6 +6,7 @@
 mod explain;
 mod modules;
 mod rows;
+mod text;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -26,10 +27,12 @@ use target::tracee::Tracee;
 
 use crate::catalogue;
 use crate::session::{Action, Error, Hit, LostBy, Mechanism, SiteStatus, State, Summary};
+
 pub(crate) use explain::stepped;
 pub use explain::{explain, list, mapped};
 use modules::{Modules, Process as Held};
 use rows::{Rows, Standing};
+pub(crate) use text::Text;
 
 /// How long a remote may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -9,12 +9,13 @@ use symbols::auxv::Auxv;
 use symbols::frames::frames;
 use symbols::path::{CachedLibrary, Files, MappedFile};
 use symbols::spec::PathPattern;
-use symbols::{Bias, Class, FileAddress, Image, Symbols};
+use symbols::{Bias, Class, FileAddress, Symbols};
 use target::TargetError;
 use target::remote::RemoteProcess;
 use target::stepper::{Gate, gates};
 use target::tracee::Tracee;
 
+use super::text::bytes_at;
 use crate::catalogue::{Binary, LookupError};
 use crate::files::System;
 
@@ -121,6 +122,19 @@ impl Modules {
             || list.iter().skip(1).any(|module| !before.iter().any(|other| other.bias == module.bias));
         self.list = list;
         is_new
+    }
+
+    /// The program or library whose file that is, if it is loaded.
+    pub(super) fn loaded(&self, path: &Path) -> Option<&Module> {
+        self.list.iter().find(|module| module.binary.path == path)
+    }
+
+    /// The file at a path, loaded or not.
+    pub(super) fn binary(&self, process: &mut Process, path: &Path) -> Result<Binary, LookupError> {
+        match self.loaded(path) {
+            Some(module) => Ok(module.binary.clone()),
+            None => self.read(process, path),
+        }
     }
 
     fn library(&mut self, process: &mut Process, library: &Library) -> Result<Module, LookupError> {
@@ -242,12 +256,6 @@ impl Module {
         let bytes = bytes_at(&image, symbol.address);
         Some((self.bias.run_time(symbol.address), isa, bytes))
     }
-}
-
-/// The file's bytes at a place: as many as the longest instruction has, or fewer at the end.
-pub(super) fn bytes_at(image: &Image<'_>, at: FileAddress) -> Vec<u8> {
-    const LONGEST: u64 = 16;
-    (1..=LONGEST).rev().find_map(|len| image.read(at, len)).unwrap_or_default().to_vec()
 }
 
 /// Whether the remote gives its files: as the process sees them, or as it does itself.

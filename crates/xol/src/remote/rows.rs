@@ -1,22 +1,21 @@
 //! One row for each probe at each place of a remote's process.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use insn::plan::Reason;
-use insn::{Address, Isa, disassemble, instruction_len};
+use insn::{Address, Isa};
 use remote::Link;
 use symbols::frames::frames;
 use symbols::path;
-use symbols::resolve::{Match, resolve};
-use symbols::spec::{NamePattern, PathPattern};
-use symbols::{Bias, FileAddress, Image, Spec, Symbols};
+use symbols::resolve::Match;
+use symbols::{FileAddress, Spec, Symbols};
 use target::remote::RemoteProcess;
 use target::stepper::Wanted;
 use target::tracee::Tracee;
 
-use super::modules::{Module, Modules, bytes_at};
-use crate::catalogue::{Binary, LookupError};
+use super::modules::Modules;
+use super::text::{Text, described};
+use crate::catalogue::{self, Binary, LookupError};
 
 /// How a row stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,8 +89,7 @@ impl Rows {
             }
         }
         for row in &mut self.all {
-            let loaded = modules.list.iter().find(|module| module.binary.path == row.path);
-            match loaded {
+            match modules.loaded(&row.path) {
                 Some(module) if row.address.is_none() => {
                     row.address = Some(module.bias.run_time(row.file_address));
                     row.standing = match &row.code {
@@ -113,30 +111,15 @@ impl Rows {
     ) -> Result<(), LookupError> {
         let Some(spec) = self.specs.get(index).cloned() else { return Ok(()) };
         let files = path::find(modules, &modules.real_pattern(&spec.path))?.files;
-        let mut missed = Vec::new();
-        let mut any = false;
-        for path in files {
+        catalogue::in_any(files, |path| {
             if !self.known.insert((index, path.clone())) {
-                any = true;
-                continue;
+                return Ok(1);
             }
-            let loaded = modules.list.iter().find(|module| module.binary.path == path);
-            let rows = match loaded {
-                Some(module) => rows_of(index, &spec, &module.binary),
-                None => modules.read(process, &path).and_then(|binary| rows_of(index, &spec, &binary)),
-            };
-            match rows {
-                Ok(rows) => {
-                    any = true;
-                    self.all.extend(rows);
-                }
-                Err(error) => missed.push(error),
-            }
-        }
-        match LookupError::of_all(missed) {
-            Some(error) if !any => Err(error),
-            _ => Ok(()),
-        }
+            let rows = rows_of(index, &spec, &modules.binary(process, &path)?)?;
+            let count = rows.len();
+            self.all.extend(rows);
+            Ok(count)
+        })
     }
 
     /// The rows to be armed, with their places.
@@ -159,27 +142,18 @@ impl Rows {
     /// A row that was named exactly and is refused.
     pub(super) fn refused_exactly(&self) -> Option<&Row> {
         self.all.iter().find(|row| {
-            let is_exact = self.specs.get(row.wanted).is_some_and(|spec| {
-                !matches!(spec.name, NamePattern::Glob(_) | NamePattern::Instructions)
-                    && spec.path != PathPattern::Every
-            });
+            let is_exact = self.specs.get(row.wanted).is_some_and(Spec::is_exact);
             is_exact && matches!(row.standing, Standing::Refused(_))
         })
     }
-}
-
-fn described(isa: Isa, at: Address, bytes: &[u8], reason: &str) -> String {
-    let len = instruction_len(isa, at, bytes).unwrap_or(bytes.len().min(4));
-    let hex: Vec<String> = bytes.iter().take(len).map(|byte| format!("{byte:02x}")).collect();
-    format!("at {at} ({}): {reason}", hex.join(" "))
 }
 
 /// What a PROBE means in a file.
 fn rows_of(wanted: usize, spec: &Spec, binary: &Binary) -> Result<Vec<Row>, LookupError> {
     let image = binary.image()?;
     let symbols = Symbols::read(&image, &frames(&image));
-    let places = resolve(&image, &symbols, &spec.name)
-        .map_err(|source| LookupError::Name { path: binary.path.clone(), source })?;
+    let places = binary.resolve(&image, &symbols, spec)?;
+    let mut code = Text::of(&image, &symbols);
     let row = |place: &Match| Row {
         wanted,
         probe: binary.probe(place),
@@ -187,73 +161,11 @@ fn rows_of(wanted: usize, spec: &Spec, binary: &Binary) -> Result<Vec<Row>, Look
         file_address: place.file_address,
         address: None,
         standing: Standing::Waiting,
-        code: code_at(&image, &symbols, place.file_address).map_err(|reason| {
+        code: code.at(place.file_address).map_err(|reason| {
             let isa = image.isa().unwrap_or(Isa::X86_64);
-            let bytes = bytes_at(&image, place.file_address);
+            let bytes = code.bytes_at(place.file_address);
             described(isa, Address(place.file_address.0), &bytes, &reason.to_string())
         }),
     };
     Ok(places.iter().map(row).collect())
-}
-
-/// The code at a place of a file: its ISA and bytes, if an instruction begins there that a breakpoint may stand on.
-pub(super) fn code_at(
-    image: &Image<'_>,
-    symbols: &Symbols<'_>,
-    at: FileAddress,
-) -> Result<(Isa, Vec<u8>), Reason> {
-    let isa = symbols.isa_at(image, at).ok_or(Reason::OutsideCode)?;
-    let here = Address(at.0);
-    if !here.0.is_multiple_of(alignment(isa)) {
-        return Err(Reason::InsideInstruction { start: Address(here.0 & !(alignment(isa) - 1)) });
-    }
-    if let Some(function) = symbols.function_of(at) {
-        let bytes = image.read(function.address, function.size).unwrap_or_default();
-        let start = Address(function.address.0);
-        if let Some(start) = inside(isa, start, bytes, here) {
-            return Err(Reason::InsideInstruction { start });
-        }
-        if insn::xol::exclusive_sequences(isa, start, bytes).iter().any(|range| range.contains(&here)) {
-            return Err(Reason::NotDisplaceable {
-                instruction: first_text(isa, here, &bytes_at(image, at)),
-                why: "a breakpoint between a load-exclusive and its store makes that fail, each time anew"
-                    .to_owned(),
-            });
-        }
-    }
-    Ok((isa, bytes_at(image, at)))
-}
-
-/// What instructions begin at multiples of.
-fn alignment(isa: Isa) -> u64 {
-    match isa {
-        Isa::X86_64 | Isa::I386 => 1,
-        Isa::Thumb | Isa::RiscV32 | Isa::RiscV64 => 2,
-        _ => 4,
-    }
-}
-
-/// The start of the instruction that `at` lies inside of, decoding from `start` on.
-fn inside(isa: Isa, start: Address, bytes: &[u8], at: Address) -> Option<Address> {
-    let mut here = start;
-    while here < at {
-        let rest = bytes.get(usize::try_from(here - start).ok()?..)?;
-        let len = instruction_len(isa, here, rest).filter(|len| *len > 0)?;
-        let next = here + len as u64;
-        if next > at {
-            return Some(here);
-        }
-        here = next;
-    }
-    None
-}
-
-/// The text of the instruction that bytes begin with.
-pub(super) fn first_text(isa: Isa, at: Address, bytes: &[u8]) -> String {
-    disassemble(isa, at, bytes).into_iter().next().map_or_else(String::new, |line| line.2)
-}
-
-/// Where a module has a file's address.
-pub(super) fn bias_of(modules: &[Module], path: &Path) -> Option<Bias> {
-    modules.iter().find(|module| module.binary.path == path).map(|module| module.bias)
 }

@@ -16,7 +16,7 @@ use target::holder::{Reply, Request};
 
 use super::install::{self, Draft, Installed, differs, unfit_mapping};
 use super::modules::{ModuleKey, View};
-use super::rows::{Standing, Wanted};
+use super::rows::Standing;
 use super::start::{Common, strange};
 use super::traced::{Footprint, Traced, sample};
 use super::types::{Action, Error, Progress};
@@ -130,7 +130,7 @@ impl Traced {
     fn refuse_exact(&self, common: &Common) -> Result<(), Error> {
         for row in &self.rows.all {
             if let Standing::Refused(reason) = &row.standing
-                && common.wanted.get(row.wanted).is_some_and(Wanted::is_exact)
+                && common.wanted.get(row.wanted).is_some_and(|wanted| wanted.spec.is_exact())
             {
                 let pid = (!common.is_command).then_some(self.pid.cast_unsigned());
                 return Err(Error::Refused { probe: row.probe.clone(), pid, reason: reason.clone() });

@@ -7,7 +7,7 @@ use insn::Address;
 use symbols::maps::Mapping;
 use symbols::path::{self, PathError};
 use symbols::resolve::{Match, ResolveError, resolve};
-use symbols::spec::{Kind, NamePattern, PathPattern};
+use symbols::spec::Kind;
 use symbols::symbols::Kind as SymbolKind;
 use symbols::{FileAddress, Spec};
 
@@ -29,12 +29,6 @@ impl Wanted {
     /// Reads a PROBE.
     pub(super) fn parse(text: &str) -> Result<Self, LookupError> {
         Ok(Self { spec: catalogue::parse(text)?, dropped: false })
-    }
-
-    /// Names one place, whose refusal is an error; not a pattern, of which others may do.
-    pub(super) fn is_exact(&self) -> bool {
-        !matches!(self.spec.name, NamePattern::Glob(_) | NamePattern::Instructions)
-            && self.spec.path != PathPattern::Every
     }
 }
 
@@ -136,18 +130,7 @@ impl Rows {
             Err(PathError::NoProcess) => return Ok(()),
             other => other?,
         };
-        let mut missed = Vec::new();
-        let mut any = false;
-        for file in &found.files {
-            match self.expect_in(index, wanted, system, file, progress) {
-                Ok(count) => any |= count > 0,
-                Err(error) => missed.push(error),
-            }
-        }
-        match LookupError::of_all(missed) {
-            Some(error) if !any => Err(error),
-            _ => Ok(()),
-        }
+        catalogue::in_any(found.files, |file| self.expect_in(index, wanted, system, &file, progress))
     }
 
     fn expect_in(

@@ -329,7 +329,7 @@ fn learn(pid: i32, wanted: &[Wanted], progress: &mut dyn Progress) -> Result<Lea
 
 /// Says how many places patterns mean: what was named exactly needs no counting.
 fn note_plan<'r>(all: impl Iterator<Item = &'r Rows>, wanted: &[Wanted], progress: &mut dyn Progress) {
-    let is_pattern = |row: &&Row| wanted.get(row.wanted).is_some_and(|wanted| !wanted.is_exact());
+    let is_pattern = |row: &&Row| wanted.get(row.wanted).is_some_and(|wanted| !wanted.spec.is_exact());
     let rows: Vec<&Row> = all.flat_map(|rows| &rows.all).filter(is_pattern).collect();
     let files: BTreeSet<_> = rows.iter().map(|row| &row.path).collect();
     if !rows.is_empty() {
