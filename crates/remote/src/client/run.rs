@@ -91,6 +91,9 @@ impl<S: Stream> Client<S> {
         others: Option<Action>,
     ) -> Result<String, RemoteError> {
         let (chosen, action) = match (threads, others) {
+            // Where threads are named with their process gdbserver (13.1) looks for a thread -1 of the first one, and does not
+            // read `p-1.-1` here: any of any is what it takes for all.
+            ([], Some(action)) if self.features.multiprocess => ("p0.0".to_owned(), action),
             ([], Some(action)) => ("-1".to_owned(), action),
             ([(thread, action)], None | Some(Action::Continue)) => (thread.to_string(), *action),
             _ => {

@@ -130,3 +130,16 @@ fn about_registers() {
         assert!(matches!(client.read(Address(0x2000), &mut bytes), Err(RemoteError::Memory { .. })));
     });
 }
+
+#[test]
+fn all_go_on_without_vcont() {
+    play(include_str!("../conversations/without_vcont.txt"), |client| {
+        let thread = client.halted().unwrap().thread().unwrap();
+        client.resume(&[], Some(Action::Continue)).unwrap();
+        assert!(matches!(wait(client), Some(Stop::Stopped { signal: Signal(14), .. })));
+        let signal = (thread, Action::ContinueWith(Signal(14)));
+        client.resume(&[signal], Some(Action::Continue)).unwrap();
+        assert!(matches!(wait(client), Some(Stop::Exited { status: 0, .. })));
+        assert!(client.is_good());
+    });
+}
