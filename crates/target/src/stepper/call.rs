@@ -155,8 +155,7 @@ impl<T: Tracee> Stepper<T> {
             // Ours already, behind code in the area.
             return Ok((Breakpoint::Out, under));
         }
-        if self.tracee.abilities().breakpoints {
-            self.tracee.insert_breakpoint(isa, at, &under)?;
+        if self.insert(isa, at, &under)? {
             return Ok((Breakpoint::Inserted, under));
         }
         self.tracee.write(at, trap)?;

@@ -142,7 +142,7 @@ impl<T: Tracee> Stepper<T> {
     }
 
     fn arm(&mut self, at: Address, mut site: Site) -> Result<(), TargetError> {
-        if self.insert(&site, at)? {
+        if self.insert(site.isa, at, &site.original)? {
             site.breakpoint = Breakpoint::Inserted;
         } else {
             self.tracee.write(at, site.trap())?;
@@ -154,12 +154,12 @@ impl<T: Tracee> Stepper<T> {
         Ok(())
     }
 
-    /// Whether the tracee set a site's breakpoint; where it turns out that it sets none we write them.
-    fn insert(&mut self, site: &Site, at: Address) -> Result<bool, TargetError> {
+    /// Whether the tracee set a breakpoint over these bytes; where it turns out that it sets none we write them.
+    pub(super) fn insert(&mut self, isa: Isa, at: Address, original: &[u8]) -> Result<bool, TargetError> {
         if !self.tracee.abilities().breakpoints {
             return Ok(false);
         }
-        match self.tracee.insert_breakpoint(site.isa, at, &site.original) {
+        match self.tracee.insert_breakpoint(isa, at, original) {
             Err(_) if !self.tracee.abilities().breakpoints => Ok(false),
             inserted => inserted.map(|()| true),
         }
