@@ -10,6 +10,7 @@
 
 mod compile;
 pub mod every;
+mod filter;
 mod process;
 mod server;
 mod session;
@@ -18,6 +19,7 @@ mod sys;
 mod windows;
 
 pub use compile::{Program, copy, out_dir, which};
+pub use filter::{Filter, Verdict, Way};
 pub use process::{Line, Process, wait_for};
 pub use server::{MACHINES, Machine, Server};
 pub use session::{Report, Session, as_nobody, xol, xol_binary};

@@ -57,6 +57,12 @@ impl<S: Stream> Client<S> {
         self.is_running
     }
 
+    /// Whether more can be said: no fatal error has come ([`RemoteError::is_fatal`]).
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.connection.is_good()
+    }
+
     /// How long an answer may take.
     #[must_use]
     pub fn patience(&self) -> Duration {

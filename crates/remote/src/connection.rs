@@ -48,6 +48,12 @@ impl<S: Stream> Connection<S> {
         self.patience
     }
 
+    /// Whether more can be said: no error has left the two ends apart.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        !self.is_broken
+    }
+
     /// From now on packets are neither acknowledged nor sent again: both sides agreed (`QStartNoAckMode`).
     pub fn stop_acknowledging(&mut self) {
         self.acknowledges = false;

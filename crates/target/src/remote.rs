@@ -296,6 +296,11 @@ impl<S: Stream> Tracee for RemoteProcess<S> {
     }
 
     fn wait(&mut self, deadline: Instant) -> Result<Option<Stop>, TargetError> {
+        if self.asked_to_stop && !self.client.is_running() {
+            self.asked_to_stop = false;
+            let tid = self.remember(self.main)?;
+            return Ok(Some(Stop { tid, event: Event::Interrupted }));
+        }
         match self.client.wait(deadline)? {
             Some(reply) => self.event(reply).map(Some),
             None => Ok(None),
@@ -303,8 +308,14 @@ impl<S: Stream> Tracee for RemoteProcess<S> {
     }
 
     fn interrupt(&mut self) -> Result<(), TargetError> {
+        // Nobody would keep the signal from the program.
+        if !self.client.is_good() {
+            return Err(RemoteError::Broken.into());
+        }
         self.asked_to_stop = true;
         match self.here {
+            // It stands still, behind an answer that was no stop.
+            _ if !self.client.is_running() => Ok(()),
             // The signal that the interrupt would become.
             Some(number) => {
                 process::tgkill(number, number, libc::SIGINT).map_err(system("interrupting the program"))

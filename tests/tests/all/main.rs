@@ -33,6 +33,7 @@ mod stale;
 mod state;
 mod stepping;
 mod storms;
+mod stubs;
 mod surroundings;
 mod terminal;
 mod trace;

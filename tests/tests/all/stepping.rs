@@ -12,31 +12,40 @@ use tests::{Line, Machine, Process, Program, Report, Server, Session, need, wait
 use crate::probes::{borrowed, probe};
 
 /// xol on what a server has, with JSON.
-fn session(server: &Server, verb: &str, probes: &[&str]) -> Session {
-    Session::start([&[verb], probes, &["--remote", &named(&server.endpoint)]].concat())
+pub(crate) fn session(server: &Server, verb: &str, probes: &[&str]) -> Session {
+    session_at(&server.endpoint, verb, probes)
 }
 
-fn named(endpoint: &Endpoint) -> String {
+pub(crate) fn session_at(endpoint: &Endpoint, verb: &str, probes: &[&str]) -> Session {
+    Session::start([&[verb], probes, &["--remote", &named(endpoint)]].concat())
+}
+
+pub(crate) fn named(endpoint: &Endpoint) -> String {
     endpoint.to_string()
 }
 
 /// xol to the end of the server's program, and what that says.
 fn run(mut server: Server, verb: &str, probes: &[&str]) -> (Report, Line) {
     let report = session(&server, verb, probes).wait();
-    let over = wait_for("the program's last line", || {
-        let line = server.process.hear();
-        (line.word == "over").then_some(line)
-    });
+    let over = last_line(&mut server);
     server.process.wait();
     (report, over)
 }
 
-fn counted() -> Program {
+/// What the server's program says at its end.
+pub(crate) fn last_line(server: &mut Server) -> Line {
+    wait_for("the program's last line", || {
+        let line = server.process.hear();
+        (line.word == "over").then_some(line)
+    })
+}
+
+pub(crate) fn counted() -> Program {
     Program::new("counted.c")
 }
 
 /// What `counted` says of itself when nobody looks.
-fn assert_right(over: &Line, calls: u64) {
+pub(crate) fn assert_right(over: &Line, calls: u64) {
     assert_eq!(
         (over.number("calls"), over.number("hash"), over.number("bad")),
         (calls, 0x1ec8_3201, 0),
@@ -46,7 +55,7 @@ fn assert_right(over: &Line, calls: u64) {
 }
 
 /// Every instruction of the program's functions, as objdump has them: data between them are no places to probe.
-fn instructions(objdump: &str, program: &Path, functions: &[&str]) -> Result<Vec<String>, String> {
+pub(crate) fn instructions(objdump: &str, program: &Path, functions: &[&str]) -> Result<Vec<String>, String> {
     let objdump = which(objdump).ok_or_else(|| format!("no {objdump} on this machine"))?;
     let mut probes = Vec::new();
     for function in functions {
@@ -242,7 +251,7 @@ fn bad_input() {
 }
 
 /// The program for a machine, and what disassembles it.
-fn foreign(isa: Isa, flags: &[&str]) -> Result<(&'static Machine, PathBuf, String), String> {
+pub(crate) fn foreign(isa: Isa, flags: &[&str]) -> Result<(&'static Machine, PathBuf, String), String> {
     let machine = Machine::of(isa);
     let program =
         flags.iter().fold(counted().machine(machine), |program, flag| program.flag(*flag)).build()?;

@@ -95,13 +95,18 @@ impl Place {
         let endpoint: Endpoint = self.endpoint.parse()?;
         let mut client = Client::connect(endpoint.connect(PATIENCE)?, PATIENCE)?;
         let stop = match &self.process {
-            Process::Held => client.halted(),
-            Process::Attach(pid) => extended(&client).and_then(|()| client.attach(u64::from(*pid))),
-            Process::Spawn(words) => extended(&client).and_then(|()| {
-                let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-                client.run(&words)
-            }),
-        }?;
+            Process::Held => client.halted()?,
+            Process::Attach(pid) => {
+                let stop = extended(&client).and_then(|()| client.attach(u64::from(*pid)));
+                stop.map_err(|error| TargetError::Remote(format!("cannot attach to process {pid}: {error}")))?
+            }
+            Process::Spawn(words) => {
+                let command: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+                let stop = extended(&client).and_then(|()| client.run(&command));
+                let name = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+                stop.map_err(|error| TargetError::Remote(format!("cannot start {name}: {error}")))?
+            }
+        };
         RemoteProcess::new(client, &stop, is_here(&endpoint))
     }
 
@@ -334,14 +339,20 @@ impl RemoteSession {
     /// See [`Error`].
     pub fn remove(&mut self, on_hit: &mut dyn FnMut(Hit)) -> Result<(Vec<SiteStatus>, Summary), Error> {
         let removed = match self.lost.take() {
-            Some(error) => Err(error),
-            None => self.stepper.remove(TO_STOP, &mut teller(&self.at, self.rows.pid, on_hit)),
+            Some(error) if !self.stepper.tracee().client().is_good() => Err(error),
+            lost => {
+                self.warnings.extend(lost.map(|error| format!("{error}: the session ends with that")));
+                self.stepper.remove(TO_STOP, &mut teller(&self.at, self.rows.pid, on_hit))
+            }
         };
         self.collect_warnings();
         let (removal, is_known) = match removed {
             Ok(removal) => (removal, true),
             Err(error) => {
-                self.warnings.push(format!("{error}: what became of the program is not known"));
+                self.warnings.push(format!(
+                    "{error}: the probes are still in the program, unless the remote has taken them out; without it, \
+                     a thread that meets one is killed by SIGTRAP"
+                ));
                 (Removal::default(), false)
             }
         };
