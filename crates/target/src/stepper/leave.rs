@@ -40,17 +40,15 @@ impl<T: Tracee> Stepper<T> {
         if self.end.is_none() {
             self.take_out(&mut removal);
             // Signals that were held back are given while the area is still there, and nothing leads into it any more.
-            for _ in 0..ROUNDS {
-                if self.signals.is_empty() || self.end.is_some() {
-                    break;
-                }
-                self.go_on()?;
-                self.stop(Instant::now() + patience, on_hit)?;
-            }
+            self.give_signals(patience, on_hit)?;
         }
         if self.end.is_none() {
             if let Err(error) = self.unmap() {
                 removal.problems.push(format!("the area stays: {error}"));
+            }
+            // What came during that call, too.
+            if let Err(error) = self.give_signals(patience, on_hit) {
+                removal.problems.push(format!("a signal that came last: {error}"));
             }
             removal.left_mapped = self.area.mappings.len() as u64;
             removal.not_restored = self.not_restored();
@@ -62,6 +60,18 @@ impl<T: Tracee> Stepper<T> {
             self.tracee.detach()?;
         }
         Ok(removal)
+    }
+
+    /// Lets the tracee run until all signals that wait are given.
+    fn give_signals(&mut self, patience: Duration, on_hit: &mut dyn FnMut(Hit)) -> Result<(), TargetError> {
+        for _ in 0..ROUNDS {
+            if self.signals.is_empty() || self.end.is_some() {
+                break;
+            }
+            self.go_on()?;
+            self.stop(Instant::now() + patience, on_hit)?;
+        }
+        Ok(())
     }
 
     /// Brings the tracee to a stop at which nothing that we asked for is still on its way.

@@ -48,6 +48,8 @@ struct World {
     calls: Vec<u64>,
     detached: bool,
     interrupts: usize,
+    /// A signal that comes first when the area is to be unmapped.
+    at_unmapping: Option<i32>,
     is_deaf: bool,
     let_go: Vec<(Tid, usize)>,
 }
@@ -164,7 +166,13 @@ impl Tracee for Fake {
         let mut world = self.world.borrow_mut();
         match how {
             Go::All(signals) => world.given.extend(signals),
-            Go::Only(tid) if world.pc(tid) == GATE => world.call(tid),
+            Go::Only(tid) if world.pc(tid) == GATE => {
+                let number = world.thread(tid).get(Isa::X86_64.abi().syscall.number);
+                match world.at_unmapping.take_if(|_| number == 11) {
+                    Some(signal) => world.answer = Some(Stop { tid, event: Event::Signal(signal) }),
+                    None => world.call(tid),
+                }
+            }
             Go::Only(_) | Go::Step(_) => {}
         }
         Ok(())
@@ -422,6 +430,18 @@ fn everything_out_with_a_thread_in_a_slot() {
         assert!(world.inserted.is_empty() && world.detached && world.get(AREA, 1).is_empty());
         assert_eq!((world.interrupts, world.calls.clone()), (1, vec![9, 11]));
     }
+}
+
+/// The thread gets it all the same.
+#[test]
+fn a_signal_while_the_area_is_unmapped() {
+    let (mut stepper, world) = armed(LOAD, &LOAD_BYTES, true);
+    run(&mut stepper);
+    world.borrow_mut().at_unmapping = Some(libc::SIGALRM);
+    let removal = stepper.remove(Duration::from_secs(3600), &mut |_| {}).unwrap();
+    assert_eq!(removal, super::Removal::default());
+    assert_eq!(world.borrow().given, [(MAIN, libc::SIGALRM)]);
+    assert!(world.borrow().detached && world.borrow().calls == [9, 11]);
 }
 
 /// An interrupt that comes behind another stop is waited for: else it would be the program's.
