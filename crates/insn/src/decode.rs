@@ -123,7 +123,8 @@ pub(crate) fn patch_len(isa: Isa, mechanism: Mechanism) -> usize {
 }
 
 /// The address that the instruction refers to relative to its own.
-pub(crate) fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> {
+#[must_use]
+pub fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> {
     match isa {
         Isa::X86_64 | Isa::I386 => x86::analyze::reference(isa, at, bytes),
         Isa::Arm64 => arm64::analyze::reference(at, bytes),

@@ -31,5 +31,5 @@ mod sweep;
 mod x86;
 
 pub use address::Address;
-pub use decode::{Flow, Insn, disassemble, inspect, instruction_len};
+pub use decode::{Flow, Insn, disassemble, inspect, instruction_len, reference};
 pub use isa::Isa;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use coherence::Situation;
 use insn::Address;
-use insn::plan::Mechanism;
-use insn::xol::{How, Then, out_of_line};
+use insn::plan::{Mechanism, Reason};
+use insn::xol::{How, OutOfLine, Then, out_of_line};
 use symbols::frames::frames;
 use symbols::path;
 use symbols::resolve::Match;
@@ -13,7 +13,7 @@ use symbols::{Bias, Spec, Symbols};
 use target::stepper::steps;
 
 use super::modules::{Modules, Process};
-use super::text::Text;
+use super::text::{Code, Text};
 use super::{Place, hint};
 use crate::catalogue::{self, Binary, Entry, LookupError};
 use crate::explain::{Explanation, Placed, Step, instructions};
@@ -87,12 +87,14 @@ pub(crate) fn stepped(
     place: &Match,
     code: &mut Text<'_>,
 ) -> Explanation {
-    let address = bias.unwrap_or_default().run_time(place.file_address);
+    let is_assumed = bias.is_none();
+    let bias = bias.unwrap_or_default();
+    let address = bias.run_time(place.file_address);
     let mut explanation = Explanation {
         probe: binary.probe(place),
         file_address: place.file_address,
         address,
-        is_assumed: bias.is_none(),
+        is_assumed,
         mechanism: None,
         refused: None,
         rejected: Vec::new(),
@@ -101,10 +103,8 @@ pub(crate) fn stepped(
         coherence: Vec::new(),
         notes: Vec::new(),
     };
-    let planned = code
-        .at(place.file_address)
-        .and_then(|(isa, bytes)| Ok((isa, out_of_line(isa, address, &bytes)?, bytes)));
-    let (isa, plan, bytes) = match planned {
+    let planned = code.at(place.file_address).and_then(|code| Ok((planned(&code, bias, address)?, code)));
+    let (plan, Code { isa, bytes, branch }) = match planned {
         Ok(planned) => planned,
         Err(reason) => {
             explanation.refused = Some(reason.to_string());
@@ -116,6 +116,13 @@ pub(crate) fn stepped(
         }
     };
     let original = bytes.get(..plan.len).unwrap_or(&bytes);
+    if let Some((branch, _)) = branch {
+        let branch = bias.run_time(branch);
+        explanation.notes.push(format!(
+            "it is in the delay slot of the branch at {branch}, where the breakpoint stands: a hit of it is counted when the branch \
+             does not leave it out"
+        ));
+    }
     explanation.mechanism = Some(Mechanism::Trap);
     explanation.displaced = instructions(isa, address, original);
     let mut placed = Placed { written: isa.breakpoint(plan.len).to_vec(), ..Placed::default() };
@@ -123,8 +130,8 @@ pub(crate) fn stepped(
         How::Emulated => "the tracer carries it out on the thread's registers".to_owned(),
         How::Delayed(slot) => {
             placed.stub = instructions(isa, Address(0), &slot.code);
-            "the tracer carries it out on the thread's registers; the thread runs the instruction in its delay slot in a slot, \
-             and is brought to where the branch goes"
+            "the tracer carries the branch out on the thread's registers; the thread runs the instruction in its delay slot \
+             elsewhere, up to a breakpoint, and is brought to where the branch goes"
                 .to_owned()
         }
         How::Slot(slot) => {
@@ -140,6 +147,14 @@ pub(crate) fn stepped(
     explanation.placed = Some(placed);
     explanation.coherence = procedure(isa);
     explanation
+}
+
+/// How the instruction is carried out, or for one in a delay slot its branch.
+fn planned(code: &Code, bias: Bias, address: Address) -> Result<OutOfLine, Reason> {
+    let Some((branch, bytes)) = &code.branch else { return out_of_line(code.isa, address, &code.bytes) };
+    let branch = bias.run_time(*branch);
+    let plan = out_of_line(code.isa, branch, bytes)?;
+    if matches!(plan.how, How::Delayed(_)) { Ok(plan) } else { Err(Reason::DelaySlot { branch }) }
 }
 
 /// What makes a slot visible, whoever writes for us.

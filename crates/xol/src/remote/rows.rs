@@ -8,13 +8,13 @@ use remote::Link;
 use symbols::frames::frames;
 use symbols::path;
 use symbols::resolve::Match;
-use symbols::{FileAddress, Spec, Symbols};
+use symbols::{Bias, FileAddress, Spec, Symbols};
 use target::remote::RemoteProcess;
 use target::stepper::Wanted;
 use target::tracee::Tracee;
 
 use super::modules::Modules;
-use super::text::{Text, described};
+use super::text::{Code, Text, described};
 use crate::catalogue::{self, Binary, LookupError};
 
 /// How a row stands.
@@ -40,7 +40,7 @@ pub(super) struct Row {
     pub(super) address: Option<Address>,
     pub(super) standing: Standing,
     /// The ISA of the code there, and the file's bytes; or why it is no place to probe.
-    pub(super) code: Result<(Isa, Vec<u8>), String>,
+    pub(super) code: Result<Code, String>,
 }
 
 impl Row {
@@ -125,9 +125,11 @@ impl Rows {
     /// The rows to be armed, with their places.
     pub(super) fn to_arm(&self) -> Vec<(usize, Wanted)> {
         let place = |(number, row): (usize, &Row)| {
-            let (isa, expected) = row.code.as_ref().ok()?;
+            let Code { isa, bytes, branch } = row.code.clone().ok()?;
             let at = row.address.filter(|_| row.standing == Standing::Mapped)?;
-            Some((number, Wanted { at, isa: *isa, expected: expected.clone(), branch: None }))
+            let live = |file: FileAddress| Bias::between(at, row.file_address).run_time(file);
+            let branch = branch.map(|(branch, bytes)| (live(branch), bytes));
+            Some((number, Wanted { at, isa, expected: bytes, branch }))
         };
         self.all.iter().enumerate().filter_map(place).collect()
     }

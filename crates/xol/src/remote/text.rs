@@ -1,11 +1,24 @@
 //! Where in a file's code a tracer's breakpoint may stand. What takes the whole of a function to know is found once for all
 //! places in it, which come in the order of their addresses.
 
+use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use insn::plan::Reason;
 use insn::{Address, Isa, disassemble, instruction_len};
 use symbols::{FileAddress, Image, Symbols};
+
+/// A place that can be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Code {
+    /// The ISA of the code there.
+    pub(crate) isa: Isa,
+    /// The file's bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// The branch in whose delay slot it is, on which the breakpoint stands, and the file's bytes there.
+    pub(crate) branch: Option<(FileAddress, Vec<u8>)>,
+}
 
 /// The code of a file.
 pub(crate) struct Text<'a> {
@@ -23,6 +36,8 @@ struct Function {
     boundaries: Vec<Address>,
     /// See [`insn::xol::exclusive_sequences`].
     exclusive: Vec<Range<Address>>,
+    /// What its instructions refer to, once that was asked for.
+    targets: OnceCell<HashSet<Address>>,
 }
 
 impl<'a> Text<'a> {
@@ -40,15 +55,16 @@ impl<'a> Text<'a> {
         bytes_at(self.image, at)
     }
 
-    /// Its ISA and bytes, if an instruction begins there that a breakpoint may stand on.
-    pub(crate) fn at(&mut self, at: FileAddress) -> Result<(Isa, Vec<u8>), Reason> {
+    /// The code there, if an instruction begins there that can be probed.
+    pub(crate) fn at(&mut self, at: FileAddress) -> Result<Code, Reason> {
         let isa = self.symbols.isa_at(self.image, at).ok_or(Reason::OutsideCode)?;
         let here = Address(at.0);
         if !here.0.is_multiple_of(alignment(isa)) {
             return Err(Reason::InsideInstruction { start: Address(here.0 & !(alignment(isa) - 1)) });
         }
         let bytes = self.bytes_at(at);
-        let Some(function) = self.function_of(isa, at) else { return Ok((isa, bytes)) };
+        let image = self.image;
+        let Some(function) = self.function_of(isa, at) else { return Ok(Code { isa, bytes, branch: None }) };
         if let Some(start) = function.inside(here) {
             return Err(Reason::InsideInstruction { start });
         }
@@ -59,14 +75,15 @@ impl<'a> Text<'a> {
                     .to_owned(),
             });
         }
-        Ok((isa, bytes))
+        let branch = function.branch_before(image, here)?;
+        Ok(Code { isa, bytes, branch: branch.map(|branch| (branch, bytes_at(image, branch))) })
     }
 
     fn function_of(&mut self, isa: Isa, at: FileAddress) -> Option<&Function> {
         let symbol = self.symbols.function_of(at)?;
         let is_known = |known: &Function| (known.start, known.isa) == (symbol.address, isa);
         if !self.function.as_ref().is_some_and(is_known) {
-            let bytes = self.image.read(symbol.address, symbol.size).unwrap_or_default();
+            let bytes = function_bytes(self.image, symbol.address, symbol.size);
             self.function = Some(Function::read(isa, symbol.address, bytes));
         }
         self.function.as_ref()
@@ -77,7 +94,23 @@ impl Function {
     fn read(isa: Isa, start: FileAddress, bytes: &[u8]) -> Self {
         let first = Address(start.0);
         let exclusive = insn::xol::exclusive_sequences(isa, first, bytes);
-        Self { start, isa, boundaries: boundaries(isa, first, bytes), exclusive }
+        Self { start, isa, boundaries: boundaries(isa, first, bytes), exclusive, targets: OnceCell::new() }
+    }
+
+    /// The branch in whose delay slot `at` is. Where the function also branches to `at` itself, a breakpoint on the branch would
+    /// miss that.
+    fn branch_before(&self, image: &Image<'_>, at: Address) -> Result<Option<FileAddress>, Reason> {
+        let before = function_bytes(image, self.start, at.0.saturating_sub(self.start.0));
+        let Some(branch) = insn::xol::delay_slot_of(self.isa, at, before) else { return Ok(None) };
+        if self.targets.get_or_init(|| self.targets(image)).contains(&at) {
+            return Err(Reason::DelaySlot { branch });
+        }
+        Ok(Some(FileAddress(branch.0)))
+    }
+
+    fn targets(&self, image: &Image<'_>) -> HashSet<Address> {
+        let target = |here: &Address| insn::reference(self.isa, *here, &bytes_at(image, FileAddress(here.0)));
+        self.boundaries.iter().filter_map(target).collect()
     }
 
     /// The start of the instruction that `at` lies inside of.
@@ -86,6 +119,10 @@ impl Function {
         self.boundaries.get(behind)?;
         self.boundaries.get(behind.checked_sub(1)?).copied()
     }
+}
+
+fn function_bytes<'a>(image: &Image<'a>, start: FileAddress, size: u64) -> &'a [u8] {
+    image.read(start, size).unwrap_or_default()
 }
 
 fn boundaries(isa: Isa, start: Address, bytes: &[u8]) -> Vec<Address> {
