@@ -9,13 +9,13 @@ use crate::isa::{Isa, Order};
 
 /// The instructions of `bytes`: address, bytes, text. What does not decode is shown as data, one unit of the ISA's at a time.
 pub(crate) fn disassemble(isa: Isa, at: Address, bytes: &[u8]) -> Vec<(Address, Vec<u8>, String)> {
-    let engine = engine(isa);
+    let engines = engines(isa);
     let mut lines = Vec::new();
     let mut offset = 0;
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
         let here = at + offset as u64;
         let (len, text) = prefixed(isa, here, rest)
-            .or_else(|| decoded(isa, engine.as_ref()?, here, rest))
+            .or_else(|| engines.iter().find_map(|engine| decoded(isa, engine, here, rest)))
             .unwrap_or_else(|| {
                 let len = unit(isa, rest).min(rest.len());
                 (
@@ -62,7 +62,7 @@ fn prefixed(isa: Isa, at: Address, bytes: &[u8]) -> Option<(usize, String)> {
 /// What is shown as one where it does not decode.
 fn unit(isa: Isa, bytes: &[u8]) -> usize {
     match isa {
-        Isa::Thumb => 2,
+        Isa::Thumb | Isa::Sh => 2,
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::analyze::length(bytes).unwrap_or(2),
         _ => 4,
     }
@@ -80,10 +80,11 @@ fn order(isa: Isa) -> Order {
     isa.abi().order
 }
 
-fn engine(isa: Isa) -> Option<Capstone> {
+/// Each is asked for what those before it do not know.
+fn engines(isa: Isa) -> Vec<Capstone> {
     let (arch, mode) = match isa {
         // Shown by their own decoder (`x86/disassemble.rs`).
-        Isa::X86_64 | Isa::I386 => return None,
+        Isa::X86_64 | Isa::I386 => return Vec::new(),
         Isa::Arm64 => (Arch::ARM64, Mode::Arm),
         Isa::Arm => (Arch::ARM, Mode::Arm),
         Isa::Thumb => (Arch::ARM, Mode::Thumb),
@@ -91,11 +92,15 @@ fn engine(isa: Isa) -> Option<Capstone> {
         Isa::PowerPc64 | Isa::PowerPc64Le => (Arch::PPC, Mode::Mode64),
         Isa::RiscV32 => (Arch::RISCV, Mode::RiscV32),
         Isa::RiscV64 => (Arch::RISCV, Mode::RiscV64),
+        Isa::Sh => (Arch::SH, Mode::Sh4a),
     };
     let extra = matches!(arch, Arch::RISCV).then_some(capstone::ExtraMode::RiscVC);
     let endian = match order(isa) {
         Order::Little => Endian::Little,
         Order::Big => Endian::Big,
     };
-    Capstone::new_raw(arch, mode, extra.into_iter(), Some(endian)).ok()
+    // Capstone's interface has floating point of SuperH as a mode that excludes the others.
+    let floats = (isa == Isa::Sh).then_some(Mode::ShFpu);
+    let engine = |mode| Capstone::new_raw(arch, mode, extra.into_iter(), Some(endian)).ok();
+    [mode].into_iter().chain(floats).filter_map(engine).collect()
 }

@@ -31,6 +31,8 @@ pub enum Isa {
     RiscV32,
     /// RV64 with compressed instructions.
     RiscV64,
+    /// SuperH of the kind SH-4 (SH-4A, too), little-endian, without FDPIC.
+    Sh,
 }
 
 /// `asm-generic/unistd.h` (in the kernel's include/uapi): arm64 and riscv.
@@ -272,7 +274,7 @@ impl Isa {
     }
 
     /// Every instruction set; that of a process before those of places in it.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::X86_64,
         Self::I386,
         Self::Arm64,
@@ -283,6 +285,7 @@ impl Isa {
         Self::PowerPc64Le,
         Self::RiscV32,
         Self::RiscV64,
+        Self::Sh,
     ];
 
     /// Whether there are stubs for it: what is neither x86-64 nor i386 is probed by breakpoints and slots only.
@@ -316,6 +319,16 @@ impl Isa {
         }
     }
 
+    /// Whether code begins with an instruction that calls the kernel as [`SyscallAbi::instruction`] does: it, or on sh one that tells
+    /// another number of arguments.
+    #[must_use]
+    pub fn calls_the_kernel(self, code: &[u8]) -> bool {
+        match self {
+            Self::Sh => crate::sh::analyze::calls_the_kernel(code),
+            _ => code.starts_with(self.abi().syscall.instruction),
+        }
+    }
+
     /// The fixed facts of this ISA.
     #[must_use]
     pub fn abi(self) -> &'static Abi {
@@ -330,6 +343,7 @@ impl Isa {
             Self::PowerPc64Le => &crate::powerpc::abi::POWERPC64LE,
             Self::RiscV32 => &crate::riscv::abi::RISCV32,
             Self::RiscV64 => &crate::riscv::abi::RISCV64,
+            Self::Sh => &crate::sh::abi::ABI,
         }
     }
 

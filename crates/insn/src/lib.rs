@@ -26,6 +26,7 @@ mod pieces;
 mod powerpc;
 mod riscv;
 mod schedule;
+mod sh;
 mod span;
 mod sweep;
 mod x86;

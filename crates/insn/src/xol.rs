@@ -118,6 +118,7 @@ pub fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Rea
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => crate::powerpc::xol::out_of_line(isa, at, bytes),
         Isa::Arm | Isa::Thumb => crate::arm::xol::out_of_line(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::out_of_line(isa, at, bytes),
+        Isa::Sh => crate::sh::xol::out_of_line(at, bytes),
     }
 }
 
@@ -141,6 +142,7 @@ pub fn emulate(
         }
         Isa::Arm | Isa::Thumb => crate::arm::xol::emulate(isa, at, bytes, registers, memory),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::emulate(isa, at, bytes, registers),
+        Isa::Sh => crate::sh::xol::emulate(at, bytes, registers, memory),
     }
 }
 
@@ -160,12 +162,14 @@ pub fn annuls(isa: Isa, _at: Address, _bytes: &[u8], _registers: &[u8]) -> bool 
         | Isa::PowerPc64Le
         | Isa::RiscV32
         | Isa::RiscV64 => false,
+        // `bt/s` and `bf/s` that are not taken go on behind their delay slots.
+        Isa::Sh => false,
     }
 }
 
 /// The branch in whose delay slot the instruction at `at` is; `before` is what comes before it in the function.
 #[must_use]
-pub fn delay_slot_of(isa: Isa, _at: Address, _before: &[u8]) -> Option<Address> {
+pub fn delay_slot_of(isa: Isa, at: Address, before: &[u8]) -> Option<Address> {
     match isa {
         // No delay slots.
         Isa::X86_64
@@ -178,6 +182,7 @@ pub fn delay_slot_of(isa: Isa, _at: Address, _before: &[u8]) -> Option<Address> 
         | Isa::PowerPc64Le
         | Isa::RiscV32
         | Isa::RiscV64 => None,
+        Isa::Sh => crate::sh::sweep::delay_slot_of(at, before),
     }
 }
 
@@ -204,6 +209,7 @@ pub fn exclusive_sequences(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Add
         }
         Isa::Arm | Isa::Thumb => crate::arm::sweep::exclusive_sequences(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::sweep::exclusive_sequences(isa, at, bytes),
+        Isa::Sh => crate::sh::sweep::exclusive_sequences(at, bytes),
         _ => Vec::new(),
     }
 }

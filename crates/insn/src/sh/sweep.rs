@@ -1,0 +1,106 @@
+//! Sweeps over stretches of code: where instructions begin, what a breakpoint would make begin anew for ever, and delay slots.
+//!
+//! Processors without `movli.l` have no instruction that compares and stores. There a program marks an atomic sequence for the
+//! kernel (gUSA: `prepare_stack_save_dsp`, arch/sh/kernel/cpu/sh3/entry.S; GCC's `-matomic-model=soft-gusa`):
+//!
+//! ```text
+//!         mova    1f,r0
+//!         mov     r15,r1
+//!         mov     #-n,r15
+//!         ...                     n bytes
+//! 1:      mov     r1,r15
+//! ```
+//!
+//! Whoever meets an exception in the `n` bytes is brought back to `mov #-n,r15`, also from a breakpoint: it would come there again
+//! and again. In a slot that instruction itself would be at an address that the kernel makes nothing of.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use crate::address::Address;
+use crate::exclusive::{self, Role, Step};
+use crate::sh::analyze::{Branch, Kind, LEN, To, When, decode, halfword};
+
+/// See [`crate::decode::boundaries`]: every second byte, code or data.
+pub(crate) fn boundaries(at: Address, from: Address, to: Address) -> Option<Vec<Address>> {
+    let first = from.0.checked_next_multiple_of(LEN as u64)?;
+    at.0.is_multiple_of(LEN as u64).then(|| (first..=to.0).step_by(LEN).map(Address).collect())
+}
+
+/// See [`crate::xol::exclusive_sequences`].
+pub(crate) fn exclusive_sequences(at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
+    let steps = exclusive::steps(at, bytes, step);
+    let mut found = exclusive::sequences(&steps);
+    found.extend(marked_sequences(at, bytes));
+    exclusive::merged(found)
+}
+
+/// A delayed branch and the instruction in its slot are one step: the latter is done on either way.
+fn step(at: Address, bytes: &[u8]) -> Option<Step> {
+    let kind = decode(at, bytes.get(..LEN)?)?;
+    let delayed = match kind {
+        Kind::Branch(Branch { is_delayed: true, .. }) => {
+            bytes.get(LEN..).and_then(|rest| decode(at + LEN as u64, rest))
+        }
+        _ => None,
+    };
+    let len = if delayed.is_some() { 2 * LEN } else { LEN };
+    let role = match delayed.unwrap_or(kind) {
+        Kind::LoadLocked => Role::Load,
+        Kind::StoreConditional => Role::Store,
+        _ => Role::Other,
+    };
+    let (falls_through, to) = match kind {
+        // The store ends it, another load begins its own; what is called or asked of the kernel is not known.
+        _ if role != Role::Other => (false, None),
+        Kind::Branch(Branch { to: To::Address(to), when, links: false, .. }) => {
+            (when != When::Always, Some(to))
+        }
+        Kind::Branch(_) | Kind::Faults | Kind::Syscall => (false, None),
+        _ => (true, None),
+    };
+    Some(Step { at, len, role, falls_through, to })
+}
+
+const SAVE_STACK: u32 = 0x61f3; // mov r15,r1
+const RESTORE_STACK: u32 = 0x6f13; // mov r1,r15
+
+/// Marked sequences without what marks them. A constant that looks like the mark is none without one of the two moves at its place.
+fn marked_sequences(at: Address, bytes: &[u8]) -> impl Iterator<Item = Range<Address>> {
+    let end = at + bytes.len() as u64;
+    let halfword_at = move |offset: usize| bytes.get(offset..).and_then(halfword);
+    (0..bytes.len()).step_by(LEN).filter_map(move |offset| {
+        let here = at + offset as u64;
+        let Kind::Marks { len } = decode(here, bytes.get(offset..)?)? else { return None };
+        let start = here + LEN as u64;
+        let behind = offset.checked_add(LEN)?.checked_add(usize::try_from(len).ok()?)?;
+        let is_marked = halfword_at(behind) == Some(RESTORE_STACK)
+            || offset.checked_sub(LEN).and_then(halfword_at) == Some(SAVE_STACK);
+        (is_marked && start < end).then(|| start..(start + len).min(end))
+    })
+}
+
+/// See [`crate::xol::delay_slot_of`]. What code before it loads as a constant is no branch, whatever it looks like.
+pub(crate) fn delay_slot_of(at: Address, before: &[u8]) -> Option<Address> {
+    let offset = before.len().checked_sub(LEN)?;
+    let branch = Address(at.0.checked_sub(LEN as u64)?);
+    let kind = decode(branch, before.get(offset..)?)?;
+    let is_branch = matches!(kind, Kind::Branch(Branch { is_delayed: true, .. }));
+    let start = Address(at.0.checked_sub(before.len() as u64)?);
+    (is_branch && !constants(start, before).contains(&branch)).then_some(branch)
+}
+
+/// The half-words that instructions load relative to themselves.
+fn constants(start: Address, bytes: &[u8]) -> HashSet<Address> {
+    let mut constants = HashSet::new();
+    for offset in (0..bytes.len()).step_by(LEN) {
+        let here = start + offset as u64;
+        if !constants.contains(&here)
+            && let Some(Kind::Load { from, len, .. }) =
+                bytes.get(offset..).and_then(|rest| decode(here, rest))
+        {
+            constants.extend((0..len as u64).step_by(LEN).map(|behind| from + behind));
+        }
+    }
+    constants
+}
