@@ -197,6 +197,16 @@ pub fn branch(isa: Isa, registers: &mut [u8], to: u64) {
     }
 }
 
+/// What of a function's bytes, which begin at `at`, is data that its own instructions find relative to themselves: on ISAs on which
+/// compilers mix the two and no symbols tell them apart. A breakpoint there would be read instead of it.
+#[must_use]
+pub fn data(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
+    match isa {
+        Isa::Sh => crate::sh::sweep::data(at, bytes),
+        _ => Vec::new(),
+    }
+}
+
 /// Sequences in `bytes`, which begin at `at`, that a breakpoint would make fail for ever: from a load-exclusive or
 /// load-reserved to its store-conditional (an exception in between loses the reservation; Arm ARM B2.9.5, Power ISA Book II
 /// 1.7.2, RISC-V unprivileged ISA 8.3). The addresses are of the instructions strictly behind the load, the store included.

@@ -19,6 +19,8 @@ use std::ops::Range;
 
 use crate::address::Address;
 use crate::exclusive::{self, Role, Step};
+use crate::field::signed;
+use crate::isa::Order;
 use crate::sh::analyze::{Branch, Kind, LEN, To, When, decode, halfword};
 
 /// See [`crate::decode::boundaries`]: every second byte, code or data.
@@ -82,25 +84,99 @@ fn marked_sequences(at: Address, bytes: &[u8]) -> impl Iterator<Item = Range<Add
 
 /// See [`crate::xol::delay_slot_of`]. What code before it loads as a constant is no branch, whatever it looks like.
 pub(crate) fn delay_slot_of(at: Address, before: &[u8]) -> Option<Address> {
-    let offset = before.len().checked_sub(LEN)?;
     let branch = Address(at.0.checked_sub(LEN as u64)?);
-    let kind = decode(branch, before.get(offset..)?)?;
-    let is_branch = matches!(kind, Kind::Branch(Branch { is_delayed: true, .. }));
     let start = Address(at.0.checked_sub(before.len() as u64)?);
-    (is_branch && !constants(start, before).contains(&branch)).then_some(branch)
+    let kind = decode(branch, before.get(before.len().checked_sub(LEN)?..)?)?;
+    let is_branch = matches!(kind, Kind::Branch(Branch { is_delayed: true, .. }));
+    (is_branch && !Data::of(start, before).0.contains(&branch)).then_some(branch)
 }
 
-/// The half-words that instructions load relative to themselves.
-fn constants(start: Address, bytes: &[u8]) -> HashSet<Address> {
-    let mut constants = HashSet::new();
-    for offset in (0..bytes.len()).step_by(LEN) {
-        let here = start + offset as u64;
-        if !constants.contains(&here)
-            && let Some(Kind::Load { from, len, .. }) =
-                bytes.get(offset..).and_then(|rest| decode(here, rest))
-        {
-            constants.extend((0..len as u64).step_by(LEN).map(|behind| from + behind));
+/// See [`crate::xol::data`].
+pub(crate) fn data(at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
+    let halfwords = Data::of(at, bytes).0;
+    exclusive::merged(halfwords.into_iter().map(|at| at.span(LEN as u64)).collect())
+}
+
+/// The half-words that lie in code and are none. Whatever an instruction finds relative to itself lies behind it.
+struct Data(HashSet<Address>);
+
+impl Data {
+    fn of(start: Address, bytes: &[u8]) -> Self {
+        let mut data = Self(HashSet::new());
+        for offset in (0..bytes.len()).step_by(LEN) {
+            let here = start + offset as u64;
+            let rest = bytes.get(offset..).unwrap_or_default();
+            match decode(here, rest).filter(|_| !data.0.contains(&here)) {
+                Some(Kind::Load { from, len, .. }) => data.add(from, len as u64),
+                Some(Kind::AddressOf(to)) => {
+                    let addressed = bytes.get(distance(start, to)..).unwrap_or_default();
+                    // The end of a marked sequence.
+                    if halfword(addressed) != Some(RESTORE_STACK) {
+                        let table = Table::of(here, rest).map(|table| table.len(to, addressed));
+                        data.add(to, table.unwrap_or_else(|| constant_len(rest)));
+                    }
+                }
+                _ => {}
+            }
         }
+        data
     }
-    constants
+
+    fn add(&mut self, at: Address, len: u64) {
+        self.0.extend((0..len).step_by(LEN).map(|offset| at + offset));
+    }
+}
+
+fn distance(from: Address, to: Address) -> usize {
+    usize::try_from(to.0.wrapping_sub(from.0)).unwrap_or(usize::MAX)
+}
+
+/// How many instructions behind a `mova` tell what its address is used for.
+const NEAR: usize = 10;
+
+fn near(bytes: &[u8]) -> impl Iterator<Item = (usize, u32)> {
+    bytes.chunks_exact(LEN).take(NEAR).filter_map(halfword).enumerate()
+}
+
+/// Bytes at an address that the `mova` at the beginning of `code` computes: two words where they are loaded as floating point.
+fn constant_len(code: &[u8]) -> u64 {
+    let is_double = near(code).any(|(_, word)| word & 0xf0ff == 0xf009); // fmov @r0+
+    if is_double { 8 } else { 4 }
+}
+
+/// A table of distances, from which `braf` takes its own: `mova`, `mov.w @(r0,Rm),Rn`, `braf Rn`, the last with others between.
+struct Table {
+    /// What the distances are from.
+    base: Address,
+    entry: usize,
+    /// Bits of a distance with its sign.
+    bits: u32,
+}
+
+impl Table {
+    /// The one whose `mova` is at the beginning of `code`, at `at`.
+    fn of(at: Address, code: &[u8]) -> Option<Self> {
+        let (load, word) = near(code).find(|(_, word)| word & 0xf00c == 0x000c && word & 3 != 3)?;
+        let (branch, _) = near(code).find(|(index, word)| *index > load && word & 0xf0ff == 0x0023)?;
+        // extu.b, extu.w
+        let extends =
+            near(code).any(|(index, word)| (load..branch).contains(&index) && word & 0xf00e == 0x600c);
+        let bits = if extends { 64 } else { 8 << (word & 3) };
+        Some(Self { base: at + (branch * LEN + 4) as u64, entry: 1 << (word & 3), bits })
+    }
+
+    /// Bytes of it, when it is at `at`, where `bytes` are: as far as no entry leads into it.
+    fn len(&self, at: Address, bytes: &[u8]) -> u64 {
+        let mut end = bytes.len();
+        let mut len = 0;
+        while len + self.entry <= end {
+            let entry = Order::Little.number(&bytes[len..len + self.entry]);
+            let to = self.base.offset(signed(entry, self.bits));
+            if to > at {
+                end = end.min(distance(at, to));
+            }
+            len += self.entry;
+        }
+        (len as u64).next_multiple_of(LEN as u64)
+    }
 }
