@@ -27,13 +27,14 @@ pub struct Machine {
 }
 
 /// All of them.
-pub const MACHINES: [Machine; 8] = [
+pub const MACHINES: [Machine; 9] = [
     Machine { isa: Isa::Arm64, compiler: "aarch64-linux-gnu-gcc", qemu: "qemu-aarch64" },
     Machine { isa: Isa::Arm, compiler: "arm-linux-gnueabihf-gcc", qemu: "qemu-arm" },
     Machine { isa: Isa::PowerPc, compiler: "powerpc-linux-gnu-gcc", qemu: "qemu-ppc" },
     Machine { isa: Isa::PowerPc64, compiler: "powerpc64-linux-gnu-gcc", qemu: "qemu-ppc64" },
     Machine { isa: Isa::PowerPc64Le, compiler: "powerpc64le-linux-gnu-gcc", qemu: "qemu-ppc64le" },
     Machine { isa: Isa::RiscV64, compiler: "riscv64-linux-gnu-gcc", qemu: "qemu-riscv64" },
+    Machine { isa: Isa::Sh, compiler: "sh4-linux-gnu-gcc", qemu: "qemu-sh4" },
     Machine { isa: Isa::I386, compiler: "i686-linux-gnu-gcc", qemu: "qemu-i386" },
     Machine { isa: Isa::X86_64, compiler: "gcc", qemu: "qemu-x86_64" },
 ];

@@ -12,7 +12,33 @@ use crate::description::{Description, Register};
 type Registers = [(&'static str, u32)];
 
 /// Every machine whose packet is known.
-static FIXED: &[(Isa, &Registers)] = &[];
+static FIXED: &[(Isa, &Registers)] = &[(Isa::Sh, SH)];
+
+/// `sh_sh4_register_name`, gdb/sh-tdep.c: 59 in all. GDB calls those behind spc r0b0 to r7b0 and r0b1 to r7b1: a program's r0 to r7
+/// are those of bank 0 (SH-4 manual 2.2.1, "Privileged mode and banks"). So they come twice, and are set by what comes last.
+static SH: &Registers = &of_bits(
+    32,
+    [
+        "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+        "pc", "pr", "gbr", "vbr", "mach", "macl", "sr", "fpul", "fpscr", "fr0", "fr1", "fr2", "fr3", "fr4",
+        "fr5", "fr6", "fr7", "fr8", "fr9", "fr10", "fr11", "fr12", "fr13", "fr14", "fr15", "ssr", "spc",
+        "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r0b1", "r1b1", "r2b1", "r3b1", "r4b1", "r5b1",
+        "r6b1", "r7b1",
+    ],
+);
+
+const fn of_bits<const COUNT: usize>(
+    bits: u32,
+    names: [&'static str; COUNT],
+) -> [(&'static str, u32); COUNT] {
+    let mut registers = [("", bits); COUNT];
+    let mut index = 0;
+    while index < COUNT {
+        registers[index].0 = names[index];
+        index += 1;
+    }
+    registers
+}
 
 /// What GDB assumes of a program of this ISA.
 pub(crate) fn description(isa: Isa) -> Option<Description> {
@@ -61,6 +87,7 @@ pub(crate) fn isa(header: &[u8; 20]) -> Option<Isa> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::description::RegisterFile;
 
     #[test]
     fn the_programs_headers_are_found_in_words_of_either_kind() {
@@ -71,6 +98,32 @@ mod tests {
         assert_eq!(program_headers(&narrow), Some(0x40_0040));
         assert_eq!(program_headers(&wide[..16]), None);
         assert_eq!(program_headers(b""), None);
+    }
+
+    /// A layout has a place for each register of the set.
+    #[test]
+    fn every_register_of_the_set_is_in_the_packet() {
+        for (isa, registers) in FIXED {
+            for (name, _) in isa.abi().registers {
+                assert!(registers.iter().any(|(known, _)| known == name), "{isa:?}: {name}");
+            }
+            let layout = description(*isa).unwrap().layout(*isa).unwrap();
+            assert!(isa.abi().registers.iter().all(|(_, slot)| layout.has(*slot)), "{isa:?}");
+        }
+    }
+
+    /// What comes twice in the packet is set twice.
+    #[test]
+    fn registers_of_sh_are_set_in_their_bank_too() {
+        let layout = description(Isa::Sh).unwrap().layout(Isa::Sh).unwrap();
+        let mut file = RegisterFile::parse(&vec![b'0'; 2 * 4 * SH.len()]).unwrap();
+        let mut set = layout.prstatus(&file).unwrap();
+        let abi = Isa::Sh.abi();
+        abi.set(&mut set, abi.syscall.number, 0x1234);
+        let changed = layout.update(&mut file, &set);
+        let value = vec![0x34, 0x12, 0, 0];
+        assert_eq!(changed, [(3, value.clone()), (46, value)]);
+        assert_eq!(layout.prstatus(&file).unwrap(), set);
     }
 
     #[test]

@@ -211,6 +211,8 @@ impl<S: Stream> Tracee for RemoteProcess<S> {
         let features = self.client.features();
         Abilities {
             breakpoints: self.takes_breakpoints,
+            // qemu-user makes a system call of every `trapa` (linux-user/sh4/cpu_loop.c).
+            traps: !(self.is_emulated && self.isa() == Isa::Sh),
             step: features.steps(),
             threads: !features.actions.is_empty(),
             // qemu-user drops what comes while the program stands.

@@ -16,6 +16,8 @@ use crate::seam::Tid;
 pub struct Abilities {
     /// Sets breakpoints itself ([`Tracee::insert_breakpoint`]).
     pub breakpoints: bool,
+    /// Stops at breakpoint instructions that it did not set, as ours behind slots are.
+    pub traps: bool,
     /// Steps one instruction ([`Go::Step`]).
     pub step: bool,
     /// Lets one of several threads run alone ([`Go::Only`]).

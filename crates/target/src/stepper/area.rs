@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use insn::Address;
+use insn::{Address, Isa};
 
 use super::Stepper;
 use super::site::Site;
@@ -33,6 +33,8 @@ pub(super) struct Area {
     used: u64,
     /// Where the coherence procedure's instructions are.
     pub(super) routine: Option<Address>,
+    /// Breakpoints behind slots that the tracee set.
+    pub(super) guards: Vec<(Isa, Address)>,
 }
 
 impl Area {
@@ -70,6 +72,19 @@ impl<T: Tracee> Stepper<T> {
         self.publish(at, code.len())?;
         for (site, offset) in sites.iter_mut().zip(offsets) {
             site.slot = offset.map(|offset| at + offset);
+            if let Some(end) = site.slot_end() {
+                self.guard(site.isa, end)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the tracee set a breakpoint behind a slot, if it would run over ours. (A step would not do: over a system call some
+    /// step too far, and a thread may sleep in one.)
+    fn guard(&mut self, isa: Isa, end: Address) -> Result<(), TargetError> {
+        if !self.tracee.abilities().traps {
+            self.tracee.insert_breakpoint(isa, end, isa.breakpoint_behind_slot())?;
+            self.area.guards.push((isa, end));
         }
         Ok(())
     }
@@ -127,6 +142,9 @@ impl<T: Tracee> Stepper<T> {
 
     /// Unmaps all of it: no thread is in it.
     pub(super) fn unmap(&mut self) -> Result<(), TargetError> {
+        while let Some((isa, end)) = self.area.guards.pop() {
+            self.tracee.remove_breakpoint(isa, end, isa.breakpoint_behind_slot())?;
+        }
         while let Some(mapping) = self.area.mappings.last().cloned() {
             let arguments = [mapping.start.0, mapping.end - mapping.start, 0, 0, 0, 0];
             self.call(&Call { name: "munmap", number: self.isa.abi().numbers.munmap, arguments })?;

@@ -26,6 +26,8 @@ pub(super) fn arguments<T: Tracee>(tracee: &mut T, registers: &Registers) -> Res
         Isa::I386 => (0, 4),
         // AAPCS 6.4: r0 to r3, then the stack.
         Isa::Arm | Isa::Thumb => (4, 0),
+        // "Renesas SH ABI": r4 to r7, then the stack; the return address is in PR.
+        Isa::Sh => (4, 0),
         _ => return Ok(found),
     };
     let mut stack = vec![0; (6 - in_registers) * abi.word];

@@ -35,10 +35,10 @@ pub fn gates(isa: Isa, at: Address, code: &[u8]) -> Vec<Gate> {
 }
 
 fn gates_of(isa: Isa, at: Address, code: &[u8]) -> impl Iterator<Item = Gate> {
-    let instruction = isa.abi().syscall.instruction;
-    let step = if isa.has_stubs() { 1 } else { instruction.len() };
-    let found = code.windows(instruction.len()).enumerate().step_by(step);
-    let found = found.filter(move |(_, bytes)| *bytes == instruction);
+    let len = isa.abi().syscall.instruction.len();
+    let step = if isa.has_stubs() { 1 } else { len };
+    let found = code.windows(len).enumerate().step_by(step);
+    let found = found.filter(move |(_, bytes)| isa.calls_the_kernel(bytes));
     found.map(move |(offset, _)| Gate { isa, at: at + offset as u64 }).take(MOST_GATES)
 }
 
@@ -151,7 +151,7 @@ impl<T: Tracee> Stepper<T> {
         let trap = isa.abi().breakpoint;
         let mut under = vec![0; trap.len()];
         self.tracee.read(at, &mut under)?;
-        if under == trap {
+        if under == trap && self.tracee.abilities().traps {
             // Ours already, behind code in the area.
             return Ok((Breakpoint::Out, under));
         }
@@ -179,12 +179,14 @@ impl<T: Tracee> Stepper<T> {
     /// A place in the program's code with the instruction that calls the kernel, and no site behind it.
     fn gate(&mut self) -> Result<Gate, TargetError> {
         for gate in self.gates.clone() {
-            let instruction = gate.isa.abi().syscall.instruction;
-            let mut found = vec![0; instruction.len()];
-            let end = gate.at + instruction.len() as u64;
+            let mut found = vec![0; gate.isa.abi().syscall.instruction.len()];
+            let end = gate.at + found.len() as u64;
             let is_probed =
                 self.sites.range(gate.at..end + 1).any(|(_, site)| site.breakpoint != Breakpoint::Out);
-            if !is_probed && self.tracee.read(gate.at, &mut found).is_ok() && found == instruction {
+            if !is_probed
+                && self.tracee.read(gate.at, &mut found).is_ok()
+                && gate.isa.calls_the_kernel(&found)
+            {
                 return Ok(gate);
             }
         }

@@ -28,20 +28,24 @@ fn architecture(isa: Isa) -> Architecture {
         Isa::Arm | Isa::Thumb => Architecture::Arm,
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => Architecture::Powerpc,
         Isa::RiscV32 | Isa::RiscV64 => Architecture::Riscv,
+        Isa::Sh => Architecture::Sh,
         _ => Architecture::X86,
     }
 }
 
 /// The steps behind a write that nobody can reach yet, on the caches that ask for most of those that a program itself can see to:
-/// on the others (arm's before version 7) only the kernel can, and a stub's write is left to it.
+/// on the others (arm's before version 7; all of sh's) only the kernel can, and a stub's write is left to it.
 #[must_use]
 pub fn steps(isa: Isa) -> &'static [Step] {
     let variants = coherence::description(architecture(isa)).variants;
-    let ways = variants.iter().filter_map(|variant| {
-        let procedure = variant.procedure(Writer::StoreThroughAlias, Situation::FreshCode).ok()?;
-        procedure.way(|_| false)
-    });
-    ways.map(|way| way.steps).next().unwrap_or_default()
+    let steps_behind = |writer| {
+        let mut procedures =
+            variants.iter().filter_map(move |variant| variant.procedure(writer, Situation::FreshCode).ok());
+        procedures.find_map(|procedure| procedure.way(|_| false)).map(|way| way.steps)
+    };
+    steps_behind(Writer::StoreThroughAlias)
+        .or_else(|| steps_behind(Writer::DebuggerWrite))
+        .unwrap_or_default()
 }
 
 impl<T: Tracee> Stepper<T> {

@@ -82,7 +82,7 @@ impl Site {
 
     /// Whether the displaced instruction calls the kernel, where a thread may sleep.
     pub(super) fn calls_the_kernel(&self) -> bool {
-        matches!(&self.how, How::Slot(slot) if slot.code == self.isa.abi().syscall.instruction)
+        matches!(&self.how, How::Slot(slot) if self.isa.calls_the_kernel(&slot.code))
     }
 
     /// Where the slot's code ends: its breakpoint.

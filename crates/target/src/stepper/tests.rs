@@ -225,7 +225,8 @@ fn tracee(inserts: bool) -> (Stepper<Fake>, Rc<RefCell<World>>) {
         world.threads.insert(tid, registers);
     }
     let world = Rc::new(RefCell::new(world));
-    let abilities = Abilities { breakpoints: inserts, step: true, threads: true, interrupts_wait: true };
+    let abilities =
+        Abilities { breakpoints: inserts, traps: true, step: true, threads: true, interrupts_wait: true };
     let fake = Fake { world: Rc::clone(&world), abilities };
     let gate = Gate { isa: Isa::X86_64, at: GATE };
     (Stepper::new(fake, true, vec![gate]).unwrap(), world)
@@ -285,6 +286,22 @@ fn a_register_is_lent_in_the_slot_and_given_back_behind_it() {
     assert_eq!(*world.borrow_mut().thread(MAIN), after);
     assert_eq!((stepper.hits(LOAD), stepper.cost().is_some()), (1, true));
     assert!(world.borrow().given.is_empty(), "a trap of ours is nobody's signal");
+}
+
+/// Where the tracee runs over ours.
+#[test]
+fn the_tracee_sets_the_breakpoints_behind_slots() {
+    let (mut stepper, world) = tracee(true);
+    stepper.tracee().abilities.traps = false;
+    stepper
+        .install(&[wanted(LOAD, &LOAD_BYTES), wanted(CALL, &CALL_BYTES)])
+        .unwrap()
+        .into_iter()
+        .for_each(Result::unwrap);
+    let (_, end) = slot_of(&stepper, LOAD);
+    assert_eq!(world.borrow().inserted, [LOAD, CALL, end].into());
+    stepper.remove(Duration::from_secs(1), &mut |_| {}).unwrap();
+    assert!(world.borrow().inserted.is_empty());
 }
 
 #[test]
