@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use crate::address::Address;
 use crate::exclusive::{self, Role, Step};
-use crate::field::signed;
+use crate::field::{field, signed};
 use crate::isa::Order;
 use crate::sh::analyze::{Branch, Kind, LEN, To, When, decode, halfword};
 
@@ -112,7 +112,8 @@ impl Data {
                     let addressed = bytes.get(distance(start, to)..).unwrap_or_default();
                     // The end of a marked sequence.
                     if halfword(addressed) != Some(RESTORE_STACK) {
-                        let table = Table::of(here, rest).map(|table| table.len(to, addressed));
+                        let most = bound(start, &bytes[..offset], bytes);
+                        let table = Table::of(here, rest).map(|table| table.len(to, addressed, most));
                         data.add(to, table.unwrap_or_else(|| constant_len(rest)));
                     }
                 }
@@ -144,7 +145,7 @@ fn constant_len(code: &[u8]) -> u64 {
     if is_double { 8 } else { 4 }
 }
 
-/// A table of distances, from which `braf` takes its own: `mova`, `mov.w @(r0,Rm),Rn`, `braf Rn`, the last with others between.
+/// A table of distances, from which `braf` takes its own: `mova`, `mov.w @(r0,Rm),Rn`, `braf Rn`, with others between.
 struct Table {
     /// What the distances are from.
     base: Address,
@@ -154,20 +155,32 @@ struct Table {
 }
 
 impl Table {
-    /// The one whose `mova` is at the beginning of `code`, at `at`.
+    /// The one whose `mova` is at the beginning of `code`, at `at`: r0 is as it left it when the distance is loaded.
     fn of(at: Address, code: &[u8]) -> Option<Self> {
-        let (load, word) = near(code).find(|(_, word)| word & 0xf00c == 0x000c && word & 3 != 3)?;
-        let (branch, _) = near(code).find(|(index, word)| *index > load && word & 0xf0ff == 0x0023)?;
-        // extu.b, extu.w
-        let extends =
-            near(code).any(|(index, word)| (load..branch).contains(&index) && word & 0xf00e == 0x600c);
-        let bits = if extends { 64 } else { 8 << (word & 3) };
-        Some(Self { base: at + (branch * LEN + 4) as u64, entry: 1 << (word & 3), bits })
+        let mut behind = near(code).skip(1);
+        let (_, load) = behind.find(|(_, word)| loads_by_index(*word) || sets_r0(*word))?;
+        let mut register = field(load, 8, 4);
+        let mut bits = 8 << (load & 3);
+        for (index, word) in behind.take_while(|_| loads_by_index(load)) {
+            match word {
+                _ if word & 0xf0ff == 0x0023 && field(word, 8, 4) == register => {
+                    let base = at + (index * LEN + 4) as u64;
+                    return Some(Self { base, entry: 1 << (load & 3), bits });
+                }
+                // extu.b, extu.w
+                _ if word & 0xf00e == 0x600c && field(word, 4, 4) == register => {
+                    register = field(word, 8, 4);
+                    bits = 64;
+                }
+                _ => {}
+            }
+        }
+        None
     }
 
-    /// Bytes of it, when it is at `at`, where `bytes` are: as far as no entry leads into it.
-    fn len(&self, at: Address, bytes: &[u8]) -> u64 {
-        let mut end = bytes.len();
+    /// Bytes of it, when it is at `at`, where `bytes` are: of so many entries, if that is known, and as far as none leads into it.
+    fn len(&self, at: Address, bytes: &[u8], most: Option<usize>) -> u64 {
+        let mut end = most.map_or(bytes.len(), |most| bytes.len().min(most * self.entry));
         let mut len = 0;
         while len + self.entry <= end {
             let entry = Order::Little.number(&bytes[len..len + self.entry]);
@@ -179,4 +192,33 @@ impl Table {
         }
         (len as u64).next_multiple_of(LEN as u64)
     }
+}
+
+/// How many entries the table has whose `mova` follows `before`, code from `start` on: a comparison excludes the others (`mov #n,Rm`
+/// or `mov.w @(disp,PC),Rm`, `cmp/hi Rm,Rn`). `all` has constants behind `before`, too.
+fn bound(start: Address, before: &[u8], all: &[u8]) -> Option<usize> {
+    let mut back = before.rchunks_exact(LEN).take(2 * NEAR).enumerate();
+    let (_, comparison) = back.find_map(|(index, bytes)| {
+        halfword(bytes).filter(|word| word & 0xf00f == 0x3006).map(|word| (index, word))
+    })?;
+    let highest = back.find_map(|(index, bytes)| {
+        let at = start + before.len().checked_sub(LEN * (index + 1))? as u64;
+        let word = halfword(bytes).filter(|word| field(*word, 8, 4) == field(comparison, 4, 4))?;
+        match (word >> 12, decode(at, bytes)?) {
+            (0b1110, _) => Some(word & 0xff),
+            (_, Kind::Load { from, len: 2, .. }) => all.get(distance(start, from)..).and_then(halfword),
+            _ => None,
+        }
+    })?;
+    Some(highest as usize + 1)
+}
+
+/// `mov.b`, `mov.w` or `mov.l @(r0,Rm),Rn`.
+fn loads_by_index(word: u32) -> bool {
+    word & 0xf00c == 0x000c && word & 3 != 3
+}
+
+/// Loads and moves to r0.
+fn sets_r0(word: u32) -> bool {
+    matches!(word >> 8, 0x50 | 0x60 | 0x84 | 0x85 | 0x90 | 0xc4..=0xc7 | 0xd0 | 0xe0)
 }

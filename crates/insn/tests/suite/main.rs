@@ -12,6 +12,7 @@ mod properties;
 mod qemu;
 mod registers;
 mod riscv;
+mod sh;
 mod slots;
 mod targets;
 mod toolchain;

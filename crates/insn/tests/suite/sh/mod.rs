@@ -1,0 +1,4 @@
+//! SuperH against binutils and an emulator.
+
+mod objdump;
+mod registers;
