@@ -1,6 +1,7 @@
 //! Programs behind a GDB stub: gdbserver natively, qemu's for other machines. Under qemu-user nothing shows what a real processor's
 //! caches would do: that part is proved by `coherence`, and its procedure is carried out here all the same.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,10 +79,24 @@ pub(crate) fn instructions(objdump: &str, program: &Path, functions: &[&str]) ->
         let lines = text.lines().map(|line| line.split('\t').collect::<Vec<_>>());
         let is_code = |line: &Vec<&str>| line.get(2).is_some_and(|text| !text.starts_with('.'));
         let addresses = lines.filter(is_code).map(|line| number(line[0].trim().strip_suffix(':')));
+        let constants = constants(&text);
+        let addresses = addresses.filter(|address| !constants.contains(address));
         probes.extend(addresses.map(|address| probe(program, &format!("{address:#x}"))));
     }
     assert!(!probes.is_empty(), "objdump shows nothing of {functions:?}");
     Ok(probes)
+}
+
+/// What `mov.l` and `mov.w` of sh load relative to themselves, which objdump shows as instructions: the addresses of both halves.
+fn constants(text: &str) -> HashSet<u64> {
+    let mut constants = HashSet::new();
+    for line in text.lines() {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [_, _, mnemonic @ ("mov.l" | "mov.w"), operands, ..] = columns[..] else { continue };
+        let from = operands.split_once(" <").and_then(|(from, _)| u64::from_str_radix(from, 16).ok());
+        constants.extend(from.into_iter().flat_map(|from| [from, from + u64::from(mnemonic == "mov.l") * 2]));
+    }
+    constants
 }
 
 fn number(digits: Option<&str>) -> u64 {

@@ -36,6 +36,8 @@ struct Function {
     boundaries: Vec<Address>,
     /// See [`insn::xol::exclusive_sequences`].
     exclusive: Vec<Range<Address>>,
+    /// See [`insn::xol::data`].
+    data: Vec<Range<Address>>,
     /// What its instructions refer to, once that was asked for.
     targets: OnceCell<HashSet<Address>>,
 }
@@ -68,6 +70,9 @@ impl<'a> Text<'a> {
         if let Some(start) = function.inside(here) {
             return Err(Reason::InsideInstruction { start });
         }
+        if function.data.iter().any(|range| range.contains(&here)) {
+            return Err(Reason::OutsideCode);
+        }
         if function.exclusive.iter().any(|range| range.contains(&here)) {
             return Err(Reason::NotDisplaceable {
                 instruction: first_text(isa, here, &bytes),
@@ -93,8 +98,14 @@ impl<'a> Text<'a> {
 impl Function {
     fn read(isa: Isa, start: FileAddress, bytes: &[u8]) -> Self {
         let first = Address(start.0);
-        let exclusive = insn::xol::exclusive_sequences(isa, first, bytes);
-        Self { start, isa, boundaries: boundaries(isa, first, bytes), exclusive, targets: OnceCell::new() }
+        Self {
+            start,
+            isa,
+            boundaries: boundaries(isa, first, bytes),
+            exclusive: insn::xol::exclusive_sequences(isa, first, bytes),
+            data: insn::xol::data(isa, first, bytes),
+            targets: OnceCell::new(),
+        }
     }
 
     /// The branch in whose delay slot `at` is. Where the function also branches to `at` itself, a breakpoint on the branch would
@@ -141,7 +152,7 @@ fn boundaries(isa: Isa, start: Address, bytes: &[u8]) -> Vec<Address> {
 fn alignment(isa: Isa) -> u64 {
     match isa {
         Isa::X86_64 | Isa::I386 => 1,
-        Isa::Thumb | Isa::RiscV32 | Isa::RiscV64 => 2,
+        Isa::Thumb | Isa::RiscV32 | Isa::RiscV64 | Isa::Sh => 2,
         _ => 4,
     }
 }
