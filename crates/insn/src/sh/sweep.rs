@@ -93,8 +93,9 @@ pub(crate) fn delay_slot_of(at: Address, before: &[u8]) -> Option<Address> {
 
 /// See [`crate::xol::data`].
 pub(crate) fn data(at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
-    let halfwords = Data::of(at, bytes).0;
-    exclusive::merged(halfwords.into_iter().map(|at| at.span(LEN as u64)).collect())
+    let end = at + bytes.len() as u64;
+    let halfwords = Data::of(at, bytes).0.into_iter().filter(|halfword| *halfword < end);
+    exclusive::merged(halfwords.map(|at| at.span(LEN as u64)).collect())
 }
 
 /// The half-words that lie in code and are none. Whatever an instruction finds relative to itself lies behind it.

@@ -111,4 +111,5 @@ whole_function! {
     a_whole_function_of_little_endian_power_runs_out_of_line: PowerPc64Le,
     a_whole_function_of_rv32_runs_out_of_line: RiscV32,
     a_whole_function_of_rv64_runs_out_of_line: RiscV64,
+    a_whole_function_of_sh_runs_out_of_line: Sh,
 }

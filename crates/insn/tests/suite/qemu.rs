@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use insn::xol::{Fault, Memory};
 use insn::{Address, Isa};
-use remote::client::Action;
+use remote::client::{Action, BreakpointKind};
 use remote::description::{Layout, RegisterFile};
 use remote::{Client, Endpoint, Link, Signal, Stop, ThreadId};
 
@@ -69,6 +69,15 @@ impl Emulated {
         let (bytes, known) = self.client.prstatus(self.thread, &self.layout).unwrap();
         self.known = known;
         (signal, Registers { isa: self.isa, bytes })
+    }
+
+    /// Has the stub stop at `at`, an instruction of `len` bytes.
+    pub(crate) fn set_breakpoint(&mut self, at: u64, len: usize) {
+        self.client.insert_breakpoint(BreakpointKind::Software, Address(at), len).unwrap();
+    }
+
+    pub(crate) fn take_breakpoint(&mut self, at: u64, len: usize) {
+        self.client.remove_breakpoint(BreakpointKind::Software, Address(at), len).unwrap();
     }
 
     pub(crate) fn read(&mut self, from: u64, len: usize) -> Vec<u8> {

@@ -44,6 +44,7 @@ fn machine(isa: Isa) -> Machine {
         Isa::Arm64 => crate::arm64::machine(),
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => crate::powerpc::machine(isa),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::machine(isa),
+        Isa::Sh => crate::sh::machine(),
         other => panic!("{other:?} is run by the processor"),
     }
 }
@@ -75,7 +76,9 @@ impl World {
         let mut emulated = Emulated::start(machine.qemu, machine.processor, isa, &program)?;
         let (signal, ready) = emulated.go_on(Action::Continue);
         assert_eq!(signal, Signal::TRAP);
-        Some(Self { isa, machine, emulated, ready })
+        let mut world = Self { isa, machine, emulated, ready };
+        world.set_ends();
+        Some(world)
     }
 
     fn place(&self, index: usize) -> u64 {
@@ -131,18 +134,53 @@ impl World {
                     return branched;
                 }
                 let mut outcome = self.run_slot(slot, &branched.registers, slot_at, found.len);
-                if outcome.has_ended {
-                    outcome.registers.set_pc(branched.registers.pc());
-                } else {
-                    outcome.registers = before.clone();
-                }
+                let to = if outcome.has_ended { &branched.registers } else { before };
+                outcome.registers.set_pc(to.pc());
                 outcome
             }
         }
     }
 
+    /// Whether the emulator stops at breakpoint instructions. That of SuperH makes a system call of each.
+    fn has_traps(&self) -> bool {
+        self.isa != Isa::Sh
+    }
+
+    /// Where it does not, the routines end one instruction before what is behind them.
+    fn set_ends(&mut self) {
+        if !self.has_traps() {
+            let (_, save) = self.load_and_save();
+            let (_, done) = self.work();
+            let unit = self.machine.unit;
+            for end in [save - unit as u64, done - unit as u64, done] {
+                self.emulated.set_breakpoint(end, unit);
+            }
+        }
+    }
+
+    /// Runs from these registers to the breakpoint at `end`.
+    pub(crate) fn run_to(&mut self, end: u64, from: &Registers) -> (Signal, Registers) {
+        if self.has_traps() {
+            return self.emulated.go(from, Action::Continue);
+        }
+        self.emulated.set_breakpoint(end, self.machine.unit);
+        let stopped = self.emulated.go(from, Action::Continue);
+        self.emulated.take_breakpoint(end, self.machine.unit);
+        stopped
+    }
+
+    /// The emulator of MIPS does not forget a branch whose delay slot has faulted, wherever its PC is set: it takes it behind the next
+    /// instruction that it runs.
+    pub(crate) fn forget_branch(&mut self) {
+        let mut registers = self.ready.clone();
+        registers.set(self.isa.abi().syscall.arguments[0], self.others());
+        registers.set_pc(self.load_and_save().0);
+        self.emulated.go(&registers, Action::Step);
+    }
+
     fn run_slot(&mut self, slot: &Slot, before: &Registers, at: u64, len: usize) -> Outcome {
-        let (signal, mut registers) = self.emulated.go(&before.in_front_of(slot, at), Action::Continue);
+        let end = at + slot.code.len() as u64;
+        let (signal, mut registers) = self.run_to(end, &before.in_front_of(slot, at));
         let has_ended = registers.go_on_behind(before, slot, at, len);
         // What traps by itself stands at its beginning.
         assert!(signal == Signal::TRAP || !has_ended, "{signal:?} behind {slot:?}");
@@ -169,7 +207,7 @@ impl World {
 
     /// What is emulated of the others touches no memory.
     fn check_access(&self, what: &str, at: Address) {
-        assert!(matches!(self.isa, Isa::Arm | Isa::Thumb), "{what} {at}");
+        assert!(matches!(self.isa, Isa::Arm | Isa::Thumb | Isa::Sh), "{what} {at}");
     }
 }
 

@@ -17,5 +17,7 @@ pub(super) fn random(rng: &mut TestRng) -> Registers {
         registers.set(*slot, value(&common, rng, TestRng::next_u64));
     }
     registers.set("sr", rng.next_u64() & STATUS);
+    // As of a stopped thread: in no system call.
+    Isa::Sh.abi().syscall.original_number.into_iter().for_each(|slot| registers.set(slot, u64::MAX));
     registers
 }
