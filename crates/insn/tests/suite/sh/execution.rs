@@ -17,7 +17,7 @@ const GETPID: u64 = 20;
 struct Sh;
 
 impl Family for Sh {
-    const SHORT: usize = 2_000;
+    const SHORT: usize = 4_000;
     const DATA: usize = 1536;
 
     /// fr0 to fr15 of both banks, fpul, fpscr.
