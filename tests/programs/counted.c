@@ -26,6 +26,8 @@
 #define PC(context) ((context)->uc_mcontext.arm_pc)
 #elif defined(__riscv)
 #define PC(context) ((context)->uc_mcontext.__gregs[0])
+#elif defined(__alpha__)
+#define PC(context) ((context)->uc_mcontext.sc_pc)
 #elif defined(__powerpc64__)
 #define PC(context) ((context)->uc_mcontext.gp_regs[32])
 #else

@@ -3,7 +3,7 @@
 use crate::address::Address;
 use crate::isa::Isa;
 use crate::plan::{Dead, Mechanism, Reason};
-use crate::{arm, arm64, powerpc, riscv, sh, x86};
+use crate::{alpha, arm, arm64, powerpc, riscv, sh, x86};
 
 /// How control goes on behind an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,7 @@ pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
         Isa::Arm | Isa::Thumb => arm::analyze::inspect(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => riscv::analyze::inspect(isa, at, bytes),
         Isa::Sh => sh::analyze::inspect(at, bytes),
+        Isa::Alpha => alpha::analyze::inspect(at, bytes),
     }
 }
 
@@ -105,6 +106,7 @@ pub(crate) fn boundaries(
         Isa::Arm | Isa::Thumb => arm::sweep::boundaries(isa, at, bytes, from, to),
         Isa::RiscV32 | Isa::RiscV64 => riscv::sweep::boundaries(at, bytes, from, to),
         Isa::Sh => sh::sweep::boundaries(at, from, to),
+        Isa::Alpha => alpha::sweep::boundaries(at, bytes, from, to),
     }
 }
 
@@ -134,6 +136,7 @@ pub fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> {
         Isa::Arm | Isa::Thumb => arm::analyze::reference(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => riscv::analyze::reference(isa, at, bytes),
         Isa::Sh => sh::analyze::reference(at, bytes),
+        Isa::Alpha => alpha::analyze::reference(at, bytes),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Text of instructions of the ISAs beyond x86: Capstone's.
+//! Text of instructions of the ISAs beyond x86: Capstone's, or our own where it has none.
 //!
 //! Nothing is decided by it: what an instruction is to a tracer each ISA's `analyze.rs` says.
 
@@ -14,7 +14,8 @@ pub(crate) fn disassemble(isa: Isa, at: Address, bytes: &[u8]) -> Vec<(Address, 
     let mut offset = 0;
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
         let here = at + offset as u64;
-        let (len, text) = prefixed(isa, here, rest)
+        let (len, text) = own(isa, here, rest)
+            .or_else(|| prefixed(isa, here, rest))
             .or_else(|| engines.iter().find_map(|engine| decoded(isa, engine, here, rest)))
             .unwrap_or_else(|| {
                 let len = unit(isa, rest).min(rest.len());
@@ -47,6 +48,14 @@ fn decoded(isa: Isa, engine: &Capstone, at: Address, bytes: &[u8]) -> Option<(us
     let insn = found.iter().next().filter(|insn| (1..=bytes.len()).contains(&insn.len()))?;
     let text = format!("{} {}", insn.mnemonic().unwrap_or_default(), insn.op_str().unwrap_or_default());
     Some((insn.len(), text.trim_end().to_owned() + &remark(isa, at, bytes)))
+}
+
+/// Text of an ISA that Capstone does not know.
+fn own(isa: Isa, at: Address, bytes: &[u8]) -> Option<(usize, String)> {
+    match isa {
+        Isa::Alpha => Some((4, crate::alpha::disassemble::text(at, bytes)?)),
+        _ => None,
+    }
 }
 
 /// Prefixed instructions of Power, which Capstone does not know: both words, and the address that they refer to.
@@ -83,8 +92,8 @@ fn order(isa: Isa) -> Order {
 /// Each is asked for what those before it do not know.
 fn engines(isa: Isa) -> Vec<Capstone> {
     let (arch, mode) = match isa {
-        // Shown by their own decoder (`x86/disassemble.rs`).
-        Isa::X86_64 | Isa::I386 => return Vec::new(),
+        // Shown by their own decoders (`disassemble.rs` of their folders).
+        Isa::X86_64 | Isa::I386 | Isa::Alpha => return Vec::new(),
         Isa::Arm64 => (Arch::ARM64, Mode::Arm),
         Isa::Arm => (Arch::ARM, Mode::Arm),
         Isa::Thumb => (Arch::ARM, Mode::Thumb),

@@ -33,6 +33,8 @@ pub enum Isa {
     RiscV64,
     /// SuperH of the kind SH-4 (SH-4A, too), little-endian, without FDPIC.
     Sh,
+    /// Alpha, little-endian.
+    Alpha,
 }
 
 /// `asm-generic/unistd.h` (in the kernel's include/uapi): arm64 and riscv.
@@ -79,7 +81,7 @@ pub enum Order {
 pub enum Failure {
     /// The result is `-errno`: between -4095 and -1 (`IS_ERR_VALUE`, include/linux/err.h).
     Negative,
-    /// This bit is set, and the result is `errno`: Power's CR0.SO.
+    /// One of these bits is set, and the result is `errno`: Power's CR0.SO, Alpha's a3.
     Flag(RegisterSlot, u64),
 }
 
@@ -274,7 +276,7 @@ impl Isa {
     }
 
     /// Every instruction set; that of a process before those of places in it.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::X86_64,
         Self::I386,
         Self::Arm64,
@@ -286,6 +288,7 @@ impl Isa {
         Self::RiscV32,
         Self::RiscV64,
         Self::Sh,
+        Self::Alpha,
     ];
 
     /// Whether there are stubs for it: what is neither x86-64 nor i386 is probed by breakpoints and slots only.
@@ -344,6 +347,7 @@ impl Isa {
             Self::RiscV32 => &crate::riscv::abi::RISCV32,
             Self::RiscV64 => &crate::riscv::abi::RISCV64,
             Self::Sh => &crate::sh::abi::ABI,
+            Self::Alpha => &crate::alpha::abi::ABI,
         }
     }
 

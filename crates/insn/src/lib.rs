@@ -13,6 +13,7 @@ pub mod set;
 pub mod survey;
 pub mod xol;
 
+mod alpha;
 mod arm;
 mod arm64;
 mod decode;

@@ -56,8 +56,9 @@ impl How {
     }
 }
 
-/// Code for a slot. It holds one instruction, so a tracer may step it or let it run into a breakpoint behind it; control
-/// always falls off its end. Where it faults nothing has happened: the thread belongs back to the original address.
+/// Code for a slot, which a tracer lets run into a breakpoint behind it; control always falls off its end. It holds one
+/// instruction, or a second one that changes lent registers only (alpha). Where it faults nothing has happened: the thread
+/// belongs back to the original address, and may go there from within it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// The code, for any address that is a multiple of its length.
@@ -119,6 +120,7 @@ pub fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Rea
         Isa::Arm | Isa::Thumb => crate::arm::xol::out_of_line(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::out_of_line(isa, at, bytes),
         Isa::Sh => crate::sh::xol::out_of_line(at, bytes),
+        Isa::Alpha => crate::alpha::xol::out_of_line(at, bytes),
     }
 }
 
@@ -143,6 +145,7 @@ pub fn emulate(
         Isa::Arm | Isa::Thumb => crate::arm::xol::emulate(isa, at, bytes, registers, memory),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::emulate(isa, at, bytes, registers),
         Isa::Sh => crate::sh::xol::emulate(at, bytes, registers, memory),
+        Isa::Alpha => crate::alpha::xol::emulate(at, bytes, registers),
     }
 }
 
@@ -209,7 +212,7 @@ pub fn data(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
 
 /// Sequences in `bytes`, which begin at `at`, that a breakpoint would make fail for ever: from a load-exclusive or
 /// load-reserved to its store-conditional (an exception in between loses the reservation; Arm ARM B2.9.5, Power ISA Book II
-/// 1.7.2, RISC-V unprivileged ISA 8.3). The addresses are of the instructions strictly behind the load, the store included.
+/// 1.7.2, RISC-V unprivileged ISA 8.3, Alpha Architecture Handbook 4.2.4). The addresses are of the instructions strictly behind the load, the store included.
 #[must_use]
 pub fn exclusive_sequences(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
     match isa {
@@ -220,6 +223,7 @@ pub fn exclusive_sequences(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Add
         Isa::Arm | Isa::Thumb => crate::arm::sweep::exclusive_sequences(isa, at, bytes),
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::sweep::exclusive_sequences(isa, at, bytes),
         Isa::Sh => crate::sh::sweep::exclusive_sequences(at, bytes),
+        Isa::Alpha => crate::alpha::sweep::exclusive_sequences(at, bytes),
         _ => Vec::new(),
     }
 }

@@ -57,8 +57,14 @@ pub(crate) fn entry(image: &Image<'_>, value: u64, is_function: bool) -> (FileAd
     }
 }
 
-/// How far the local entry is behind the global one (64-Bit ELF V2 ABI 3.4.1, `PPC64_LOCAL_ENTRY_OFFSET`).
+/// How far the local entry is behind the global one (64-Bit ELF V2 ABI 3.4.1, `PPC64_LOCAL_ENTRY_OFFSET`; on Alpha the two
+/// instructions that load gp, which the linker skips in calls from the same module, `STO_ALPHA_STD_GPLOAD`,
+/// include/elf/alpha.h of binutils).
 pub(crate) fn local_entry(image: &Image<'_>, other: u8) -> u64 {
+    const STD_GPLOAD: u8 = 0x88;
+    if image.isa() == Ok(Isa::Alpha) {
+        return if other & STD_GPLOAD == STD_GPLOAD { 8 } else { 0 };
+    }
     let is_elf_v2 = image.isa() == Ok(Isa::PowerPc64Le)
         || image.isa() == Ok(Isa::PowerPc64) && image.flags() & elf::EF_PPC64_ABI == 2;
     if is_elf_v2 { ((1u64 << (other >> 5)) >> 2) << 2 } else { 0 }

@@ -67,8 +67,8 @@ pub struct Symbol<'a> {
     pub kind: Kind,
     /// Who may refer to it.
     pub binding: Binding,
-    /// How far behind the address callers in the same module enter, and others after it set a register up (ELFv2 of 64-bit Power:
-    /// the local entry, `st_other`); 0 elsewhere. What runs at every call is there.
+    /// How far behind the address callers in the same module enter, and others after it set a register up (ELFv2 of 64-bit Power,
+    /// Alpha: the local entry, `st_other`); 0 elsewhere. What runs at every call is there.
     pub local_entry: u64,
 }
 

@@ -29,6 +29,7 @@ fn architecture(isa: Isa) -> Architecture {
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => Architecture::Powerpc,
         Isa::RiscV32 | Isa::RiscV64 => Architecture::Riscv,
         Isa::Sh => Architecture::Sh,
+        Isa::Alpha => Architecture::Alpha,
         _ => Architecture::X86,
     }
 }
