@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use insn::Isa;
+
 use crate::server::Machine;
 
 /// A program to compile: its sources, and the flags that make this variant of it.
@@ -91,22 +93,23 @@ impl Program {
         self
     }
 
-    /// For another machine, with all its libraries inside.
+    /// For another machine, with all its libraries inside; that of alpha, which qemu 7.2 does not start so, with them
+    /// beside it.
     #[must_use]
     pub fn machine(mut self, machine: &Machine) -> Self {
         self.compiler = machine.compiler;
         self.is_foreign = true;
-        self.flag("-static")
+        self.flag(if machine.isa == Isa::Alpha { "-no-pie" } else { "-static" })
     }
 
     /// Where the cross compiler's dynamic programs find their loader and libraries, which are not where they say.
     fn loader_flags(&self) -> Vec<String> {
-        const FOLDER: &str = "/usr/i686-linux-gnu/lib";
         let is_static = self.flags.iter().any(|flag| flag.starts_with("-static") || flag == "-nostdlib");
-        if is_static || !self.compiler.starts_with("i686-") {
-            return Vec::new();
-        }
-        vec![format!("-Wl,--dynamic-linker={FOLDER}/ld-linux.so.2"), format!("-Wl,-rpath,{FOLDER}")]
+        let folder = match self.compiler.split_once('-') {
+            Some((machine @ ("i686" | "alpha"), _)) if !is_static => format!("/usr/{machine}-linux-gnu/lib"),
+            _ => return Vec::new(),
+        };
+        vec![format!("-Wl,--dynamic-linker={folder}/ld-linux.so.2"), format!("-Wl,-rpath,{folder}")]
     }
 
     /// A shared library called `name`.

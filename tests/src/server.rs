@@ -27,7 +27,7 @@ pub struct Machine {
 }
 
 /// All of them.
-pub const MACHINES: [Machine; 9] = [
+pub const MACHINES: [Machine; 10] = [
     Machine { isa: Isa::Arm64, compiler: "aarch64-linux-gnu-gcc", qemu: "qemu-aarch64" },
     Machine { isa: Isa::Arm, compiler: "arm-linux-gnueabihf-gcc", qemu: "qemu-arm" },
     Machine { isa: Isa::PowerPc, compiler: "powerpc-linux-gnu-gcc", qemu: "qemu-ppc" },
@@ -35,6 +35,7 @@ pub const MACHINES: [Machine; 9] = [
     Machine { isa: Isa::PowerPc64Le, compiler: "powerpc64le-linux-gnu-gcc", qemu: "qemu-ppc64le" },
     Machine { isa: Isa::RiscV64, compiler: "riscv64-linux-gnu-gcc", qemu: "qemu-riscv64" },
     Machine { isa: Isa::Sh, compiler: "sh4-linux-gnu-gcc", qemu: "qemu-sh4" },
+    Machine { isa: Isa::Alpha, compiler: "alpha-linux-gnu-gcc", qemu: "qemu-alpha" },
     Machine { isa: Isa::I386, compiler: "i686-linux-gnu-gcc", qemu: "qemu-i386" },
     Machine { isa: Isa::X86_64, compiler: "gcc", qemu: "qemu-x86_64" },
 ];
@@ -50,7 +51,7 @@ impl Machine {
     }
 
     /// Where the first instruction of a function is, in the program's file: behind Power's descriptor (64-bit, big-endian) or
-    /// global entry (little-endian).
+    /// global entry (little-endian), behind what loads alpha's gp.
     ///
     /// # Panics
     /// The file has no such function.
@@ -70,6 +71,8 @@ impl Machine {
             (Isa::PowerPc64Le, SymbolFlags::Elf { st_other, .. }) => {
                 symbol.address() + (1 << (st_other >> 5) >> 2 << 2)
             }
+            // `STO_ALPHA_STD_GPLOAD` (include/elf/alpha.h of binutils).
+            (Isa::Alpha, SymbolFlags::Elf { st_other: 0x88, .. }) => symbol.address() + 8,
             (Isa::Arm, _) => symbol.address() & !1,
             _ => symbol.address(),
         }

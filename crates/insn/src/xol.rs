@@ -164,7 +164,8 @@ pub fn annuls(isa: Isa, _at: Address, _bytes: &[u8], _registers: &[u8]) -> bool 
         | Isa::PowerPc64
         | Isa::PowerPc64Le
         | Isa::RiscV32
-        | Isa::RiscV64 => false,
+        | Isa::RiscV64
+        | Isa::Alpha => false,
         // `bt/s` and `bf/s` that are not taken go on behind their delay slots.
         Isa::Sh => false,
     }
@@ -184,7 +185,8 @@ pub fn delay_slot_of(isa: Isa, at: Address, before: &[u8]) -> Option<Address> {
         | Isa::PowerPc64
         | Isa::PowerPc64Le
         | Isa::RiscV32
-        | Isa::RiscV64 => None,
+        | Isa::RiscV64
+        | Isa::Alpha => None,
         Isa::Sh => crate::sh::sweep::delay_slot_of(at, before),
     }
 }

@@ -15,7 +15,16 @@ type Registers = [(&'static str, u32)];
 static FIXED: &[(Isa, &Registers)] = &[(Isa::Alpha, ALPHA), (Isa::Sh, SH)];
 
 /// `alpha_register_name`, gdb/alpha-tdep.c; the one without a name is not used.
-static ALPHA: &Registers = &of_bits(64, ["v0", "t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "s0", "s1", "s2", "s3", "s4", "s5", "fp", "a0", "a1", "a2", "a3", "a4", "a5", "t8", "t9", "t10", "t11", "ra", "t12", "at", "gp", "sp", "zero", "f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9", "f10", "f11", "f12", "f13", "f14", "f15", "f16", "f17", "f18", "f19", "f20", "f21", "f22", "f23", "f24", "f25", "f26", "f27", "f28", "f29", "f30", "fpcr", "pc", "", "unique"]);
+static ALPHA: &Registers = &of_bits(
+    64,
+    [
+        "v0", "t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "s0", "s1", "s2", "s3", "s4", "s5", "fp", "a0",
+        "a1", "a2", "a3", "a4", "a5", "t8", "t9", "t10", "t11", "ra", "t12", "at", "gp", "sp", "zero", "f0",
+        "f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9", "f10", "f11", "f12", "f13", "f14", "f15",
+        "f16", "f17", "f18", "f19", "f20", "f21", "f22", "f23", "f24", "f25", "f26", "f27", "f28", "f29",
+        "f30", "fpcr", "pc", "", "unique",
+    ],
+);
 
 /// `sh_sh4_register_name`, gdb/sh-tdep.c: 59 in all. GDB calls those behind spc r0b0 to r7b0 and r0b1 to r7b1: a program's r0 to r7
 /// are those of bank 0 (SH-4 manual 2.2.1, "Privileged mode and banks"). So they come twice, and are set by what comes last.

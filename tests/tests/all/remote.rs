@@ -179,6 +179,11 @@ fn emulated_riscv64() {
 }
 
 #[test]
+fn emulated_alpha() {
+    emulated(Isa::Alpha);
+}
+
+#[test]
 fn emulated_i386() {
     emulated(Isa::I386);
 }

@@ -353,3 +353,9 @@ fn riscv64_under_qemu() {
 fn sh_under_qemu() {
     check(Isa::Sh, &["-fno-jump-tables"]);
 }
+
+/// Functions are entered behind what loads gp.
+#[test]
+fn alpha_under_qemu() {
+    check(Isa::Alpha, &[]);
+}

@@ -112,4 +112,5 @@ whole_function! {
     a_whole_function_of_rv32_runs_out_of_line: RiscV32,
     a_whole_function_of_rv64_runs_out_of_line: RiscV64,
     a_whole_function_of_sh_runs_out_of_line: Sh,
+    a_whole_function_of_alpha_runs_out_of_line: Alpha,
 }

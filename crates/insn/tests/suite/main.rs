@@ -1,5 +1,6 @@
 //! Tests of the crate from outside.
 
+mod alpha;
 mod arm;
 mod arm64;
 mod execution;

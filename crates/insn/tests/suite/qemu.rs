@@ -68,7 +68,20 @@ impl Emulated {
         };
         let (bytes, known) = self.client.prstatus(self.thread, &self.layout).unwrap();
         self.known = known;
-        (signal, Registers { isa: self.isa, bytes })
+        let mut registers = Registers { isa: self.isa, bytes };
+        if signal == Signal::TRAP && action == Action::Continue {
+            self.back_to_breakpoint(&mut registers);
+        }
+        (signal, registers)
+    }
+
+    /// Some ISAs report a PC behind the breakpoint.
+    fn back_to_breakpoint(&mut self, registers: &mut Registers) {
+        let abi = self.isa.abi();
+        let at = registers.pc().wrapping_sub(abi.pc_past_breakpoint);
+        if abi.pc_past_breakpoint > 0 && self.read(at, abi.breakpoint.len()) == abi.breakpoint {
+            registers.set_pc(at);
+        }
     }
 
     /// Has the stub stop at `at`, an instruction of `len` bytes.

@@ -23,8 +23,12 @@ pub(crate) trait Register {
 
 impl Register for usize {
     fn slot(self, isa: Isa) -> Option<RegisterSlot> {
-        // The set has the PC in the place of x0.
-        let is_zero = self == 0 && matches!(isa, Isa::RiscV32 | Isa::RiscV64);
+        // The set has the PC in the place of x0, and of alpha's $31.
+        let is_zero = match isa {
+            Isa::RiscV32 | Isa::RiscV64 => self == 0,
+            Isa::Alpha => self == 31,
+            _ => false,
+        };
         (!is_zero).then(|| RegisterSlot(self * isa.abi().word))
     }
 }

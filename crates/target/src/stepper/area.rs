@@ -31,7 +31,7 @@ pub(super) struct Area {
     pub(super) mappings: Vec<Range<Address>>,
     /// Of the last mapping.
     used: u64,
-    /// Where the coherence procedure's instructions are.
+    /// Where the coherence procedure's instructions are, or what stands for them.
     pub(super) routine: Option<Address>,
     /// Breakpoints behind slots that the tracee set.
     pub(super) guards: Vec<(Isa, Address)>,
@@ -129,6 +129,12 @@ impl<T: Tracee> Stepper<T> {
         } else {
             Err(TargetError::Remote(format!("what was written at {at} is not there")))
         }
+    }
+
+    /// Takes the right to execute the mapping that `at` is in, and gives it back.
+    pub(super) fn protect_twice(&mut self, at: Address) -> Result<(), TargetError> {
+        self.protect(at, PROT_READ)?;
+        self.protect(at, PROT_READ | PROT_EXEC)
     }
 
     fn protect(&mut self, at: Address, protection: u64) -> Result<(), TargetError> {

@@ -319,8 +319,7 @@ impl<T: Tracee> Stepper<T> {
                 self.tracee.set_registers(tid, &registers)?;
             }
         }
-        self.signals.push((tid, libc::SIGTRAP));
-        Ok(())
+        self.signal(tid, libc::SIGTRAP)
     }
 
     /// Has a thread meet its instruction in place, alone: one that we could not carry out faults there, and what the kernel says

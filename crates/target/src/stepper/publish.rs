@@ -68,12 +68,29 @@ impl<T: Tracee> Stepper<T> {
 
     fn flush(&mut self, call: SystemCall, start: Address, end: Address) -> Result<(), TargetError> {
         let (name, number) = match call {
+            SystemCall::MprotectTwice => return self.renumber(),
             SystemCall::Cacheflush => ("cacheflush", CACHEFLUSH),
             SystemCall::RiscvFlushIcache => ("riscv_flush_icache", RISCV_FLUSH_ICACHE),
             _ => return Err(unknown("another system call")),
         };
         let arguments = [start.0, end.0, 0, 0, 0, 0];
         self.call(&Call { name, number, arguments }).map(|_| ())
+    }
+
+    /// Gives the address space new numbers: any flush of its TLBs does, so that of the area's own pages, of which one must be there
+    /// to be flushed (`change_protection`, mm/mprotect.c).
+    fn renumber(&mut self) -> Result<(), TargetError> {
+        let breakpoint = self.isa.abi().breakpoint;
+        let place = match self.area.routine {
+            Some(place) => place,
+            None => {
+                let place = self.reserve(breakpoint.len() as u64)?;
+                self.put(place, breakpoint)?;
+                self.area.routine = Some(place);
+                place
+            }
+        };
+        self.protect_twice(place)
     }
 
     /// Runs the instructions for each line of the range: a loop, placed in the area the first time.
