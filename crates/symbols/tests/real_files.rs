@@ -470,6 +470,7 @@ fn programs_of_other_machines() {
         ("powerpc64-linux-gnu-gcc", Isa::PowerPc64, "-O1"),
         ("powerpc64le-linux-gnu-gcc", Isa::PowerPc64Le, "-O1"),
         ("riscv64-linux-gnu-gcc", Isa::RiscV64, "-O1"),
+        ("alpha-linux-gnu-gcc", Isa::Alpha, "-O1"),
     ] {
         let flags = ["-static", "-Wl,--build-id=sha1", extra];
         let Some(bytes) = compile(directory.path(), compiler, source, &flags) else { continue };
@@ -481,7 +482,7 @@ fn programs_of_other_machines() {
         assert!(image.is_code(twice.file_address), "{compiler}: {twice:?}");
         assert_eq!(twice.file_address.0 % 2, 0, "{compiler} {extra}");
         let symbol = module.symbols.functions().find(|symbol| symbol.name == "twice").unwrap();
-        let local_entry = if isa == Isa::PowerPc64Le { 8 } else { 0 };
+        let local_entry = if matches!(isa, Isa::PowerPc64Le | Isa::Alpha) { 8 } else { 0 };
         assert_eq!((symbol.local_entry, symbol.address + local_entry), (local_entry, twice.file_address));
         let code = if extra == "-mthumb" { Isa::Thumb } else { isa };
         assert_eq!(module.symbols.isa_at(image, twice.file_address), Some(code), "{compiler} {extra}");

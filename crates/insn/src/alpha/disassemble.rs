@@ -93,7 +93,8 @@ fn floating(word: u32) -> Option<String> {
 fn miscellaneous(word: u32) -> Option<String> {
     let name = named(MISCELLANEOUS, field(word, 0, 16))?;
     Some(match name {
-        "rpcc" | "rc" | "rs" => format!("{name} {}", integer_register(word, 21)),
+        "rpcc" => format!("{name} {},{}", integer_register(word, 21), integer_register(word, 16)),
+        "rc" | "rs" => format!("{name} {}", integer_register(word, 21)),
         "fetch" | "fetch_m" | "ecb" | "wh64" | "wh64en" => format!("{name} ({})", integer_register(word, 16)),
         _ => name.to_owned(),
     })

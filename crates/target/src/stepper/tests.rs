@@ -529,6 +529,18 @@ fn a_breakpoint_that_the_program_overwrote_is_let_be() {
     assert_eq!(world.borrow().get(LOAD, 1), [0x90]);
 }
 
+/// Some traps are reported behind their instruction, as alpha's `gentrap` is: there the handler finds the thread, in the program.
+#[test]
+fn a_trap_of_the_displaced_instruction_is_given_behind_it() {
+    let (mut stepper, world) = armed(LOAD, &LOAD_BYTES, true);
+    let (_, end) = slot_of(&stepper, LOAD);
+    then(&world, |world| world.stop(MAIN, LOAD, Event::Breakpoint));
+    then(&world, move |world| world.stop(MAIN, end, Event::Signal(libc::SIGTRAP)));
+    assert_eq!(run(&mut stepper), [(MAIN, LOAD)]);
+    assert_eq!(world.borrow().given, [(MAIN, libc::SIGTRAP)]);
+    assert_eq!(world.borrow_mut().pc(MAIN), LOAD + 6);
+}
+
 #[test]
 fn the_programs_own_breakpoint_is_its_own() {
     let (mut stepper, world) = armed(LOAD, &LOAD_BYTES, true);
