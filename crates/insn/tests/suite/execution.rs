@@ -180,7 +180,8 @@ impl Bench {
             // branch did.
             if signal == Signal::TRAP && delay_slot_of(world.isa, at, own) == Some(Address(before.pc())) {
                 (signal, registers) = world.emulated.go_on(action);
-                if registers.pc() == at.0 {
+                // A branch may also lead there.
+                if registers.pc() == at.0 && signal != Signal::TRAP {
                     registers.set_pc(before.pc());
                     world.forget_branch();
                 }
