@@ -93,8 +93,11 @@ pub(crate) fn delay_slot_of(at: Address, before: &[u8]) -> Option<Address> {
 
 /// See [`crate::xol::data`].
 pub(crate) fn data(at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
-    let end = at + bytes.len() as u64;
-    let halfwords = Data::of(at, bytes).0.into_iter().filter(|halfword| *halfword < end);
+    let inside = at.span(bytes.len() as u64);
+    let halfwords = Data::of(at, bytes)
+        .0
+        .into_iter()
+        .filter(|halfword| inside.contains(halfword) && inside.contains(&(*halfword + 1)));
     exclusive::merged(halfwords.map(|at| at.span(LEN as u64)).collect())
 }
 

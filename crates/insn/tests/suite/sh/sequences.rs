@@ -130,10 +130,9 @@ proptest! {
         let at = Address(u64::from(at) & !1);
         let sequences = exclusive_sequences(Isa::Sh, at, &code);
         let end = at + code.len() as u64;
-        prop_assert!(sequences.iter().all(|range| range.start > at && range.end <= end));
         for found in [sequences, data(Isa::Sh, at, &code)] {
             prop_assert!(found.array_windows().all(|[one, next]| one.end < next.start));
-            prop_assert!(found.iter().all(|range| range.start < range.end));
+            prop_assert!(found.iter().all(|range| at < range.start && range.start < range.end && range.end <= end));
         }
         let _ = delay_slot_of(Isa::Sh, end, &code);
     }
