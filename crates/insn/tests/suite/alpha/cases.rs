@@ -116,7 +116,9 @@ impl Class {
         match self {
             Self::Integer => integer(any, rng),
             Self::Floating => floating(any, rng),
-            Self::Memory => opcode(*pick(rng, if any % 8 == 0 { ADDRESSES } else { MEMORY })) | any >> 6,
+            Self::Memory => {
+                opcode(*pick(rng, if any.is_multiple_of(8) { ADDRESSES } else { MEMORY })) | any >> 6
+            }
             Self::Miscellaneous => opcode(0x18) | any & (RA | RB) | pick(rng, MISCELLANEOUS),
             Self::Branch => {
                 opcode(*pick(rng, &[0x30, 0x34, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f])) | any >> 6
@@ -172,5 +174,5 @@ pub(super) fn is_floating(word: u32) -> bool {
 /// The register by which the instruction finds its memory, and the distance from it.
 pub(super) fn base(word: u32) -> Option<(usize, i64)> {
     let is_memory = matches!(word >> 26, 0x0a..=0x0f | 0x20..=0x2f);
-    is_memory.then_some(((word >> 16 & 31) as usize, i64::from(word as u16 as i16)))
+    is_memory.then_some(((word >> 16 & 31) as usize, i64::from((word << 16).cast_signed() >> 16)))
 }
