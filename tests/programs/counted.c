@@ -28,6 +28,8 @@
 #define PC(context) ((context)->uc_mcontext.__gregs[0])
 #elif defined(__alpha__)
 #define PC(context) ((context)->uc_mcontext.sc_pc)
+#elif defined(__mips__)
+#define PC(context) ((context)->uc_mcontext.pc)
 #elif defined(__powerpc64__)
 #define PC(context) ((context)->uc_mcontext.gp_regs[32])
 #else

@@ -3,7 +3,7 @@
 use crate::address::Address;
 use crate::isa::Isa;
 use crate::plan::{Dead, Mechanism, Reason};
-use crate::{alpha, arm, arm64, powerpc, riscv, sh, x86};
+use crate::{alpha, arm, arm64, mips, powerpc, riscv, sh, x86};
 
 /// How control goes on behind an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,7 @@ pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
         Isa::RiscV32 | Isa::RiscV64 => riscv::analyze::inspect(isa, at, bytes),
         Isa::Sh => sh::analyze::inspect(at, bytes),
         Isa::Alpha => alpha::analyze::inspect(at, bytes),
+        Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => mips::analyze::inspect(isa, at, bytes),
     }
 }
 
@@ -107,6 +108,7 @@ pub(crate) fn boundaries(
         Isa::RiscV32 | Isa::RiscV64 => riscv::sweep::boundaries(at, bytes, from, to),
         Isa::Sh => sh::sweep::boundaries(at, from, to),
         Isa::Alpha => alpha::sweep::boundaries(at, bytes, from, to),
+        Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => mips::sweep::boundaries(at, bytes, from, to),
     }
 }
 
@@ -137,6 +139,7 @@ pub fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> {
         Isa::RiscV32 | Isa::RiscV64 => riscv::analyze::reference(isa, at, bytes),
         Isa::Sh => sh::analyze::reference(at, bytes),
         Isa::Alpha => alpha::analyze::reference(at, bytes),
+        Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => mips::analyze::reference(isa, at, bytes),
     }
 }
 

@@ -102,6 +102,8 @@ fn engines(isa: Isa) -> Vec<Capstone> {
         Isa::RiscV32 => (Arch::RISCV, Mode::RiscV32),
         Isa::RiscV64 => (Arch::RISCV, Mode::RiscV64),
         Isa::Sh => (Arch::SH, Mode::Sh4a),
+        Isa::Mips | Isa::MipsLe => (Arch::MIPS, Mode::Mips32),
+        Isa::Mips64 | Isa::Mips64Le => (Arch::MIPS, Mode::Mips64),
     };
     let extra = matches!(arch, Arch::RISCV).then_some(capstone::ExtraMode::RiscVC);
     let endian = match order(isa) {

@@ -35,6 +35,14 @@ pub enum Isa {
     Sh,
     /// Alpha, little-endian.
     Alpha,
+    /// 32-bit MIPS, big-endian, o32 ABI.
+    Mips,
+    /// 32-bit MIPS, little-endian, o32 ABI.
+    MipsLe,
+    /// 64-bit MIPS, big-endian, n64 ABI.
+    Mips64,
+    /// 64-bit MIPS, little-endian, n64 ABI.
+    Mips64Le,
 }
 
 /// `asm-generic/unistd.h` (in the kernel's include/uapi): arm64 and riscv.
@@ -276,7 +284,7 @@ impl Isa {
     }
 
     /// Every instruction set; that of a process before those of places in it.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::X86_64,
         Self::I386,
         Self::Arm64,
@@ -289,6 +297,10 @@ impl Isa {
         Self::RiscV64,
         Self::Sh,
         Self::Alpha,
+        Self::Mips,
+        Self::MipsLe,
+        Self::Mips64,
+        Self::Mips64Le,
     ];
 
     /// Whether there are stubs for it: what is neither x86-64 nor i386 is probed by breakpoints and slots only.
@@ -348,6 +360,10 @@ impl Isa {
             Self::RiscV64 => &crate::riscv::abi::RISCV64,
             Self::Sh => &crate::sh::abi::ABI,
             Self::Alpha => &crate::alpha::abi::ABI,
+            Self::Mips => &crate::mips::abi::MIPS,
+            Self::MipsLe => &crate::mips::abi::MIPSEL,
+            Self::Mips64 => &crate::mips::abi::MIPS64,
+            Self::Mips64Le => &crate::mips::abi::MIPS64EL,
         }
     }
 

@@ -23,6 +23,7 @@ mod exclusive;
 mod field;
 mod island;
 mod marks;
+mod mips;
 mod pieces;
 mod powerpc;
 mod riscv;

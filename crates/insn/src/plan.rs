@@ -150,6 +150,12 @@ pub enum Reason {
     /// The address is in no executable segment.
     #[error("the address is outside executable code")]
     OutsideCode,
+    /// The code is of another instruction set than the file's.
+    #[error("the code there is {what}, which is not supported")]
+    OtherCode {
+        /// Which one.
+        what: String,
+    },
     /// The address is not the start of an instruction.
     #[error("the address is inside the instruction at {start}")]
     InsideInstruction {
@@ -262,6 +268,7 @@ impl Reason {
             Self::RestartableSequence { .. } => "it belongs to a restartable sequence",
             Self::Transaction { .. } => "a breakpoint would abort transactions",
             Self::OutsideCode
+            | Self::OtherCode { .. }
             | Self::Undecodable
             | Self::UnknownFunction
             | Self::NoRoom

@@ -22,13 +22,13 @@ pub struct OutOfLine {
 }
 
 impl OutOfLine {
-    /// How many bytes of the program it depends on: with the delay slot, which is as long as its branch on every ISA that has any.
+    /// How many of the bytes, which begin at `at`, it depends on: with the delay slot, which is as long as its branch on every ISA
+    /// that has any, however the branch is carried out.
     #[must_use]
-    pub fn depends_on(&self) -> usize {
-        match self.how {
-            How::Delayed(_) => 2 * self.len,
-            How::Slot(_) | How::Emulated => self.len,
-        }
+    pub fn depends_on(&self, isa: Isa, at: Address, bytes: &[u8]) -> usize {
+        let own = bytes.get(..self.len).unwrap_or_default();
+        let delays = delay_slot_of(isa, at + self.len as u64, own).is_some();
+        if delays { 2 * self.len } else { self.len }
     }
 }
 
@@ -57,7 +57,7 @@ impl How {
 }
 
 /// Code for a slot, which a tracer lets run into a breakpoint behind it; control always falls off its end. It holds one
-/// instruction, or a second one that changes lent registers only (alpha). Where it faults nothing has happened: the thread
+/// instruction, and others that change lent registers only (alpha, mips). Where it faults nothing has happened: the thread
 /// belongs back to the original address, and may go there from within it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -121,6 +121,9 @@ pub fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Rea
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::out_of_line(isa, at, bytes),
         Isa::Sh => crate::sh::xol::out_of_line(at, bytes),
         Isa::Alpha => crate::alpha::xol::out_of_line(at, bytes),
+        Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => {
+            crate::mips::xol::out_of_line(isa, at, bytes)
+        }
     }
 }
 
@@ -146,13 +149,16 @@ pub fn emulate(
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::xol::emulate(isa, at, bytes, registers),
         Isa::Sh => crate::sh::xol::emulate(at, bytes, registers, memory),
         Isa::Alpha => crate::alpha::xol::emulate(at, bytes, registers),
+        Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => {
+            crate::mips::xol::emulate(isa, at, bytes, registers)
+        }
     }
 }
 
 /// Whether the branch that `bytes` begin with, at `at`, leaves out the instruction in its delay slot, when it is met with these
 /// registers.
 #[must_use]
-pub fn annuls(isa: Isa, _at: Address, _bytes: &[u8], _registers: &[u8]) -> bool {
+pub fn annuls(isa: Isa, at: Address, bytes: &[u8], registers: &[u8]) -> bool {
     match isa {
         // No delay slots.
         Isa::X86_64
@@ -168,6 +174,9 @@ pub fn annuls(isa: Isa, _at: Address, _bytes: &[u8], _registers: &[u8]) -> bool 
         | Isa::Alpha => false,
         // `bt/s` and `bf/s` that are not taken go on behind their delay slots.
         Isa::Sh => false,
+        Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => {
+            crate::mips::xol::annuls(isa, at, bytes, registers)
+        }
     }
 }
 
@@ -188,6 +197,9 @@ pub fn delay_slot_of(isa: Isa, at: Address, before: &[u8]) -> Option<Address> {
         | Isa::RiscV64
         | Isa::Alpha => None,
         Isa::Sh => crate::sh::sweep::delay_slot_of(at, before),
+        Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => {
+            crate::mips::xol::delay_slot_of(isa, at, before)
+        }
     }
 }
 
@@ -214,7 +226,9 @@ pub fn data(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
 
 /// Sequences in `bytes`, which begin at `at`, that a breakpoint would make fail for ever: from a load-exclusive or
 /// load-reserved to its store-conditional (an exception in between loses the reservation; Arm ARM B2.9.5, Power ISA Book II
-/// 1.7.2, RISC-V unprivileged ISA 8.3, Alpha Architecture Handbook 4.2.4). The addresses are of the instructions strictly behind the load, the store included.
+/// Code for a slot, which a tracer lets run into a breakpoint behind it; control always falls off its end. It holds one
+/// instruction, and others that change lent registers only (alpha, mips). Where it faults nothing has happened: the thread
+/// belongs back to the original address, and may go there from within it.
 #[must_use]
 pub fn exclusive_sequences(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
     match isa {
@@ -226,6 +240,9 @@ pub fn exclusive_sequences(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Add
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::sweep::exclusive_sequences(isa, at, bytes),
         Isa::Sh => crate::sh::sweep::exclusive_sequences(at, bytes),
         Isa::Alpha => crate::alpha::sweep::exclusive_sequences(at, bytes),
+        Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => {
+            crate::mips::sweep::exclusive_sequences(isa, at, bytes)
+        }
         _ => Vec::new(),
     }
 }

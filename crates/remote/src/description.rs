@@ -115,7 +115,7 @@ const fn machine(
     Machine { architecture, feature, register, isa }
 }
 
-const MACHINES: [Machine; 9] = [
+const MACHINES: [Machine; 13] = [
     machine("i386:x86-64", "org.gnu.gdb.i386.core", ("rip", 64), Isa::X86_64),
     machine("i386", "org.gnu.gdb.i386.core", ("eip", 32), Isa::I386),
     machine("aarch64", "org.gnu.gdb.aarch64.core", ("pc", 64), Isa::Arm64),
@@ -125,6 +125,10 @@ const MACHINES: [Machine; 9] = [
     machine("powerpc:common64", "org.gnu.gdb.power.core", ("pc", 64), Isa::PowerPc64Le),
     machine("riscv:rv32", "org.gnu.gdb.riscv.cpu", ("pc", 32), Isa::RiscV32),
     machine("riscv:rv64", "org.gnu.gdb.riscv.cpu", ("pc", 64), Isa::RiscV64),
+    machine("mips", "org.gnu.gdb.mips.cpu", ("pc", 32), Isa::Mips),
+    machine("mips", "org.gnu.gdb.mips.cpu", ("pc", 32), Isa::MipsLe),
+    machine("mips", "org.gnu.gdb.mips.cpu", ("pc", 64), Isa::Mips64),
+    machine("mips", "org.gnu.gdb.mips.cpu", ("pc", 64), Isa::Mips64Le),
 ];
 
 impl Description {
@@ -152,12 +156,16 @@ impl Description {
         self.registers.iter().find(|register| register.name == name)
     }
 
-    /// The ISAs that it may be, which differ in the order of bytes only: by its architecture, or where it names none by its
-    /// registers.
+    /// The ISAs that it may be, which differ in the order of bytes only: by its architecture, which may come in two widths (mips),
+    /// or where it names none by its registers.
     #[must_use]
     pub fn isas(&self) -> Vec<Isa> {
         let fits = |machine: &&Machine| match &self.architecture {
-            Some(architecture) => architecture == machine.architecture,
+            Some(architecture) => {
+                let (name, bits) = machine.register;
+                architecture == machine.architecture
+                    && self.register(name).is_none_or(|register| register.bits == bits)
+            }
             None => self.registers.iter().any(|register| {
                 register.feature == machine.feature
                     && (register.name.as_str(), register.bits) == machine.register
@@ -210,6 +218,8 @@ struct Place {
 pub struct Layout {
     isa: Isa,
     places: Vec<Place>,
+    /// Whether the remote describes its registers.
+    is_described: bool,
 }
 
 impl Layout {
@@ -225,11 +235,25 @@ impl Layout {
             }
             offset = offset.saturating_add(register.len());
         }
-        let layout = Self { isa, places };
+        let layout = Self { isa, places, is_described: true };
         match layout.needed().find(|slot| !layout.has(*slot)) {
             None => Ok(layout),
             Some(slot) => Err(layout.lacks(slot)),
         }
+    }
+
+    /// The same of a remote that describes none.
+    pub(crate) fn assumed(self) -> Self {
+        Self { is_described: false, ..self }
+    }
+
+    /// What a packet of all registers is to hold: where none are described, up to the last of the set only. The others may be wider
+    /// than what the remote gives of them, and would lose the rest. (qemu 7.2 has 32 bits of each of mips's registers of floating point
+    /// under o32, also where they have 64; it takes a packet that is shorter, and no single registers.)
+    pub(crate) fn whole<'a>(&self, registers: &'a RegisterFile) -> &'a [u8] {
+        let bytes = registers.bytes();
+        let end = self.places.iter().map(|place| place.offset + place.len).max();
+        end.filter(|_| !self.is_described).and_then(|end| bytes.get(..end)).unwrap_or(bytes)
     }
 
     /// What a tracer cannot do without.

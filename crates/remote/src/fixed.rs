@@ -12,7 +12,14 @@ use crate::description::{Description, Register};
 type Registers = [(&'static str, u32)];
 
 /// Every machine whose packet is known.
-static FIXED: &[(Isa, &Registers)] = &[(Isa::Alpha, ALPHA), (Isa::Sh, SH)];
+static FIXED: &[(Isa, &Registers)] = &[
+    (Isa::Alpha, ALPHA),
+    (Isa::Sh, SH),
+    (Isa::Mips, &of_bits(32, MIPS)),
+    (Isa::MipsLe, &of_bits(32, MIPS)),
+    (Isa::Mips64, &of_bits(64, MIPS)),
+    (Isa::Mips64Le, &of_bits(64, MIPS)),
+];
 
 /// `alpha_register_name`, gdb/alpha-tdep.c; the one without a name is not used.
 static ALPHA: &Registers = &of_bits(
@@ -38,6 +45,15 @@ static SH: &Registers = &of_bits(
         "r6b1", "r7b1",
     ],
 );
+
+/// `mips_regnum`, gdb/mips-tdep.h, and what is behind it: all as wide as a general register.
+const MIPS: [&str; 72] = [
+    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+    "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27", "r28", "r29", "r30",
+    "r31", "status", "lo", "hi", "badvaddr", "cause", "pc", "f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7",
+    "f8", "f9", "f10", "f11", "f12", "f13", "f14", "f15", "f16", "f17", "f18", "f19", "f20", "f21", "f22",
+    "f23", "f24", "f25", "f26", "f27", "f28", "f29", "f30", "f31", "fcsr", "fir",
+];
 
 const fn of_bits<const COUNT: usize>(
     bits: u32,
@@ -136,6 +152,20 @@ mod tests {
         let value = vec![0x34, 0x12, 0, 0];
         assert_eq!(changed, [(3, value.clone()), (46, value)]);
         assert_eq!(layout.prstatus(&file).unwrap(), set);
+    }
+
+    /// A register of floating point may be wider than what the packet has of it.
+    #[test]
+    fn a_packet_of_all_registers_ends_with_the_set() {
+        for (isa, word) in [(Isa::Mips, 4), (Isa::Mips64Le, 8)] {
+            let description = description(isa).unwrap();
+            let len = description.registers.len() * word;
+            let digits: String = (0..len).map(|index| format!("{:02x}", index % 251)).collect();
+            let file = RegisterFile::parse(digits.as_bytes()).unwrap();
+            let layout = description.layout(isa).unwrap();
+            assert_eq!(layout.whole(&file).len(), len);
+            assert_eq!(layout.assumed().whole(&file), &file.bytes()[..38 * word], "{isa:?}: up to the PC");
+        }
     }
 
     #[test]

@@ -105,6 +105,8 @@ struct Identification {
     order: Order,
     machine: u16,
     object_type: u16,
+    /// What the machine's ABI says in `e_flags`.
+    flags: u32,
 }
 
 impl Identification {
@@ -120,7 +122,13 @@ impl Identification {
             _ => return Err(ElfError::NotLoadable("an ELF file of unknown type")),
         }
         Isa::of_elf(self.machine, self.class.word(), self.order)
+            .filter(|_| !self.is_n32())
             .ok_or_else(|| ElfError::Unsupported(self.machine()))
+    }
+
+    /// MIPS's third ABI: 64-bit registers, 32-bit pointers.
+    fn is_n32(&self) -> bool {
+        (self.machine, self.class) == (elf::EM_MIPS, Class::Elf32) && self.flags & elf::EF_MIPS_ABI2 != 0
     }
 
     fn machine(&self) -> String {
@@ -135,6 +143,7 @@ impl Identification {
             elf::EM_RISCV => "riscv",
             elf::EM_PPC | elf::EM_PPC64 => "powerpc",
             elf::EM_S390 => "s390",
+            elf::EM_MIPS if self.is_n32() => "mips, n32 ABI",
             elf::EM_MIPS => "mips",
             elf::EM_SPARC | elf::EM_SPARCV9 => "sparc",
             elf::EM_ALPHA => "alpha",
@@ -243,7 +252,7 @@ impl<'a> Image<'a> {
 
     /// What the machine's ABI says in `e_flags`.
     pub(crate) fn flags(&self) -> u32 {
-        self.headers.flags
+        self.id.flags
     }
 
     /// The order of bytes in its words.
@@ -568,7 +577,10 @@ fn identify(bytes: &[u8]) -> Result<Identification, ElfError> {
         if order == Order::Little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) }
     };
     inside(bytes, class.header_len(), "file header")?;
-    Ok(Identification { class, order, object_type: half(16), machine: half(18) })
+    let flags = class.flags_offset();
+    let flags = order.number(bytes.get(flags..flags + 4).unwrap_or_default());
+    let flags = u32::try_from(flags).unwrap_or_default();
+    Ok(Identification { class, order, object_type: half(16), machine: half(18), flags })
 }
 
 fn load_segments(raw: &[headers::Segment]) -> Result<Vec<Segment>, ElfError> {

@@ -75,6 +75,14 @@ impl Class {
             Self::Elf64 => 64,
         }
     }
+
+    /// Where `e_flags` is in it.
+    pub(crate) fn flags_offset(self) -> usize {
+        match self {
+            Self::Elf32 => 36,
+            Self::Elf64 => 48,
+        }
+    }
 }
 
 /// A program header.
@@ -114,8 +122,6 @@ impl Section<'_> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Headers<'a> {
     pub(crate) entry: FileAddress,
-    /// `e_flags`.
-    pub(crate) flags: u32,
     pub(crate) segments: Vec<Segment>,
     pub(crate) sections: Vec<Section<'a>>,
 }
@@ -146,12 +152,7 @@ impl<'a> Headers<'a> {
             Err(error) if wanted == Sections::Required => return Err(error),
             sections => sections.unwrap_or_default(),
         };
-        Ok(Self {
-            entry: FileAddress(header.e_entry(endian).into()),
-            flags: header.e_flags(endian),
-            segments,
-            sections,
-        })
+        Ok(Self { entry: FileAddress(header.e_entry(endian).into()), segments, sections })
     }
 
     /// Every note, by the segments first: section headers may be missing.

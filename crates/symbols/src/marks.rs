@@ -14,6 +14,8 @@ pub(crate) enum Code {
     Own,
     /// T32 in an arm file.
     Thumb,
+    /// MIPS16 or microMIPS in a mips file.
+    Compressed,
     /// No code.
     Data,
 }
@@ -37,8 +39,22 @@ pub(crate) fn code(image: &Image<'_>, name: &str) -> Option<Code> {
 }
 
 /// Where what a symbol's value names begins, and what that says of the code there.
-pub(crate) fn entry(image: &Image<'_>, value: u64, is_function: bool) -> (FileAddress, Option<Code>) {
+pub(crate) fn entry(
+    image: &Image<'_>,
+    value: u64,
+    other: u8,
+    is_function: bool,
+) -> (FileAddress, Option<Code>) {
     match image.isa() {
+        // `STO_MICROMIPS`, and `STO_MIPS16` which has both bits (elf/mips.h of binutils), until the linker makes the address odd
+        // instead.
+        Ok(Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le) if is_function => {
+            const COMPRESSED: u8 = 0xc0;
+            const MICROMIPS: u8 = 0x80;
+            let code =
+                if value & 1 == 1 || other & COMPRESSED >= MICROMIPS { Code::Compressed } else { Code::Own };
+            (FileAddress(value & !1), Some(code))
+        }
         // Bit 0 of a function's address is the instruction set (AAELF32 5.5.3).
         Ok(Isa::Arm) if is_function => {
             let code = if value & 1 == 0 { Code::Own } else { Code::Thumb };

@@ -188,16 +188,26 @@ impl<'a> Symbols<'a> {
     }
 
     /// The ISA of the code at `address`, by the assembler's marks (and, of arm, a function's lowest bit); `None` where they say that
-    /// data are there.
+    /// data are there, or code that is not supported ([`Self::other_code_at`]).
     #[must_use]
     pub fn isa_at(&self, image: &Image<'_>, address: FileAddress) -> Option<Isa> {
         let isa = image.isa().ok()?;
-        let before = self.marks.partition_point(|(at, _)| *at <= address);
-        match before.checked_sub(1).and_then(|index| self.marks.get(index)) {
-            Some((_, Code::Data)) => None,
-            Some((_, Code::Thumb)) if isa == Isa::Arm => Some(Isa::Thumb),
+        match self.mark_at(address) {
+            Some(Code::Data | Code::Compressed) => None,
+            Some(Code::Thumb) if isa == Isa::Arm => Some(Isa::Thumb),
             _ => Some(isa),
         }
+    }
+
+    /// Code at `address` that is of none of the ISAs, by its name.
+    #[must_use]
+    pub fn other_code_at(&self, address: FileAddress) -> Option<&'static str> {
+        (self.mark_at(address) == Some(Code::Compressed)).then_some("MIPS16 or microMIPS")
+    }
+
+    fn mark_at(&self, address: FileAddress) -> Option<Code> {
+        let before = self.marks.partition_point(|(at, _)| *at <= address);
+        before.checked_sub(1).and_then(|index| self.marks.get(index)).map(|(_, code)| *code)
     }
 
     /// How many entries had names that are no text, or lie outside the string table.
@@ -257,7 +267,7 @@ impl<'a> Symbols<'a> {
             self.marks.push((FileAddress(raw.value), code));
             return;
         }
-        let (address, marked) = marks::entry(image, raw.value, raw.kind() == elf::STT_FUNC);
+        let (address, marked) = marks::entry(image, raw.value, raw.other, raw.kind() == elf::STT_FUNC);
         self.marks.extend(marked.map(|code| (address, code)));
         let local_entry = marks::local_entry(image, raw.other);
         let Some(kind) = raw.meaning(name, image.is_code(address)) else { return };

@@ -471,6 +471,9 @@ fn programs_of_other_machines() {
         ("powerpc64le-linux-gnu-gcc", Isa::PowerPc64Le, "-O1"),
         ("riscv64-linux-gnu-gcc", Isa::RiscV64, "-O1"),
         ("alpha-linux-gnu-gcc", Isa::Alpha, "-O1"),
+        ("mips-linux-gnu-gcc", Isa::Mips, "-O1"),
+        ("mipsel-linux-gnu-gcc", Isa::MipsLe, "-O1"),
+        ("mips64el-linux-gnuabi64-gcc", Isa::Mips64Le, "-O1"),
     ] {
         let flags = ["-static", "-Wl,--build-id=sha1", extra];
         let Some(bytes) = compile(directory.path(), compiler, source, &flags) else { continue };
@@ -492,6 +495,29 @@ fn programs_of_other_machines() {
             assert_eq!(module.symbols.isa_at(image, last), None, "{extra}");
         }
     }
+}
+
+/// Which the symbols tell: it is not to be taken for code of the file's own kind. Nor is n32 taken for o32.
+#[test]
+fn compressed_code_of_mips_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = "int twice(int x){return 2*x;}";
+    for (extra, is_compressed) in [("-mmicromips", true), ("-mips16", true), ("-O2", false)] {
+        let flags = ["-shared", "-nostdlib", "-fPIC", extra];
+        let Some(bytes) = compile(directory.path(), "mips-linux-gnu-gcc", source, &flags) else { continue };
+        let module = module(&bytes);
+        let twice = module.one("twice").file_address;
+        assert_eq!(twice.0 % 2, 0);
+        assert_eq!(module.symbols.isa_at(&module.image, twice).is_none(), is_compressed, "{extra}");
+        let other = module.symbols.other_code_at(twice);
+        assert_eq!(other, is_compressed.then_some("MIPS16 or microMIPS"), "{extra}");
+    }
+    let flags = ["-shared", "-nostdlib", "-fPIC", "-mabi=n32"];
+    let Some(bytes) = compile(directory.path(), "mips64el-linux-gnuabi64-gcc", source, &flags) else {
+        return;
+    };
+    let error = Image::parse(&bytes).unwrap().isa().unwrap_err();
+    assert!(error.to_string().contains("n32"), "{error}");
 }
 
 /// The cases of a position-independent `switch` are known: i386 counts them from its global offset table.

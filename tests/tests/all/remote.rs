@@ -174,6 +174,21 @@ fn emulated_powerpc64le() {
 }
 
 #[test]
+fn emulated_mips() {
+    emulated(Isa::Mips);
+}
+
+#[test]
+fn emulated_little_endian_mips() {
+    emulated(Isa::MipsLe);
+}
+
+#[test]
+fn emulated_mips64() {
+    emulated(Isa::Mips64Le);
+}
+
+#[test]
 fn emulated_riscv64() {
     emulated(Isa::RiscV64);
 }

@@ -274,8 +274,11 @@ pub(crate) fn foreign(isa: Isa, flags: &[&str]) -> Result<(&'static Machine, Pat
         _ => counted().machine(machine),
     };
     let program = flags.iter().fold(program, |program, flag| program.flag(*flag)).build()?;
-    let tools = machine.compiler.strip_suffix("gcc").unwrap_or_default();
-    Ok((machine, program, format!("{tools}objdump")))
+    Ok((machine, program, objdump_of(machine)))
+}
+
+fn objdump_of(machine: &Machine) -> String {
+    format!("{}objdump", machine.compiler.strip_suffix("gcc").unwrap_or_default())
 }
 
 /// Exact counts, and every instruction of functions that compute something, with what they compute unchanged.
@@ -358,4 +361,48 @@ fn sh_under_qemu() {
 #[test]
 fn alpha_under_qemu() {
     check(Isa::Alpha, &[]);
+}
+
+#[test]
+fn mips_under_qemu() {
+    check(Isa::Mips, &[]);
+}
+
+#[test]
+fn little_endian_mips_under_qemu() {
+    check(Isa::MipsLe, &[]);
+}
+
+/// Which the compiler makes of its own accord for few processors only.
+#[test]
+fn likely_branches_of_mips_under_qemu() {
+    check(Isa::MipsLe, &["-O2", "-mbranch-likely"]);
+}
+
+#[test]
+fn mips64_under_qemu() {
+    check(Isa::Mips64Le, &[]);
+}
+
+/// What a handler is told of a trap in a slot and of a fault in a delay slot is what it is told in place; branches by what floating
+/// point has compared choose right.
+#[test]
+fn faults_of_mips_are_told_as_in_place() {
+    for isa in [Isa::Mips, Isa::Mips64Le] {
+        let machine = Machine::of(isa);
+        let program = need!(Program::new("faulting.c").machine(machine).build());
+        let objdump = objdump_of(machine);
+        let mut probes = need!(instructions(&objdump, &program, &["trapping", "delayed"]));
+        let listed = Command::new(&objdump).arg("--disassemble=between").arg(&program).output();
+        let listed = String::from_utf8(listed.expect("objdump runs").stdout).expect("text");
+        let branches = listed.lines().filter(|line| line.contains("\tbc1"));
+        let address = |line: &str| number(line.trim().split(':').next());
+        probes.extend(branches.map(|line| probe(&program, &format!("{:#x}", address(line)))));
+        let server = need!(Server::emulated(machine, &program, &["3"]));
+        let (report, over) = run(server, "stat", &borrowed(&probes));
+        report.assert_clean();
+        let seen = ["traps", "faults", "found", "bad"].map(|name| over.number(name));
+        assert_eq!(seen, [3, 3, 10700, 0], "{isa:?}: {over:?}");
+        assert!(report.of_type("stat").any(|line| line["hits"] == 20), "{report:?}");
+    }
 }

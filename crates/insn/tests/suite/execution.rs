@@ -180,8 +180,9 @@ impl Bench {
             // branch did.
             if signal == Signal::TRAP && delay_slot_of(world.isa, at, own) == Some(Address(before.pc())) {
                 (signal, registers) = world.emulated.go_on(action);
-                // A branch may also lead there.
-                if registers.pc() == at.0 && signal != Signal::TRAP {
+                // A branch may also lead there; those of mips that are tried do not.
+                let traps = matches!(world.isa, Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le);
+                if registers.pc() == at.0 && (traps || signal != Signal::TRAP) {
                     registers.set_pc(before.pc());
                     world.forget_branch();
                 }

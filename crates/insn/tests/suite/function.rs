@@ -30,7 +30,7 @@ fn sites(world: &mut World) -> HashMap<u64, Site> {
     for offset in (0..code.len()).step_by(world.machine.unit) {
         let at = start + offset as u64;
         let Ok(found) = out_of_line(world.isa, Address(at), &code[offset..]) else { continue };
-        let bytes = code[offset..][..found.depends_on()].to_vec();
+        let bytes = code[offset..][..found.depends_on(world.isa, Address(at), &code[offset..])].to_vec();
         let slot = slots.len();
         slots.resize(slot + world.machine.cell, 0);
         if let Some(found) = found.how.slot() {
@@ -113,4 +113,8 @@ whole_function! {
     a_whole_function_of_rv64_runs_out_of_line: RiscV64,
     a_whole_function_of_sh_runs_out_of_line: Sh,
     a_whole_function_of_alpha_runs_out_of_line: Alpha,
+    a_whole_function_of_mips_runs_out_of_line: Mips,
+    a_whole_function_of_little_endian_mips_runs_out_of_line: MipsLe,
+    a_whole_function_of_mips64_runs_out_of_line: Mips64,
+    a_whole_function_of_little_endian_mips64_runs_out_of_line: Mips64Le,
 }

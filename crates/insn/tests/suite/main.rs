@@ -6,6 +6,7 @@ mod arm64;
 mod execution;
 mod function;
 mod goldens;
+mod mips;
 mod places;
 mod plans;
 mod powerpc;

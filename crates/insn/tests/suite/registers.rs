@@ -23,13 +23,14 @@ pub(crate) trait Register {
 
 impl Register for usize {
     fn slot(self, isa: Isa) -> Option<RegisterSlot> {
-        // The set has the PC in the place of x0, and of alpha's $31.
-        let is_zero = match isa {
-            Isa::RiscV32 | Isa::RiscV64 => self == 0,
-            Isa::Alpha => self == 31,
-            _ => false,
+        // The number that is always 0, in whose place some sets have the PC; words in front of the first.
+        let (zero, first) = match isa {
+            Isa::RiscV32 | Isa::RiscV64 | Isa::Mips64 | Isa::Mips64Le => (Some(0), 0),
+            Isa::Mips | Isa::MipsLe => (Some(0), 6),
+            Isa::Alpha => (Some(31), 0),
+            _ => (None, 0),
         };
-        (!is_zero).then(|| RegisterSlot(self * isa.abi().word))
+        (zero != Some(self)).then(|| RegisterSlot((first + self) * isa.abi().word))
     }
 }
 
@@ -82,7 +83,8 @@ impl Registers {
     pub(crate) fn go_on_behind(&mut self, before: &Self, slot: &Slot, at: u64, len: usize) -> bool {
         let offset = self.pc().wrapping_sub(at);
         let has_ended = offset == slot.code.len() as u64;
-        assert!(has_ended || offset == 0, "stands {offset:#x} behind the start of {slot:?}");
+        // Before the last instruction others may stand, which have only changed what was lent.
+        assert!(offset <= slot.code.len() as u64, "stands {offset:#x} behind the start of {slot:?}");
         let target = match slot.then {
             Then::Branch(register) => Some((register, self.get(register))),
             Then::Next => None,
@@ -96,7 +98,7 @@ impl Registers {
             slot.left.iter().for_each(|(register, value)| self.set(*register, *value));
             match target {
                 Some((_, to)) => branch(self.isa, &mut self.bytes, to),
-                None => self.set_pc(before.pc() + len as u64),
+                None => self.set_pc(before.pc().wrapping_add(len as u64)),
             }
         }
         has_ended

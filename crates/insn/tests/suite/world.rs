@@ -46,6 +46,7 @@ fn machine(isa: Isa) -> Machine {
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::machine(isa),
         Isa::Sh => crate::sh::machine(),
         Isa::Alpha => crate::alpha::machine(),
+        Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => crate::mips::machine(isa),
         other => panic!("{other:?} is run by the processor"),
     }
 }

@@ -63,7 +63,7 @@ impl<S: Stream> Client<S> {
         let isa = self.isa_of_program()?;
         let assumed = isa.and_then(|isa| Some((isa, fixed::description(isa)?)));
         let (isa, description) = assumed.ok_or(DescriptionError::None)?;
-        Ok(description.layout(isa)?)
+        Ok(description.layout(isa)?.assumed())
     }
 
     /// By the ELF header, which is at the start of the page that has the program headers.
@@ -119,7 +119,7 @@ impl<S: Stream> Client<S> {
     ) -> Result<(), RemoteError> {
         let mut new = registers.clone();
         let changed = layout.update(&mut new, set);
-        self.write_changed(thread, &new, &changed)?;
+        self.write_changed(thread, layout, &new, &changed)?;
         *registers = new;
         Ok(())
     }
@@ -127,6 +127,7 @@ impl<S: Stream> Client<S> {
     fn write_changed(
         &mut self,
         thread: ThreadId,
+        layout: &Layout,
         all: &RegisterFile,
         changed: &[(u32, Vec<u8>)],
     ) -> Result<(), RemoteError> {
@@ -136,13 +137,13 @@ impl<S: Stream> Client<S> {
         // A packet of all registers would give values to those that are not known.
         let single = changed.len() <= FEW || !all.is_complete();
         if !single || self.takes_single_registers == Some(false) {
-            return self.set_registers(thread, all);
+            return self.write_all(thread, layout.whole(all));
         }
         for (number, bytes) in changed {
             match self.set_register(thread, *number, bytes) {
                 Err(RemoteError::Unsupported { .. }) if all.is_complete() => {
                     self.takes_single_registers = Some(false);
-                    return self.set_registers(thread, all);
+                    return self.write_all(thread, layout.whole(all));
                 }
                 done => done?,
             }
@@ -155,8 +156,12 @@ impl<S: Stream> Client<S> {
     /// # Errors
     /// What the remote says.
     pub fn set_registers(&mut self, thread: ThreadId, registers: &RegisterFile) -> Result<(), RemoteError> {
+        self.write_all(thread, registers.bytes())
+    }
+
+    fn write_all(&mut self, thread: ThreadId, registers: &[u8]) -> Result<(), RemoteError> {
         self.select(thread)?;
-        self.command(format!("G{}", hex(registers.bytes())).as_bytes(), "write registers")
+        self.command(format!("G{}", hex(registers)).as_bytes(), "write registers")
     }
 
     /// One register by its number, in the target's order of bytes; `None` where the remote does not know its value.

@@ -41,7 +41,7 @@ fn file(description: &Description) -> RegisterFile {
     RegisterFile::parse(digits.as_bytes()).unwrap()
 }
 
-const ARCHITECTURES: [(&str, Isa); 9] = [
+const ARCHITECTURES: [(&str, Isa); 13] = [
     ("i386:x86-64", Isa::X86_64),
     ("i386", Isa::I386),
     ("aarch64", Isa::Arm64),
@@ -51,6 +51,10 @@ const ARCHITECTURES: [(&str, Isa); 9] = [
     ("powerpc:common64", Isa::PowerPc64Le),
     ("riscv:rv32", Isa::RiscV32),
     ("riscv:rv64", Isa::RiscV64),
+    ("mips", Isa::Mips),
+    ("mips", Isa::MipsLe),
+    ("mips", Isa::Mips64),
+    ("mips", Isa::Mips64Le),
 ];
 
 #[test]

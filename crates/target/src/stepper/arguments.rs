@@ -28,6 +28,8 @@ pub(super) fn arguments<T: Tracee>(tracee: &mut T, registers: &Registers) -> Res
         Isa::Arm | Isa::Thumb => (4, 0),
         // "Renesas SH ABI": r4 to r7, then the stack; the return address is in PR.
         Isa::Sh => (4, 0),
+        // o32: a0 to a3, which have room on the stack too ("MIPS RISC Processor ABI Supplement", 3-18).
+        Isa::Mips | Isa::MipsLe => (4, 16),
         _ => return Ok(found),
     };
     let mut stack = vec![0; (6 - in_registers) * abi.word];

@@ -179,8 +179,7 @@ impl<T: Tracee> Stepper<T> {
             return self.enter_slot(tid, Visit::of(at, since), code, slot, registers);
         }
         let before = registers.clone();
-        let delays = matches!(site.how, How::Delayed(_))
-            && !insn::xol::annuls(site.isa, at, &site.original, before.bytes());
+        let delays = !insn::xol::annuls(site.isa, at, &site.original, before.bytes());
         let memory = &mut Through(&mut self.tracee);
         if insn::xol::emulate(site.isa, at, &site.original, registers.bytes_mut(), memory).is_err() {
             registers = before;
@@ -188,13 +187,13 @@ impl<T: Tracee> Stepper<T> {
             self.tracee.set_registers(tid, &registers)?;
             return self.run_in_place(tid, at);
         }
+        if let Some(probed) = self.delay_slots.get_mut(&at).filter(|_| delays) {
+            probed.hits += 1;
+            let probed = probed.at;
+            told(self, probed, &registers)?;
+        }
         if let (How::Delayed(code), Some(slot), true) = (&site.how, site.slot, delays) {
             let branch = Some(Branch { to: registers.pc(), before: changes(&before, &registers) });
-            if let Some(probed) = self.delay_slots.get_mut(&at) {
-                probed.hits += 1;
-                let probed = probed.at;
-                told(self, probed, &registers)?;
-            }
             return self.enter_slot(tid, Visit { branch, ..Visit::of(at, since) }, code, slot, registers);
         }
         self.tracee.set_registers(tid, &registers)?;
@@ -262,13 +261,24 @@ impl<T: Tracee> Stepper<T> {
         at: Address,
         mut registers: Registers,
     ) -> Result<(), TargetError> {
+        let visit = self.visits.get(&tid).filter(|visit| visit.site == at);
+        let changed = visit.and_then(|visit| visit.branch.clone());
+        for (changed, value) in changed.iter().flat_map(|branch| &branch.before) {
+            registers.set(*changed, *value);
+        }
+        self.back_out_of_fault(tid, at, registers)
+    }
+
+    /// The same of a thread whose slot's code faults: a branch has left its return address when what is in its delay slot does.
+    fn back_out_of_fault(
+        &mut self,
+        tid: Tid,
+        at: Address,
+        mut registers: Registers,
+    ) -> Result<(), TargetError> {
         let visit = self.visits.remove(&tid).filter(|visit| visit.site == at);
         for (lent, value) in visit.iter().flat_map(|visit| &visit.own) {
             registers.set(*lent, *value);
-        }
-        for (changed, value) in visit.iter().flat_map(|visit| &visit.branch).flat_map(|branch| &branch.before)
-        {
-            registers.set(*changed, *value);
         }
         registers.set_pc(at);
         self.tracee.set_registers(tid, &registers)?;
@@ -292,7 +302,10 @@ impl<T: Tracee> Stepper<T> {
                         }
                         return Ok(());
                     }
-                    self.back_out(tid, at, registers)?;
+                    match is_fault(signal) {
+                        true => self.back_out_of_fault(tid, at, registers)?,
+                        false => self.back_out(tid, at, registers)?,
+                    }
                 }
                 Some(Place::SlotEnd(at)) => self.leave_slot(tid, at, registers)?,
                 _ => {}
@@ -302,9 +315,15 @@ impl<T: Tracee> Stepper<T> {
         Ok(())
     }
 
-    /// A trap that is not of our making is the program's own; or it was of our making, and that breakpoint is gone.
+    /// A trap that is not of our making is the program's own, in a slot that of the displaced instruction (Power's `tw`, mips's
+    /// `teq`); or it was of our making, and that breakpoint is gone.
     fn own_trap(&mut self, tid: Tid, mut registers: Registers, is_at_it: bool) -> Result<(), TargetError> {
         let abi = self.isa.abi();
+        if let Some(Place::Slot(at)) = self.in_slot(registers.pc()) {
+            self.back_out_of_fault(tid, at, registers)?;
+            self.signals.push((tid, libc::SIGTRAP));
+            return Ok(());
+        }
         if is_at_it {
             let pc = registers.pc();
             let mut found = vec![0; abi.breakpoint.len()];

@@ -19,6 +19,10 @@ const LINE: u64 = 16;
 
 /// `__ARM_NR_cacheflush`, arch/arm/include/uapi/asm/unistd.h.
 const CACHEFLUSH: u64 = 0x0f_0002;
+/// `__NR_cacheflush` of o32 and n64, arch/mips/include/uapi/asm/unistd_o32.h, unistd_n64.h; BCACHE, asm/cachectl.h.
+const MIPS_CACHEFLUSH: u64 = 4147;
+const MIPS64_CACHEFLUSH: u64 = 5197;
+const MIPS_BOTH_CACHES: u64 = 3;
 /// `__NR_riscv_flush_icache`, arch/riscv/include/uapi/asm/unistd.h.
 const RISCV_FLUSH_ICACHE: u64 = 259;
 
@@ -30,6 +34,7 @@ fn architecture(isa: Isa) -> Architecture {
         Isa::RiscV32 | Isa::RiscV64 => Architecture::Riscv,
         Isa::Sh => Architecture::Sh,
         Isa::Alpha => Architecture::Alpha,
+        Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => Architecture::Mips,
         _ => Architecture::X86,
     }
 }
@@ -67,13 +72,20 @@ impl<T: Tracee> Stepper<T> {
     }
 
     fn flush(&mut self, call: SystemCall, start: Address, end: Address) -> Result<(), TargetError> {
-        let (name, number) = match call {
-            SystemCall::MprotectTwice => return self.renumber(),
-            SystemCall::Cacheflush => ("cacheflush", CACHEFLUSH),
-            SystemCall::RiscvFlushIcache => ("riscv_flush_icache", RISCV_FLUSH_ICACHE),
+        let range = [start.0, end.0, 0];
+        // mips takes a length, and says which caches.
+        let len = [start.0, end - start, MIPS_BOTH_CACHES];
+        if call == SystemCall::MprotectTwice {
+            return self.renumber();
+        }
+        let (name, number, [first, second, third]) = match (call, self.isa) {
+            (SystemCall::Cacheflush, Isa::Mips | Isa::MipsLe) => ("cacheflush", MIPS_CACHEFLUSH, len),
+            (SystemCall::Cacheflush, Isa::Mips64 | Isa::Mips64Le) => ("cacheflush", MIPS64_CACHEFLUSH, len),
+            (SystemCall::Cacheflush, _) => ("cacheflush", CACHEFLUSH, range),
+            (SystemCall::RiscvFlushIcache, _) => ("riscv_flush_icache", RISCV_FLUSH_ICACHE, range),
             _ => return Err(unknown("another system call")),
         };
-        let arguments = [start.0, end.0, 0, 0, 0, 0];
+        let arguments = [first, second, third, 0, 0, 0];
         self.call(&Call { name, number, arguments }).map(|_| ())
     }
 

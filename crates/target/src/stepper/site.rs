@@ -127,11 +127,11 @@ impl<T: Tracee> Stepper<T> {
         let (at, in_file) =
             place.branch.as_ref().map_or((place.at, &place.expected), |(at, file)| (*at, file));
         let planned = out_of_line(place.isa, at, in_file)?;
-        if place.branch.is_some() && !matches!(planned.how, How::Delayed(_)) {
+        if place.branch.is_some() && matches!(planned.how, How::Slot(_)) {
             return Err(Reason::DelaySlot { branch: at }.into());
         }
         let first = |len: usize| in_file.get(..len).unwrap_or(in_file);
-        let expected = first(planned.depends_on());
+        let expected = first(planned.depends_on(place.isa, at, in_file));
         let found = live.read(&mut self.tracee, at, expected.len())?;
         if found != expected {
             return Err(changed(at, &found, expected).into());

@@ -154,7 +154,8 @@ fn planned(code: &Code, bias: Bias, address: Address) -> Result<OutOfLine, Reaso
     let Some((branch, bytes)) = &code.branch else { return out_of_line(code.isa, address, &code.bytes) };
     let branch = bias.run_time(*branch);
     let plan = out_of_line(code.isa, branch, bytes)?;
-    if matches!(plan.how, How::Delayed(_)) { Ok(plan) } else { Err(Reason::DelaySlot { branch }) }
+    // What a slot decides is not known before it has run.
+    if matches!(plan.how, How::Slot(_)) { Err(Reason::DelaySlot { branch }) } else { Ok(plan) }
 }
 
 /// What makes a slot visible, whoever writes for us.

@@ -59,6 +59,9 @@ impl<'a> Text<'a> {
 
     /// The code there, if an instruction begins there that can be probed.
     pub(crate) fn at(&mut self, at: FileAddress) -> Result<Code, Reason> {
+        if let Some(what) = self.symbols.other_code_at(at) {
+            return Err(Reason::OtherCode { what: what.to_owned() });
+        }
         let isa = self.symbols.isa_at(self.image, at).ok_or(Reason::OutsideCode)?;
         let here = Address(at.0);
         if !here.0.is_multiple_of(alignment(isa)) {
@@ -66,7 +69,14 @@ impl<'a> Text<'a> {
         }
         let bytes = self.bytes_at(at);
         let image = self.image;
-        let Some(function) = self.function_of(isa, at) else { return Ok(Code { isa, bytes, branch: None }) };
+        let Some(function) = self.function_of(isa, at) else {
+            // What branches there is not known.
+            let before = self.bytes_before(at);
+            return match insn::xol::delay_slot_of(isa, here, before) {
+                Some(branch) => Err(Reason::DelaySlot { branch }),
+                None => Ok(Code { isa, bytes, branch: None }),
+            };
+        };
         if let Some(start) = function.inside(here) {
             return Err(Reason::InsideInstruction { start });
         }
@@ -82,6 +92,12 @@ impl<'a> Text<'a> {
         }
         let branch = function.branch_before(image, here)?;
         Ok(Code { isa, bytes, branch: branch.map(|branch| (branch, bytes_at(image, branch))) })
+    }
+
+    /// As many bytes in front of a place as the longest instruction has, or fewer.
+    fn bytes_before(&self, at: FileAddress) -> &'a [u8] {
+        let before = |len: &u64| self.image.read(FileAddress(at.0.checked_sub(*len)?), *len);
+        (1..=LONGEST).rev().find_map(|len| before(&len)).unwrap_or_default()
     }
 
     fn function_of(&mut self, isa: Isa, at: FileAddress) -> Option<&Function> {
@@ -109,11 +125,12 @@ impl Function {
     }
 
     /// The branch in whose delay slot `at` is. Where the function also branches to `at` itself, a breakpoint on the branch would
-    /// miss that.
+    /// miss that; and none may stand in an exclusive sequence.
     fn branch_before(&self, image: &Image<'_>, at: Address) -> Result<Option<FileAddress>, Reason> {
         let before = function_bytes(image, self.start, at.0.saturating_sub(self.start.0));
         let Some(branch) = insn::xol::delay_slot_of(self.isa, at, before) else { return Ok(None) };
-        if self.targets.get_or_init(|| self.targets(image)).contains(&at) {
+        let is_inside = self.exclusive.iter().any(|range| range.contains(&branch));
+        if is_inside || self.targets.get_or_init(|| self.targets(image)).contains(&at) {
             return Err(Reason::DelaySlot { branch });
         }
         Ok(Some(FileAddress(branch.0)))
@@ -162,9 +179,11 @@ fn first_text(isa: Isa, at: Address, bytes: &[u8]) -> String {
     disassemble(isa, at, bytes).into_iter().next().map_or_else(String::new, |line| line.2)
 }
 
+/// Bytes of the longest instruction.
+const LONGEST: u64 = 16;
+
 /// See [`Text::bytes_at`].
 pub(super) fn bytes_at(image: &Image<'_>, at: FileAddress) -> Vec<u8> {
-    const LONGEST: u64 = 16;
     (1..=LONGEST).rev().find_map(|len| image.read(at, len)).unwrap_or_default().to_vec()
 }
 
