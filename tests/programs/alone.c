@@ -28,6 +28,25 @@ static long system_call(long number, long first, long second, long third)
 	__asm__ volatile("trapa #0x13" : "=r"(result) : "r"(r3), "r"(r4), "r"(r5), "r"(r6) : "memory");
 	return result;
 }
+#elif defined(__sparc__)
+enum { EXIT = 1, WRITE = 4 };
+
+/* Arguments are behind the place for a window's registers. */
+__asm__(".globl _start\n"
+	"_start:\n"
+	"	ld	[%sp + 64], %o0\n"
+	"	call	start\n"
+	"	 add	%sp, 68, %o1\n");
+
+static long system_call(long number, long first, long second, long third)
+{
+	register long g1 __asm__("g1") = number;
+	register long o0 __asm__("o0") = first;
+	register long o1 __asm__("o1") = second;
+	register long o2 __asm__("o2") = third;
+	__asm__ volatile("ta 0x10" : "+r"(o0) : "r"(g1), "r"(o1), "r"(o2) : "memory", "cc");
+	return o0;
+}
 #endif
 
 static void say(const char *text)

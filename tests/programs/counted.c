@@ -30,6 +30,9 @@
 #define PC(context) ((context)->uc_mcontext.sc_pc)
 #elif defined(__mips__)
 #define PC(context) ((context)->uc_mcontext.pc)
+#elif defined(__sparc__)
+/* A handler's third argument is no ucontext_t there (`setup_rt_frame`, arch/sparc/kernel/signal_64.c). */
+#define PC(context) (((struct sigcontext *)(context))->sigc_regs.tpc)
 #elif defined(__powerpc64__)
 #define PC(context) ((context)->uc_mcontext.gp_regs[32])
 #else

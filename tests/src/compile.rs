@@ -99,7 +99,11 @@ impl Program {
     pub fn machine(mut self, machine: &Machine) -> Self {
         self.compiler = machine.compiler;
         self.is_foreign = true;
-        self.flag(if machine.isa == Isa::Alpha { "-no-pie" } else { "-static" })
+        match machine.isa {
+            Isa::Alpha => self.flag("-no-pie"),
+            Isa::Sparc => self.flag("-static").flag("-m32").flag("-mcpu=v8"),
+            _ => self.flag("-static"),
+        }
     }
 
     /// Where the cross compiler's dynamic programs find their loader and libraries, which are not where they say.

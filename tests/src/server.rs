@@ -27,7 +27,7 @@ pub struct Machine {
 }
 
 /// All of them.
-pub const MACHINES: [Machine; 13] = [
+pub const MACHINES: &[Machine] = &[
     Machine { isa: Isa::Arm64, compiler: "aarch64-linux-gnu-gcc", qemu: "qemu-aarch64" },
     Machine { isa: Isa::Arm, compiler: "arm-linux-gnueabihf-gcc", qemu: "qemu-arm" },
     Machine { isa: Isa::PowerPc, compiler: "powerpc-linux-gnu-gcc", qemu: "qemu-ppc" },
@@ -39,6 +39,8 @@ pub const MACHINES: [Machine; 13] = [
     Machine { isa: Isa::Mips, compiler: "mips-linux-gnu-gcc", qemu: "qemu-mips" },
     Machine { isa: Isa::MipsLe, compiler: "mipsel-linux-gnu-gcc", qemu: "qemu-mipsel" },
     Machine { isa: Isa::Mips64Le, compiler: "mips64el-linux-gnuabi64-gcc", qemu: "qemu-mips64el" },
+    Machine { isa: Isa::Sparc, compiler: "sparc64-linux-gnu-gcc", qemu: "qemu-sparc" },
+    Machine { isa: Isa::Sparc64, compiler: "sparc64-linux-gnu-gcc", qemu: "qemu-sparc64" },
     Machine { isa: Isa::I386, compiler: "i686-linux-gnu-gcc", qemu: "qemu-i386" },
     Machine { isa: Isa::X86_64, compiler: "gcc", qemu: "qemu-x86_64" },
 ];

@@ -47,7 +47,8 @@ fn decoded(isa: Isa, engine: &Capstone, at: Address, bytes: &[u8]) -> Option<(us
     let found = engine.disasm_count(bytes, at.0, 1).ok()?;
     let insn = found.iter().next().filter(|insn| (1..=bytes.len()).contains(&insn.len()))?;
     let text = format!("{} {}", insn.mnemonic().unwrap_or_default(), insn.op_str().unwrap_or_default());
-    Some((insn.len(), text.trim_end().to_owned() + &remark(isa, at, bytes)))
+    let text = text.trim_end();
+    Some((insn.len(), text.to_owned() + &remark(isa, at, bytes, text)))
 }
 
 /// Text of an ISA that Capstone does not know.
@@ -77,9 +78,13 @@ fn unit(isa: Isa, bytes: &[u8]) -> usize {
     }
 }
 
-/// The address that an instruction refers to, where Capstone's text has the distance only.
-fn remark(isa: Isa, at: Address, bytes: &[u8]) -> String {
-    let is_meant = matches!(isa, Isa::RiscV32 | Isa::RiscV64);
+/// The address that an instruction refers to, where Capstone's text has the distance only (RISC-V) or negative numbers (SPARC).
+fn remark(isa: Isa, at: Address, bytes: &[u8], text: &str) -> String {
+    let is_meant = match isa {
+        Isa::RiscV32 | Isa::RiscV64 => true,
+        Isa::Sparc | Isa::Sparc64 => text.contains("-0x"),
+        _ => false,
+    };
     let to = is_meant.then(|| crate::decode::reference(isa, at, bytes)).flatten();
     to.map_or_else(String::new, |to| format!("  # {to}"))
 }
@@ -104,6 +109,8 @@ fn engines(isa: Isa) -> Vec<Capstone> {
         Isa::Sh => (Arch::SH, Mode::Sh4a),
         Isa::Mips | Isa::MipsLe => (Arch::MIPS, Mode::Mips32),
         Isa::Mips64 | Isa::Mips64Le => (Arch::MIPS, Mode::Mips64),
+        // Programs of 32 bits may be for V9, too.
+        Isa::Sparc | Isa::Sparc64 => (Arch::SPARC, Mode::V9),
     };
     let extra = matches!(arch, Arch::RISCV).then_some(capstone::ExtraMode::RiscVC);
     let endian = match order(isa) {

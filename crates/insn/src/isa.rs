@@ -43,6 +43,10 @@ pub enum Isa {
     Mips64,
     /// 64-bit MIPS, little-endian, n64 ABI.
     Mips64Le,
+    /// 32-bit SPARC, V8; also programs for V9 of that width (v8plus).
+    Sparc,
+    /// 64-bit SPARC, V9.
+    Sparc64,
 }
 
 /// `asm-generic/unistd.h` (in the kernel's include/uapi): arm64 and riscv.
@@ -279,12 +283,14 @@ impl Isa {
     /// The ISA of a program by its ELF header: `e_machine`, bytes of a word by its class, and the order of bytes.
     #[must_use]
     pub fn of_elf(machine: u16, word: usize, order: Order) -> Option<Self> {
+        // EM_SPARC32PLUS: 32 bits, for processors of V9.
+        let machine = if machine == 18 { Self::Sparc.abi().elf_machine } else { machine };
         let is_it = |abi: &Abi| (abi.elf_machine, abi.word, abi.order) == (machine, word, order);
         Self::ALL.into_iter().find(|isa| is_it(isa.abi()))
     }
 
     /// Every instruction set; that of a process before those of places in it.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::X86_64,
         Self::I386,
         Self::Arm64,
@@ -301,6 +307,8 @@ impl Isa {
         Self::MipsLe,
         Self::Mips64,
         Self::Mips64Le,
+        Self::Sparc,
+        Self::Sparc64,
     ];
 
     /// Whether there are stubs for it: what is neither x86-64 nor i386 is probed by breakpoints and slots only.
@@ -340,6 +348,7 @@ impl Isa {
     pub fn calls_the_kernel(self, code: &[u8]) -> bool {
         match self {
             Self::Sh => crate::sh::analyze::calls_the_kernel(code),
+            Self::Sparc | Self::Sparc64 => crate::sparc::analyze::calls_the_kernel(self, code),
             _ => code.starts_with(self.abi().syscall.instruction),
         }
     }
@@ -364,6 +373,8 @@ impl Isa {
             Self::MipsLe => &crate::mips::abi::MIPSEL,
             Self::Mips64 => &crate::mips::abi::MIPS64,
             Self::Mips64Le => &crate::mips::abi::MIPS64EL,
+            Self::Sparc => &crate::sparc::abi::SPARC,
+            Self::Sparc64 => &crate::sparc::abi::SPARC64,
         }
     }
 

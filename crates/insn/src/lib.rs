@@ -30,6 +30,7 @@ mod riscv;
 mod schedule;
 mod sh;
 mod span;
+mod sparc;
 mod sweep;
 mod x86;
 

@@ -40,8 +40,8 @@ pub enum How {
     /// [`emulate`] does it.
     Emulated,
     /// A branch with a delay slot. [`emulate`] carries out the branch and says where the thread goes; before it does, the code
-    /// in the slot is run, which is the instruction behind the branch, unless the branch [`annuls`] it. Where that faults the
-    /// thread belongs back to the branch.
+    /// in the slot is run, which ends in the instruction behind the branch, unless the branch [`annuls`] it. Where that faults
+    /// the thread belongs back to the branch, or where the ISA can say so ([`crate::isa::Abi::next_pc`]) between the two.
     Delayed(Slot),
 }
 
@@ -124,6 +124,7 @@ pub fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Rea
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => {
             crate::mips::xol::out_of_line(isa, at, bytes)
         }
+        Isa::Sparc | Isa::Sparc64 => crate::sparc::xol::out_of_line(isa, at, bytes),
     }
 }
 
@@ -152,6 +153,7 @@ pub fn emulate(
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => {
             crate::mips::xol::emulate(isa, at, bytes, registers)
         }
+        Isa::Sparc | Isa::Sparc64 => crate::sparc::xol::emulate(isa, at, bytes, registers),
     }
 }
 
@@ -177,6 +179,7 @@ pub fn annuls(isa: Isa, at: Address, bytes: &[u8], registers: &[u8]) -> bool {
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => {
             crate::mips::xol::annuls(isa, at, bytes, registers)
         }
+        Isa::Sparc | Isa::Sparc64 => crate::sparc::xol::annuls(isa, at, bytes, registers),
     }
 }
 
@@ -200,6 +203,7 @@ pub fn delay_slot_of(isa: Isa, at: Address, before: &[u8]) -> Option<Address> {
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => {
             crate::mips::xol::delay_slot_of(isa, at, before)
         }
+        Isa::Sparc | Isa::Sparc64 => crate::sparc::sweep::delay_slot_of(isa, at, before),
     }
 }
 

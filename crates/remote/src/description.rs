@@ -115,7 +115,7 @@ const fn machine(
     Machine { architecture, feature, register, isa }
 }
 
-const MACHINES: [Machine; 13] = [
+const MACHINES: &[Machine] = &[
     machine("i386:x86-64", "org.gnu.gdb.i386.core", ("rip", 64), Isa::X86_64),
     machine("i386", "org.gnu.gdb.i386.core", ("eip", 32), Isa::I386),
     machine("aarch64", "org.gnu.gdb.aarch64.core", ("pc", 64), Isa::Arm64),
@@ -129,6 +129,8 @@ const MACHINES: [Machine; 13] = [
     machine("mips", "org.gnu.gdb.mips.cpu", ("pc", 32), Isa::MipsLe),
     machine("mips", "org.gnu.gdb.mips.cpu", ("pc", 64), Isa::Mips64),
     machine("mips", "org.gnu.gdb.mips.cpu", ("pc", 64), Isa::Mips64Le),
+    machine("sparc", "org.gnu.gdb.sparc.cpu", ("sp", 32), Isa::Sparc),
+    machine("sparc:v9", "org.gnu.gdb.sparc.cpu", ("sp", 64), Isa::Sparc64),
 ];
 
 impl Description {

@@ -19,6 +19,8 @@ static FIXED: &[(Isa, &Registers)] = &[
     (Isa::MipsLe, &of_bits(32, MIPS)),
     (Isa::Mips64, &of_bits(64, MIPS)),
     (Isa::Mips64Le, &of_bits(64, MIPS)),
+    (Isa::Sparc, SPARC),
+    (Isa::Sparc64, SPARC64),
 ];
 
 /// `alpha_register_name`, gdb/alpha-tdep.c; the one without a name is not used.
@@ -54,6 +56,38 @@ const MIPS: [&str; 72] = [
     "f8", "f9", "f10", "f11", "f12", "f13", "f14", "f15", "f16", "f17", "f18", "f19", "f20", "f21", "f22",
     "f23", "f24", "f25", "f26", "f27", "f28", "f29", "f30", "f31", "fcsr", "fir",
 ];
+/// `SPARC_CORE_REGISTERS`, `SPARC32_FPU_REGISTERS` and `SPARC32_CP0_REGISTERS`, gdb/sparc-tdep.h.
+static SPARC: &Registers = &of_bits(
+    32,
+    [
+        "g0", "g1", "g2", "g3", "g4", "g5", "g6", "g7", "o0", "o1", "o2", "o3", "o4", "o5", "sp", "o7", "l0",
+        "l1", "l2", "l3", "l4", "l5", "l6", "l7", "i0", "i1", "i2", "i3", "i4", "i5", "fp", "i7", "f0", "f1",
+        "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9", "f10", "f11", "f12", "f13", "f14", "f15", "f16",
+        "f17", "f18", "f19", "f20", "f21", "f22", "f23", "f24", "f25", "f26", "f27", "f28", "f29", "f30",
+        "f31", "y", "psr", "wim", "tbr", "pc", "npc", "fsr", "csr",
+    ],
+);
+
+/// Of 64 bits, gdb/sparc64-tdep.h: the first 32 registers of floating point have half of them.
+static SPARC64: &Registers = &{
+    let mut registers = of_bits(
+        64,
+        [
+            "g0", "g1", "g2", "g3", "g4", "g5", "g6", "g7", "o0", "o1", "o2", "o3", "o4", "o5", "sp", "o7",
+            "l0", "l1", "l2", "l3", "l4", "l5", "l6", "l7", "i0", "i1", "i2", "i3", "i4", "i5", "fp", "i7",
+            "f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9", "f10", "f11", "f12", "f13", "f14",
+            "f15", "f16", "f17", "f18", "f19", "f20", "f21", "f22", "f23", "f24", "f25", "f26", "f27", "f28",
+            "f29", "f30", "f31", "f32", "f34", "f36", "f38", "f40", "f42", "f44", "f46", "f48", "f50", "f52",
+            "f54", "f56", "f58", "f60", "f62", "pc", "npc", "state", "fsr", "fprs", "y",
+        ],
+    );
+    let mut index = 32;
+    while index < 64 {
+        registers[index].1 = 32;
+        index += 1;
+    }
+    registers
+};
 
 const fn of_bits<const COUNT: usize>(
     bits: u32,

@@ -474,6 +474,7 @@ fn programs_of_other_machines() {
         ("mips-linux-gnu-gcc", Isa::Mips, "-O1"),
         ("mipsel-linux-gnu-gcc", Isa::MipsLe, "-O1"),
         ("mips64el-linux-gnuabi64-gcc", Isa::Mips64Le, "-O1"),
+        ("sparc64-linux-gnu-gcc", Isa::Sparc64, "-O1"),
     ] {
         let flags = ["-static", "-Wl,--build-id=sha1", extra];
         let Some(bytes) = compile(directory.path(), compiler, source, &flags) else { continue };

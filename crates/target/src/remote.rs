@@ -211,8 +211,9 @@ impl<S: Stream> Tracee for RemoteProcess<S> {
         let features = self.client.features();
         Abilities {
             breakpoints: self.takes_breakpoints,
-            // qemu-user makes a system call of every `trapa` (linux-user/sh4/cpu_loop.c).
-            traps: !(self.is_emulated && self.isa() == Isa::Sh),
+            // qemu-user makes a system call of every `trapa` (linux-user/sh4/cpu_loop.c), and 7.2 ends at `ta 1`
+            // (linux-user/sparc/cpu_loop.c).
+            traps: !(self.is_emulated && matches!(self.isa(), Isa::Sh | Isa::Sparc | Isa::Sparc64)),
             step: features.steps(),
             threads: !features.actions.is_empty(),
             // qemu-user drops what comes while the program stands.

@@ -199,6 +199,11 @@ fn emulated_alpha() {
 }
 
 #[test]
+fn emulated_sparc64() {
+    emulated(Isa::Sparc64);
+}
+
+#[test]
 fn emulated_i386() {
     emulated(Isa::I386);
 }

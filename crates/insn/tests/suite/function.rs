@@ -46,7 +46,7 @@ fn sites(world: &mut World) -> HashMap<u64, Site> {
 fn called(world: &World, seed: u64) -> Registers {
     let (function, back) = world.work();
     let mut registers = world.ready.clone();
-    registers.set(world.machine.link, back);
+    registers.set(world.machine.link, world.link_to(back));
     if let Some(own) = world.machine.own {
         registers.set(own, function);
     }
@@ -117,4 +117,6 @@ whole_function! {
     a_whole_function_of_little_endian_mips_runs_out_of_line: MipsLe,
     a_whole_function_of_mips64_runs_out_of_line: Mips64,
     a_whole_function_of_little_endian_mips64_runs_out_of_line: Mips64Le,
+    a_whole_function_of_sparc_of_32_bits_runs_out_of_line: Sparc,
+    a_whole_function_of_sparc_of_64_bits_runs_out_of_line: Sparc64,
 }

@@ -16,6 +16,7 @@ mod registers;
 mod riscv;
 mod sh;
 mod slots;
+mod sparc;
 mod targets;
 mod toolchain;
 mod world;

@@ -24,6 +24,8 @@ pub(crate) struct Emulated {
     layout: Layout,
     /// What the stub has said last of the registers.
     known: RegisterFile,
+    /// Where `save` and `restore` are, one behind the other, on ISAs with register windows.
+    pub(crate) windows: Option<u64>,
 }
 
 impl Emulated {
@@ -50,13 +52,35 @@ impl Emulated {
         let thread = client.halted().unwrap().thread().expect("the stub names its thread");
         let layout = client.layout().unwrap();
         let known = client.registers(thread).unwrap();
-        Some(Self { child, client, thread, isa, layout, known })
+        Some(Self { child, client, thread, isa, layout, known, windows: None })
     }
 
     /// Lets the program go on from these registers, which are the stub's then; with what signal it stops, and its registers.
     pub(crate) fn go(&mut self, from: &Registers, action: Action) -> (Signal, Registers) {
+        self.enter_window(from);
         self.client.set_prstatus(self.thread, &self.layout, &mut self.known, &from.bytes).unwrap();
         self.go_on(action)
+    }
+
+    /// Brings the thread into the register window that `from` is of: the stub writes registers into the one that it finds.
+    pub(crate) fn enter_window(&mut self, from: &Registers) {
+        let Some(windows) = self.windows else { return };
+        loop {
+            let bytes = self.layout.prstatus(&self.known).unwrap();
+            let mut here = Registers { isa: self.isa, bytes };
+            let instruction = match here.windows_above(from) {
+                0 => return,
+                1.. => windows + 4,
+                _ => windows,
+            };
+            here.set_pc(instruction);
+            // What is in the other window is the same at each visit.
+            for number in (8..32).filter(|number| *number != 14 && *number != 30) {
+                here.set(number, 0);
+            }
+            self.client.set_prstatus(self.thread, &self.layout, &mut self.known, &here.bytes).unwrap();
+            self.go_on(Action::Step);
+        }
     }
 
     /// The same from where it stands. Over a system call the stub steps one instruction more.

@@ -25,7 +25,9 @@ impl Register for usize {
     fn slot(self, isa: Isa) -> Option<RegisterSlot> {
         // The number that is always 0, in whose place some sets have the PC; words in front of the first.
         let (zero, first) = match isa {
-            Isa::RiscV32 | Isa::RiscV64 | Isa::Mips64 | Isa::Mips64Le => (Some(0), 0),
+            Isa::RiscV32 | Isa::RiscV64 | Isa::Mips64 | Isa::Mips64Le | Isa::Sparc | Isa::Sparc64 => {
+                (Some(0), 0)
+            }
             Isa::Mips | Isa::MipsLe => (Some(0), 6),
             Isa::Alpha => (Some(31), 0),
             _ => (None, 0),
@@ -68,6 +70,14 @@ impl Registers {
 
     pub(crate) fn set_pc(&mut self, to: u64) {
         self.isa.abi().set_pc(&mut self.bytes, to);
+    }
+
+    /// How many windows deeper than `other` these are, on SPARC: V9 numbers them upwards, V8 downwards (`CWP`).
+    pub(crate) fn windows_above(&self, other: &Self) -> i64 {
+        let number = |registers: &Self| registers.get(self.isa.abi().flags.unwrap()) & 7;
+        let upwards = number(self).wrapping_sub(number(other)) & 7;
+        let signed = if upwards < 4 { upwards.cast_signed() } else { upwards.cast_signed() - 8 };
+        if self.isa == Isa::Sparc { -signed } else { signed }
     }
 
     /// As a tracer begins a slot at `at`: the registers are lent.

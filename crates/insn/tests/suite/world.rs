@@ -47,6 +47,7 @@ fn machine(isa: Isa) -> Machine {
         Isa::Sh => crate::sh::machine(),
         Isa::Alpha => crate::alpha::machine(),
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => crate::mips::machine(isa),
+        Isa::Sparc | Isa::Sparc64 => crate::sparc::machine(isa),
         other => panic!("{other:?} is run by the processor"),
     }
 }
@@ -80,6 +81,17 @@ impl World {
         assert_eq!(signal, Signal::TRAP);
         let mut world = Self { isa, machine, emulated, ready };
         world.set_ends();
+        if world.has_windows() {
+            let windows = world.place(8);
+            world.emulated.windows = Some(windows);
+            for instruction in [windows, windows + 4] {
+                let mut registers = world.ready.clone();
+                registers.set_pc(instruction);
+                world.emulated.go(&registers, Action::Step);
+            }
+            let ready = world.ready.clone();
+            world.emulated.enter_window(&ready);
+        }
         Some(world)
     }
 
@@ -112,6 +124,11 @@ impl World {
         (self.place(6), self.place(7))
     }
 
+    /// What a function finds in the link register that is to return to `back`: on SPARC the address of the call.
+    pub(crate) fn link_to(&self, back: u64) -> u64 {
+        if self.has_windows() { back - 8 } else { back }
+    }
+
     /// Where the other registers are kept: the last page for code, which no code comes to.
     pub(crate) fn others(&self) -> u64 {
         self.code() + CODE - PAGE as u64
@@ -138,14 +155,23 @@ impl World {
                 let mut outcome = self.run_slot(slot, &branched.registers, slot_at, found.len);
                 let to = if outcome.has_ended { &branched.registers } else { before };
                 outcome.registers.set_pc(to.pc());
+                if let Some(next) = self.isa.abi().next_pc.filter(|_| !outcome.has_ended) {
+                    // The branch is done, and what is in its delay slot is not.
+                    outcome.registers.set_pc(to.pc().wrapping_add(found.len as u64));
+                    outcome.registers.set(next, branched.registers.pc());
+                }
                 outcome
             }
         }
     }
 
-    /// Whether the emulator stops at breakpoint instructions. That of SuperH makes a system call of each.
+    /// Whether the emulator stops at breakpoint instructions. That of SuperH makes a system call of each, that of SPARC ends.
     fn has_traps(&self) -> bool {
-        self.isa != Isa::Sh
+        !matches!(self.isa, Isa::Sh | Isa::Sparc | Isa::Sparc64)
+    }
+
+    fn has_windows(&self) -> bool {
+        matches!(self.isa, Isa::Sparc | Isa::Sparc64)
     }
 
     /// Where it does not, the routines end one instruction before what is behind them.

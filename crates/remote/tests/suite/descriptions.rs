@@ -41,7 +41,7 @@ fn file(description: &Description) -> RegisterFile {
     RegisterFile::parse(digits.as_bytes()).unwrap()
 }
 
-const ARCHITECTURES: [(&str, Isa); 13] = [
+const ARCHITECTURES: &[(&str, Isa)] = &[
     ("i386:x86-64", Isa::X86_64),
     ("i386", Isa::I386),
     ("aarch64", Isa::Arm64),
@@ -55,11 +55,13 @@ const ARCHITECTURES: [(&str, Isa); 13] = [
     ("mips", Isa::MipsLe),
     ("mips", Isa::Mips64),
     ("mips", Isa::Mips64Le),
+    ("sparc", Isa::Sparc),
+    ("sparc:v9", Isa::Sparc64),
 ];
 
 #[test]
 fn a_set_is_made_and_brought_back_for_every_isa() {
-    for (architecture, isa) in ARCHITECTURES {
+    for &(architecture, isa) in ARCHITECTURES {
         let description = described(isa, architecture);
         assert_eq!(description.isa(Some(isa.abi().order)), Ok(isa));
         let layout = description.layout(isa).unwrap();
@@ -135,7 +137,7 @@ fn unknown_values_are_missed_only_where_they_are_needed() {
 #[test]
 fn an_architecture_is_known_or_named() {
     let isa = |inside: &str, order| target(inside).unwrap().isa(order);
-    for foreign in ["i386:x64-32", "aarch64:ilp32", "mips", "s390:64-bit"] {
+    for foreign in ["i386:x64-32", "aarch64:ilp32", "m68k", "s390:64-bit"] {
         let error = isa(&format!("<architecture>{foreign}</architecture>"), None).unwrap_err();
         assert_eq!(error, DescriptionError::Architecture { architecture: foreign.to_owned() });
     }
@@ -144,7 +146,7 @@ fn an_architecture_is_known_or_named() {
     assert_eq!(isa(power, Some(Order::Big)), Ok(Isa::PowerPc64));
     let big = isa("<architecture>aarch64</architecture>", Some(Order::Big)).unwrap_err();
     let text = "the remote's architecture `aarch64 with bytes in Big order` is not supported: i386:x86-64, i386, aarch64, arm, \
-                powerpc:common, powerpc:common64, riscv:rv32, riscv:rv64 are";
+                powerpc:common, powerpc:common64, riscv:rv32, riscv:rv64, mips, sparc, sparc:v9 are";
     assert_eq!(big.to_string(), text);
     let lacking = target("<architecture>i386</architecture>").unwrap().layout(Isa::I386);
     assert_eq!(lacking, Err(DescriptionError::Register { register: "eip", isa: "i386" }));

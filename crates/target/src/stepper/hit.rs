@@ -262,7 +262,8 @@ impl<T: Tracee> Stepper<T> {
         mut registers: Registers,
     ) -> Result<(), TargetError> {
         let visit = self.visits.get(&tid).filter(|visit| visit.site == at);
-        let changed = visit.and_then(|visit| visit.branch.clone());
+        let is_done = self.in_delay_slot(at, visit, &registers).is_some();
+        let changed = visit.filter(|_| !is_done).and_then(|visit| visit.branch.clone());
         for (changed, value) in changed.iter().flat_map(|branch| &branch.before) {
             registers.set(*changed, *value);
         }
@@ -280,10 +281,32 @@ impl<T: Tracee> Stepper<T> {
         for (lent, value) in visit.iter().flat_map(|visit| &visit.own) {
             registers.set(*lent, *value);
         }
+        if let Some((delayed, next, to)) = self.in_delay_slot(at, visit.as_ref(), &registers) {
+            registers.set_pc(delayed);
+            registers.set(next, to.0);
+            self.tracee.set_registers(tid, &registers)?;
+            self.signals.extend(visit.iter().flat_map(|visit| &visit.held).map(|signal| (tid, *signal)));
+            return Ok(());
+        }
         registers.set_pc(at);
         self.tracee.set_registers(tid, &registers)?;
         self.signals.extend(visit.iter().flat_map(|visit| &visit.held).map(|signal| (tid, *signal)));
         Ok(())
+    }
+
+    /// Where the ISA has a register for the address behind the next one, a thread at the last instruction of a branch's slot belongs
+    /// between the branch, which is done, and where it goes: the PC, and that register with its value.
+    fn in_delay_slot(
+        &self,
+        at: Address,
+        visit: Option<&Visit>,
+        registers: &Registers,
+    ) -> Option<(Address, RegisterSlot, Address)> {
+        let next = self.isa.abi().next_pc?;
+        let to = visit?.branch.as_ref()?.to;
+        let site = self.sites.get(&at)?;
+        let len = site.original.len() as u64;
+        (registers.pc() + len == site.slot_end()?).then(|| (site.isa.wrap(at + len), next, to))
     }
 
     /// A signal for a thread. In a slot, a fault is reported where the instruction belongs; what comes from elsewhere waits for

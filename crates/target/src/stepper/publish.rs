@@ -33,6 +33,7 @@ fn architecture(isa: Isa) -> Architecture {
         Isa::PowerPc | Isa::PowerPc64 | Isa::PowerPc64Le => Architecture::Powerpc,
         Isa::RiscV32 | Isa::RiscV64 => Architecture::Riscv,
         Isa::Sh => Architecture::Sh,
+        Isa::Sparc | Isa::Sparc64 => Architecture::Sparc,
         Isa::Alpha => Architecture::Alpha,
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => Architecture::Mips,
         _ => Architecture::X86,
@@ -157,6 +158,7 @@ fn encoded(isa: Isa, name: &str) -> Option<u32> {
         (Architecture::Powerpc, "icbi") => 0x7c00_1fac,
         (Architecture::Powerpc, "sync") => 0x7c00_04ac,
         (Architecture::Powerpc, "isync") => 0x4c00_012c,
+        (Architecture::Sparc, "flush") => 0x81da_0000, // V9 A.20: of eight bytes, at %o0
         _ => return None,
     })
 }
@@ -175,6 +177,13 @@ fn looped(isa: Isa, routine: &[u32]) -> Option<Vec<u8>> {
             0x3863_0010,                                                 // addi r3, r3, 16
             if isa.abi().word == 8 { 0x7c23_2040 } else { 0x7c03_2040 }, // cmpld / cmplw r3, r4
             0x4180_0000 | (0u32.wrapping_sub(4 * back) & 0xfffc),        // blt back
+        ]),
+        Architecture::Sparc => code.extend([
+            0x9002_2008, // add %o0, 8, %o0
+            0x80a2_0009, // cmp %o0, %o1
+            if isa.abi().word == 8 { 0x0a68_0000 } else { 0x0a80_0000 } // bcs %xcc, back
+                | (0u32.wrapping_sub(back) & if isa.abi().word == 8 { 0x7_ffff } else { 0x3f_ffff }),
+            0x0100_0000, // nop
         ]),
         _ => return None,
     }
@@ -213,6 +222,11 @@ mod tests {
             let power =
                 ["dcbst 0, r3", "sync", "icbi 0, r3", "sync", "addi r3, r3, 0x10", compare, "blt 0x1000"];
             assert_eq!(text(isa), power, "{isa:?}");
+        }
+        for (isa, branch) in [(Isa::Sparc, "bcs 0x1000"), (Isa::Sparc64, "bcs %xcc, 0x1000")] {
+            // The first is `flush %o0`, which Capstone does not know.
+            let sparc = [".word 0x81da0000", "add %o0, 8, %o0", "cmp %o0, %o1", branch, "nop"];
+            assert_eq!(text(isa), sparc, "{isa:?}");
         }
     }
 
