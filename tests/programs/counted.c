@@ -33,6 +33,8 @@
 #elif defined(__sparc__)
 /* A handler's third argument is no ucontext_t there (`setup_rt_frame`, arch/sparc/kernel/signal_64.c). */
 #define PC(context) (((struct sigcontext *)(context))->sigc_regs.tpc)
+#elif defined(__s390x__)
+#define PC(context) ((context)->uc_mcontext.psw.addr)
 #elif defined(__powerpc64__)
 #define PC(context) ((context)->uc_mcontext.gp_regs[32])
 #else

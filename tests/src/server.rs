@@ -34,6 +34,7 @@ pub const MACHINES: &[Machine] = &[
     Machine { isa: Isa::PowerPc64, compiler: "powerpc64-linux-gnu-gcc", qemu: "qemu-ppc64" },
     Machine { isa: Isa::PowerPc64Le, compiler: "powerpc64le-linux-gnu-gcc", qemu: "qemu-ppc64le" },
     Machine { isa: Isa::RiscV64, compiler: "riscv64-linux-gnu-gcc", qemu: "qemu-riscv64" },
+    Machine { isa: Isa::S390x, compiler: "s390x-linux-gnu-gcc", qemu: "qemu-s390x" },
     Machine { isa: Isa::Sh, compiler: "sh4-linux-gnu-gcc", qemu: "qemu-sh4" },
     Machine { isa: Isa::Alpha, compiler: "alpha-linux-gnu-gcc", qemu: "qemu-alpha" },
     Machine { isa: Isa::Mips, compiler: "mips-linux-gnu-gcc", qemu: "qemu-mips" },

@@ -3,7 +3,7 @@
 use crate::address::Address;
 use crate::isa::Isa;
 use crate::plan::{Dead, Mechanism, Reason};
-use crate::{alpha, arm, arm64, mips, powerpc, riscv, sh, sparc, x86};
+use crate::{alpha, arm, arm64, mips, powerpc, riscv, s390x, sh, sparc, x86};
 
 /// How control goes on behind an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,7 @@ pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
         Isa::Alpha => alpha::analyze::inspect(at, bytes),
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => mips::analyze::inspect(isa, at, bytes),
         Isa::Sparc | Isa::Sparc64 => sparc::analyze::inspect(isa, at, bytes),
+        Isa::S390x => s390x::analyze::inspect(at, bytes),
     }
 }
 
@@ -111,6 +112,7 @@ pub(crate) fn boundaries(
         Isa::Alpha => alpha::sweep::boundaries(at, bytes, from, to),
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => mips::sweep::boundaries(at, bytes, from, to),
         Isa::Sparc | Isa::Sparc64 => sparc::sweep::boundaries(at, from, to),
+        Isa::S390x => s390x::sweep::boundaries(at, bytes, from, to),
     }
 }
 
@@ -143,6 +145,7 @@ pub fn reference(isa: Isa, at: Address, bytes: &[u8]) -> Option<Address> {
         Isa::Alpha => alpha::analyze::reference(at, bytes),
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => mips::analyze::reference(isa, at, bytes),
         Isa::Sparc | Isa::Sparc64 => sparc::analyze::reference(isa, at, bytes),
+        Isa::S390x => s390x::analyze::reference(at, bytes),
     }
 }
 

@@ -19,14 +19,7 @@ pub(crate) fn disassemble(isa: Isa, at: Address, bytes: &[u8]) -> Vec<(Address, 
             .or_else(|| engines.iter().find_map(|engine| decoded(isa, engine, here, rest)))
             .unwrap_or_else(|| {
                 let len = unit(isa, rest).min(rest.len());
-                (
-                    len,
-                    format!(
-                        ".{} {:#x}",
-                        if len == 4 { "word" } else { "short" },
-                        order(isa).number(&rest[..len])
-                    ),
-                )
+                (len, format!(".{} {:#x}", name(len), order(isa).number(&rest[..len])))
             });
         lines.push((here, rest[..len].to_vec(), text));
         offset += len;
@@ -74,6 +67,7 @@ fn unit(isa: Isa, bytes: &[u8]) -> usize {
     match isa {
         Isa::Thumb | Isa::Sh => 2,
         Isa::RiscV32 | Isa::RiscV64 => crate::riscv::analyze::length(bytes).unwrap_or(2),
+        Isa::S390x => crate::s390x::analyze::length(bytes).unwrap_or(2),
         _ => 4,
     }
 }
@@ -87,6 +81,15 @@ fn remark(isa: Isa, at: Address, bytes: &[u8], text: &str) -> String {
     };
     let to = is_meant.then(|| crate::decode::reference(isa, at, bytes)).flatten();
     to.map_or_else(String::new, |to| format!("  # {to}"))
+}
+
+/// What assemblers call data of so many bytes.
+fn name(len: usize) -> &'static str {
+    match len {
+        6 => "6byte",
+        4 => "word",
+        _ => "short",
+    }
 }
 
 /// The byte order of code.
@@ -111,6 +114,7 @@ fn engines(isa: Isa) -> Vec<Capstone> {
         Isa::Mips64 | Isa::Mips64Le => (Arch::MIPS, Mode::Mips64),
         // Programs of 32 bits may be for V9, too.
         Isa::Sparc | Isa::Sparc64 => (Arch::SPARC, Mode::V9),
+        Isa::S390x => (Arch::SYSZ, Mode::Default),
     };
     let extra = matches!(arch, Arch::RISCV).then_some(capstone::ExtraMode::RiscVC);
     let endian = match order(isa) {

@@ -47,6 +47,8 @@ pub enum Isa {
     Sparc,
     /// 64-bit SPARC, V9.
     Sparc64,
+    /// z/Architecture, in its 64-bit addressing mode.
+    S390x,
 }
 
 /// `asm-generic/unistd.h` (in the kernel's include/uapi): arm64 and riscv.
@@ -117,7 +119,7 @@ pub struct SyscallAbi {
     /// What tells a failure.
     pub failure: Failure,
     /// The kernel's copy of the number, by which it decides on restarting an interrupted call;
-    /// -1 means "not in a system call".
+    /// [`Isa::no_call`] means "not in a system call".
     pub original_number: Option<RegisterSlot>,
     /// Calls that the kernel ends with `EINTR` at any stop, though no signal is delivered (signal(7), "Interruption of system
     /// calls by stop signals"), and that can be begun again: nothing has happened yet when they are interrupted.
@@ -290,7 +292,7 @@ impl Isa {
     }
 
     /// Every instruction set; that of a process before those of places in it.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::X86_64,
         Self::I386,
         Self::Arm64,
@@ -309,6 +311,7 @@ impl Isa {
         Self::Mips64Le,
         Self::Sparc,
         Self::Sparc64,
+        Self::S390x,
     ];
 
     /// Whether there are stubs for it: what is neither x86-64 nor i386 is probed by breakpoints and slots only.
@@ -340,6 +343,19 @@ impl Isa {
             Self::Thumb => &crate::arm::abi::ALWAYS_BREAKPOINT,
             _ => self.abi().breakpoint,
         }
+    }
+
+    /// Whether a system call takes one argument, the address of a block of words that hold the others: s390x's `mmap`, which is
+    /// `old_mmap` (arch/s390/kernel/syscalls/syscall.tbl).
+    #[must_use]
+    pub fn passes_block(self, number: u64) -> bool {
+        self == Self::S390x && number == self.abi().numbers.mmap
+    }
+
+    /// What [`SyscallAbi::original_number`] holds where a thread is in no system call: -1, but on s390x.
+    #[must_use]
+    pub fn no_call(self) -> u64 {
+        if self == Self::S390x { 0 } else { u64::MAX }
     }
 
     /// Whether code begins with an instruction that calls the kernel as [`SyscallAbi::instruction`] does: it, or on sh one that tells
@@ -375,6 +391,7 @@ impl Isa {
             Self::Mips64Le => &crate::mips::abi::MIPS64EL,
             Self::Sparc => &crate::sparc::abi::SPARC,
             Self::Sparc64 => &crate::sparc::abi::SPARC64,
+            Self::S390x => &crate::s390x::abi::ABI,
         }
     }
 

@@ -27,6 +27,7 @@ mod mips;
 mod pieces;
 mod powerpc;
 mod riscv;
+mod s390x;
 mod schedule;
 mod sh;
 mod span;

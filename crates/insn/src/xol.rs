@@ -125,6 +125,7 @@ pub fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLine, Rea
             crate::mips::xol::out_of_line(isa, at, bytes)
         }
         Isa::Sparc | Isa::Sparc64 => crate::sparc::xol::out_of_line(isa, at, bytes),
+        Isa::S390x => crate::s390x::xol::out_of_line(at, bytes),
     }
 }
 
@@ -154,6 +155,7 @@ pub fn emulate(
             crate::mips::xol::emulate(isa, at, bytes, registers)
         }
         Isa::Sparc | Isa::Sparc64 => crate::sparc::xol::emulate(isa, at, bytes, registers),
+        Isa::S390x => crate::s390x::xol::emulate(at, bytes, registers, memory),
     }
 }
 
@@ -173,7 +175,8 @@ pub fn annuls(isa: Isa, at: Address, bytes: &[u8], registers: &[u8]) -> bool {
         | Isa::PowerPc64Le
         | Isa::RiscV32
         | Isa::RiscV64
-        | Isa::Alpha => false,
+        | Isa::Alpha
+        | Isa::S390x => false,
         // `bt/s` and `bf/s` that are not taken go on behind their delay slots.
         Isa::Sh => false,
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => {
@@ -198,7 +201,8 @@ pub fn delay_slot_of(isa: Isa, at: Address, before: &[u8]) -> Option<Address> {
         | Isa::PowerPc64Le
         | Isa::RiscV32
         | Isa::RiscV64
-        | Isa::Alpha => None,
+        | Isa::Alpha
+        | Isa::S390x => None,
         Isa::Sh => crate::sh::sweep::delay_slot_of(at, before),
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => {
             crate::mips::xol::delay_slot_of(isa, at, before)
@@ -230,9 +234,8 @@ pub fn data(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
 
 /// Sequences in `bytes`, which begin at `at`, that a breakpoint would make fail for ever: from a load-exclusive or
 /// load-reserved to its store-conditional (an exception in between loses the reservation; Arm ARM B2.9.5, Power ISA Book II
-/// Code for a slot, which a tracer lets run into a breakpoint behind it; control always falls off its end. It holds one
-/// instruction, and others that change lent registers only (alpha, mips). Where it faults nothing has happened: the thread
-/// belongs back to the original address, and may go there from within it.
+/// 1.7.2, RISC-V unprivileged ISA 8.3, Alpha Architecture Handbook 4.2.4). Of s390x: transactions, and what is executed from
+/// elsewhere. The addresses are of the instructions strictly behind the load, the store included.
 #[must_use]
 pub fn exclusive_sequences(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Address>> {
     match isa {
@@ -247,6 +250,7 @@ pub fn exclusive_sequences(isa: Isa, at: Address, bytes: &[u8]) -> Vec<Range<Add
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => {
             crate::mips::sweep::exclusive_sequences(isa, at, bytes)
         }
+        Isa::S390x => crate::s390x::sweep::exclusive_sequences(at, bytes),
         _ => Vec::new(),
     }
 }

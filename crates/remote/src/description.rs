@@ -131,6 +131,7 @@ const MACHINES: &[Machine] = &[
     machine("mips", "org.gnu.gdb.mips.cpu", ("pc", 64), Isa::Mips64Le),
     machine("sparc", "org.gnu.gdb.sparc.cpu", ("sp", 32), Isa::Sparc),
     machine("sparc:v9", "org.gnu.gdb.sparc.cpu", ("sp", 64), Isa::Sparc64),
+    machine("s390:64-bit", "org.gnu.gdb.s390.core", ("pswa", 64), Isa::S390x),
 ];
 
 impl Description {
@@ -296,7 +297,7 @@ impl Layout {
         let abi = self.isa.abi();
         let mut set = vec![0; abi.regset_len];
         if let Some(slot) = abi.syscall.original_number {
-            abi.set(&mut set, slot, u64::MAX);
+            abi.set(&mut set, slot, self.isa.no_call());
         }
         for place in &self.places {
             match registers.get(place.offset, place.len) {

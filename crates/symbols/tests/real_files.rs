@@ -475,6 +475,7 @@ fn programs_of_other_machines() {
         ("mipsel-linux-gnu-gcc", Isa::MipsLe, "-O1"),
         ("mips64el-linux-gnuabi64-gcc", Isa::Mips64Le, "-O1"),
         ("sparc64-linux-gnu-gcc", Isa::Sparc64, "-O1"),
+        ("s390x-linux-gnu-gcc", Isa::S390x, "-O1"),
     ] {
         let flags = ["-static", "-Wl,--build-id=sha1", extra];
         let Some(bytes) = compile(directory.path(), compiler, source, &flags) else { continue };

@@ -212,8 +212,9 @@ impl<S: Stream> Tracee for RemoteProcess<S> {
         Abilities {
             breakpoints: self.takes_breakpoints,
             // qemu-user makes a system call of every `trapa` (linux-user/sh4/cpu_loop.c), and 7.2 ends at `ta 1`
-            // (linux-user/sparc/cpu_loop.c).
-            traps: !(self.is_emulated && matches!(self.isa(), Isa::Sh | Isa::Sparc | Isa::Sparc64)),
+            // (linux-user/sparc/cpu_loop.c); of s390x's breakpoint it makes SIGILL.
+            traps: !(self.is_emulated
+                && matches!(self.isa(), Isa::Sh | Isa::Sparc | Isa::Sparc64 | Isa::S390x)),
             step: features.steps(),
             threads: !features.actions.is_empty(),
             // qemu-user drops what comes while the program stands.

@@ -353,6 +353,12 @@ fn riscv64_under_qemu() {
     check(Isa::RiscV64, &[]);
 }
 
+/// Its stub stops at none of our own breakpoints either; `mmap` takes its arguments in memory.
+#[test]
+fn s390x_under_qemu() {
+    check(Isa::S390x, &[]);
+}
+
 /// Its stub stops at none of our own breakpoints, and describes no registers; branches have delay slots, and data lie in the code.
 #[test]
 fn sh_under_qemu() {

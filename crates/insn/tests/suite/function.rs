@@ -119,4 +119,5 @@ whole_function! {
     a_whole_function_of_little_endian_mips64_runs_out_of_line: Mips64Le,
     a_whole_function_of_sparc_of_32_bits_runs_out_of_line: Sparc,
     a_whole_function_of_sparc_of_64_bits_runs_out_of_line: Sparc64,
+    a_whole_function_of_s390x_runs_out_of_line: S390x,
 }

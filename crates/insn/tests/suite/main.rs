@@ -14,6 +14,7 @@ mod properties;
 mod qemu;
 mod registers;
 mod riscv;
+mod s390x;
 mod sh;
 mod slots;
 mod sparc;

@@ -93,19 +93,23 @@ impl Emulated {
         let (bytes, known) = self.client.prstatus(self.thread, &self.layout).unwrap();
         self.known = known;
         let mut registers = Registers { isa: self.isa, bytes };
-        if signal == Signal::TRAP && action == Action::Continue {
-            self.back_to_breakpoint(&mut registers);
+        // qemu-user takes s390x's for an instruction that is none.
+        let of_breakpoint = if self.isa == Isa::S390x { Signal::ILL } else { Signal::TRAP };
+        if signal == of_breakpoint && action == Action::Continue && self.back_to_breakpoint(&mut registers) {
+            return (Signal::TRAP, registers);
         }
         (signal, registers)
     }
 
-    /// Some ISAs report a PC behind the breakpoint.
-    fn back_to_breakpoint(&mut self, registers: &mut Registers) {
+    /// Some ISAs report a PC behind the breakpoint; whether it is one.
+    fn back_to_breakpoint(&mut self, registers: &mut Registers) -> bool {
         let abi = self.isa.abi();
         let at = registers.pc().wrapping_sub(abi.pc_past_breakpoint);
-        if abi.pc_past_breakpoint > 0 && self.read(at, abi.breakpoint.len()) == abi.breakpoint {
+        let is_one = abi.pc_past_breakpoint > 0 && self.read(at, abi.breakpoint.len()) == abi.breakpoint;
+        if is_one {
             registers.set_pc(at);
         }
+        is_one
     }
 
     /// Has the stub stop at `at`, an instruction of `len` bytes.

@@ -48,6 +48,7 @@ fn machine(isa: Isa) -> Machine {
         Isa::Alpha => crate::alpha::machine(),
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => crate::mips::machine(isa),
         Isa::Sparc | Isa::Sparc64 => crate::sparc::machine(isa),
+        Isa::S390x => crate::s390x::machine(),
         other => panic!("{other:?} is run by the processor"),
     }
 }
@@ -210,8 +211,8 @@ impl World {
         let end = at + slot.code.len() as u64;
         let (signal, mut registers) = self.run_to(end, &before.in_front_of(slot, at));
         let has_ended = registers.go_on_behind(before, slot, at, len);
-        // What traps by itself stands at its beginning, but on alpha, where it stands behind itself.
-        let is_behind = self.isa == Isa::Alpha;
+        // What traps by itself stands at its beginning, but on alpha and s390x, where it stands behind itself.
+        let is_behind = matches!(self.isa, Isa::Alpha | Isa::S390x);
         assert!(signal == Signal::TRAP || !has_ended || is_behind, "{signal:?} behind {slot:?}");
         Outcome { signal, registers, has_ended }
     }
@@ -236,7 +237,7 @@ impl World {
 
     /// What is emulated of the others touches no memory.
     fn check_access(&self, what: &str, at: Address) {
-        assert!(matches!(self.isa, Isa::Arm | Isa::Thumb | Isa::Sh), "{what} {at}");
+        assert!(matches!(self.isa, Isa::Arm | Isa::Thumb | Isa::Sh | Isa::S390x), "{what} {at}");
     }
 }
 

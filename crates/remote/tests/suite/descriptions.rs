@@ -57,6 +57,7 @@ const ARCHITECTURES: &[(&str, Isa)] = &[
     ("mips", Isa::Mips64Le),
     ("sparc", Isa::Sparc),
     ("sparc:v9", Isa::Sparc64),
+    ("s390:64-bit", Isa::S390x),
 ];
 
 #[test]
@@ -137,7 +138,7 @@ fn unknown_values_are_missed_only_where_they_are_needed() {
 #[test]
 fn an_architecture_is_known_or_named() {
     let isa = |inside: &str, order| target(inside).unwrap().isa(order);
-    for foreign in ["i386:x64-32", "aarch64:ilp32", "m68k", "s390:64-bit"] {
+    for foreign in ["i386:x64-32", "aarch64:ilp32", "m68k", "s390:31-bit"] {
         let error = isa(&format!("<architecture>{foreign}</architecture>"), None).unwrap_err();
         assert_eq!(error, DescriptionError::Architecture { architecture: foreign.to_owned() });
     }
@@ -146,7 +147,8 @@ fn an_architecture_is_known_or_named() {
     assert_eq!(isa(power, Some(Order::Big)), Ok(Isa::PowerPc64));
     let big = isa("<architecture>aarch64</architecture>", Some(Order::Big)).unwrap_err();
     let text = "the remote's architecture `aarch64 with bytes in Big order` is not supported: i386:x86-64, i386, aarch64, arm, \
-                powerpc:common, powerpc:common64, riscv:rv32, riscv:rv64, mips, sparc, sparc:v9 are";
+                powerpc:common, powerpc:common64, riscv:rv32, riscv:rv64, s390:64-bit, mips, sparc, \
+                sparc:v9 are";
     assert_eq!(big.to_string(), text);
     let lacking = target("<architecture>i386</architecture>").unwrap().layout(Isa::I386);
     assert_eq!(lacking, Err(DescriptionError::Register { register: "eip", isa: "i386" }));

@@ -30,6 +30,8 @@ pub(super) fn arguments<T: Tracee>(tracee: &mut T, registers: &Registers) -> Res
         Isa::Sh => (4, 0),
         // o32: a0 to a3, which have room on the stack too ("MIPS RISC Processor ABI Supplement", 3-18).
         Isa::Mips | Isa::MipsLe => (4, 16),
+        // s390x ELF ABI, "Parameter Passing": r2 to r6, then the stack, above the register save area.
+        Isa::S390x => (5, 160),
         _ => return Ok(found),
     };
     let mut stack = vec![0; (6 - in_registers) * abi.word];

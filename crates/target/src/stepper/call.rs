@@ -49,10 +49,17 @@ impl<T: Tracee> Stepper<T> {
         let abi = &gate.isa.abi().syscall;
         let end = gate.at + abi.instruction.len() as u64;
         let mut set = vec![(abi.number, call.number)];
-        set.extend(abi.arguments.iter().copied().zip(call.arguments));
-        set.extend(self.stack_arguments(call.arguments.get(abi.arguments.len()..).unwrap_or_default())?);
+        if gate.isa.passes_block(call.number) {
+            let stack = self.stack_arguments(&call.arguments)?;
+            set.extend(stack.zip(abi.arguments.first()).map(|((_, block), first)| (*first, block)));
+            set.extend(stack);
+        } else {
+            set.extend(abi.arguments.iter().copied().zip(call.arguments));
+            let others = call.arguments.get(abi.arguments.len()..).unwrap_or_default();
+            set.extend(self.stack_arguments(others)?);
+        }
         // No call of its own is to be begun again now.
-        set.extend(abi.original_number.map(|slot| (slot, u64::MAX)));
+        set.extend(abi.original_number.map(|slot| (slot, gate.isa.no_call())));
         let answer = self.run_code(gate, end, &set)?.answer();
         if (-4095..0).contains(&answer) {
             let number = i32::try_from(-answer).unwrap_or_default();

@@ -148,7 +148,9 @@ impl<T: Tracee> Stepper<T> {
         if site(behind, Breakpoint::Written) {
             return Some(Place::Site(behind));
         }
-        self.in_slot(behind).filter(|place| matches!(place, Place::SlotEnd(_)))
+        // At one that the tracee set behind a slot the PC is back.
+        let end = if self.tracee.abilities().traps { behind } else { pc };
+        self.in_slot(end).filter(|place| matches!(place, Place::SlotEnd(_)))
     }
 
     /// Where in the area an address is.

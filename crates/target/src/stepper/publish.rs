@@ -36,6 +36,7 @@ fn architecture(isa: Isa) -> Architecture {
         Isa::Sparc | Isa::Sparc64 => Architecture::Sparc,
         Isa::Alpha => Architecture::Alpha,
         Isa::Mips | Isa::MipsLe | Isa::Mips64 | Isa::Mips64Le => Architecture::Mips,
+        Isa::S390x => Architecture::S390,
         _ => Architecture::X86,
     }
 }

@@ -2,7 +2,7 @@
 
 use insn::plan::Reason;
 use insn::xol::{How, OutOfLine, out_of_line};
-use insn::{Address, Isa};
+use insn::{Address, Flow, Isa, inspect};
 
 use super::Stepper;
 use crate::error::TargetError;
@@ -82,7 +82,8 @@ impl Site {
 
     /// Whether the displaced instruction calls the kernel, where a thread may sleep.
     pub(super) fn calls_the_kernel(&self) -> bool {
-        matches!(&self.how, How::Slot(slot) if self.isa.calls_the_kernel(&slot.code))
+        let calls = |code| inspect(self.isa, Address(0), code).is_some_and(|insn| insn.flow == Flow::Syscall);
+        matches!(&self.how, How::Slot(slot) if calls(&slot.code))
     }
 
     /// Where the slot's code ends: its breakpoint.

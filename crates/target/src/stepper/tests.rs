@@ -300,6 +300,12 @@ fn the_tracee_sets_the_breakpoints_behind_slots() {
         .for_each(Result::unwrap);
     let (_, end) = slot_of(&stepper, LOAD);
     assert_eq!(world.borrow().inserted, [LOAD, CALL, end].into());
+    // The PC is back at them, whatever that of a breakpoint instruction would be.
+    then(&world, |world| world.stop(MAIN, LOAD, Event::Signal(libc::SIGTRAP)));
+    then(&world, move |world| world.stop(MAIN, end, Event::Signal(libc::SIGTRAP)));
+    assert_eq!(run(&mut stepper), [(MAIN, LOAD)]);
+    assert_eq!(world.borrow_mut().pc(MAIN), LOAD + 6);
+    assert!(world.borrow().given.is_empty());
     stepper.remove(Duration::from_secs(1), &mut |_| {}).unwrap();
     assert!(world.borrow().inserted.is_empty());
 }
@@ -402,6 +408,20 @@ fn a_fault_in_the_slot_is_one_of_the_original() {
     after.set_pc(LOAD);
     assert_eq!(*world.borrow_mut().thread(MAIN), after);
     assert_eq!(world.borrow().given, [(MAIN, libc::SIGSEGV)]);
+}
+
+/// Most faults of s390x leave the PC behind the instruction.
+#[test]
+fn a_fault_at_the_end_of_the_slot_is_one_behind_the_original() {
+    let (mut stepper, world) = armed(LOAD, &LOAD_BYTES, true);
+    let (_, end) = slot_of(&stepper, LOAD);
+    let mut after = world.borrow_mut().thread(MAIN).clone();
+    after.set_pc(LOAD + 6);
+    then(&world, |world| world.stop(MAIN, LOAD, Event::Breakpoint));
+    then(&world, move |world| world.stop(MAIN, end, Event::Signal(libc::SIGFPE)));
+    run(&mut stepper);
+    assert_eq!(*world.borrow_mut().thread(MAIN), after);
+    assert_eq!(world.borrow().given, [(MAIN, libc::SIGFPE)]);
 }
 
 /// A thread that sleeps in a displaced system call gets its signal at once, behind the original.

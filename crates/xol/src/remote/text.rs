@@ -86,8 +86,7 @@ impl<'a> Text<'a> {
         if function.exclusive.iter().any(|range| range.contains(&here)) {
             return Err(Reason::NotDisplaceable {
                 instruction: first_text(isa, here, &bytes),
-                why: "a breakpoint between a load-exclusive and its store makes that fail, each time anew"
-                    .to_owned(),
+                why: why_exclusive(isa).to_owned(),
             });
         }
         let branch = function.branch_before(image, here)?;
@@ -165,11 +164,21 @@ fn boundaries(isa: Isa, start: Address, bytes: &[u8]) -> Vec<Address> {
     boundaries
 }
 
+/// Why a breakpoint may not stand in an [exclusive sequence](insn::xol::exclusive_sequences).
+fn why_exclusive(isa: Isa) -> &'static str {
+    match isa {
+        Isa::S390x => {
+            "a breakpoint in a transaction aborts it each time, and `exrl` takes what it executes for an instruction"
+        }
+        _ => "a breakpoint between a load-exclusive and its store makes that fail, each time anew",
+    }
+}
+
 /// What instructions begin at multiples of.
 fn alignment(isa: Isa) -> u64 {
     match isa {
         Isa::X86_64 | Isa::I386 => 1,
-        Isa::Thumb | Isa::RiscV32 | Isa::RiscV64 | Isa::Sh => 2,
+        Isa::Thumb | Isa::RiscV32 | Isa::RiscV64 | Isa::Sh | Isa::S390x => 2,
         _ => 4,
     }
 }
