@@ -213,7 +213,7 @@ const KNOWN: &str = r#"asm(
     /* ends in `dec`; room; from `dec`; from `dec` */
     "loops: xor %eax, %eax\n 1: dec %edi\n jnz 1b\n ret\n .size loops, . - loops\n"
     /* refused; breakpoint */
-    "interrupts: int $0x80\n ret\n .size interrupts, . - interrupts\n"
+    "interrupts: int $4\n ret\n .size interrupts, . - interrupts\n"
 );"#;
 
 #[test]
@@ -238,7 +238,7 @@ fn explain_of_all_instructions_of_a_file() {
 why not a jump:
            1    9.091 %  a jump would run over the end of the function
 why refused:
-           1    9.091 %  software interrupts are not displaced yet"
+           1    9.091 %  it raises a signal that is reported behind it"
     );
     assert!(lines.last().unwrap().starts_with("  took "), "{text}");
 
@@ -252,7 +252,7 @@ why refused:
         "no_jump_by": {
             "a jump would run over the end of the function": 1,
         },
-        "refused_by": { "software interrupts are not displaced yet": 1 },
+        "refused_by": { "it raises a signal that is reported behind it": 1 },
     });
     assert_eq!(line, expected);
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use tests::{Process, Program, Report, Session, Snapshot, Watch, need, rounds};
+use tests::{Process, Program, Report, Session, Snapshot, Watch, need, rounds, skip};
 
 use crate::probes::{borrowed, probe, probe_at};
 
@@ -325,6 +325,44 @@ fn instructions(program: &Path, function: &str) -> Vec<u64> {
     let text = String::from_utf8_lossy(&listing.stdout).into_owned();
     let lines = text.lines().filter(|line| line.split('\t').count() == 3);
     lines.filter_map(|line| u64::from_str_radix(line.split(':').next()?.trim(), 16).ok()).collect()
+}
+
+/// `int` in 64-bit code: 32-bit system calls, which leave rcx alone and may sleep while xol comes and goes, and faults.
+#[test]
+fn interrupts() {
+    if std::env::var_os("XOL_TEST_ISA").is_some() {
+        skip!("the program is one of 64 bits");
+    }
+    let program = need!(Program::new("interrupts.c").build());
+    let mut target = Process::start(&program, &[]);
+    if target.ready.number("compat") == 0 {
+        skip!("this kernel has no 32-bit system calls");
+    }
+    let before = Snapshot::of(target.pid());
+    let places = ["site_call", "site_fault"].map(|name| target.address(name));
+    let probes = places.map(|at| probe_at(&target, &program, at));
+    let watch = Watch::at(target.pid(), &places);
+    let calls = rounds(300, 5_000);
+    let mut session = Session::stat(&borrowed(&probes), target.pid());
+    session.wait_armed(&watch);
+    let answer = target.ask(&format!("calls {calls}"));
+    let report = session.end();
+    report.assert_clean();
+    let numbers = ["bad", "elsewhere", "faults"].map(|name| answer.number(name));
+    assert_eq!(numbers, [0, 0, calls], "{answer:?}");
+    assert_eq!(probes.each_ref().map(|probe| report.hits(probe)), [calls, calls], "{report:?}");
+
+    let naps = rounds(20, 200);
+    target.tell(&format!("naps {naps}"));
+    for _ in 0..naps / 4 {
+        let mut session = Session::stat(&borrowed(&probes), target.pid());
+        session.wait_armed(&watch);
+        session.end().assert_clean();
+    }
+    let answer = target.hear();
+    assert_eq!(["bad", "short"].map(|name| answer.number(name)), [0, 0], "{answer:?}");
+    before.assert_unchanged(target.pid());
+    target.finish();
 }
 
 /// What is evicted for a short instruction does what it did, probed itself or not, and is in its place again at the end.

@@ -76,7 +76,7 @@ pub(crate) enum Kind {
     IndirectJump,
     /// Near `ret`.
     Return,
-    /// `syscall`; `int $0x80` of 32-bit programs.
+    /// `syscall`, `int $0x80`.
     Syscall,
     /// `ud2` and its like: never goes on.
     Faults,
@@ -86,6 +86,20 @@ pub(crate) enum Kind {
 
 /// `xbegin`, `xend`, `xabort`: whoever displaced them would answer for what runs between them.
 const TRANSACTION: &str = "it begins or ends a hardware transaction";
+
+const BREAKPOINT: &str = "it is a breakpoint, which belongs to a debugger";
+
+/// `int n`. Linux opens three gates to programs: the breakpoint's, the overflow's and that of 32-bit system calls, which
+/// programs of 64 bits may use too. Any other raises a general protection fault where it stands (`def_idts` and
+/// `ia32_idt`, arch/x86/kernel/idt.c; Intel SDM vol. 3, 6.12.1.2).
+fn interrupt(vector: u8) -> Kind {
+    match vector {
+        0x80 => Kind::Syscall,
+        3 => Kind::Refused(BREAKPOINT),
+        4 => Kind::Refused("it raises a signal that is reported behind it"),
+        _ => Kind::Faults,
+    }
+}
 
 /// The kind by the decoded form alone; [`displaceable`] looks at the prefixes too.
 pub(crate) fn kind(insn: &Instruction) -> Kind {
@@ -98,9 +112,8 @@ pub(crate) fn kind(insn: &Instruction) -> Kind {
         Code::Jmp_rm64 | Code::Jmp_rm32 => Kind::IndirectJump,
         Code::Retnq | Code::Retnq_imm16 | Code::Retnd | Code::Retnd_imm16 => Kind::Return,
         Code::Syscall if insn.code_size() == CodeSize::Code64 => Kind::Syscall,
-        Code::Int_imm8 if insn.code_size() == CodeSize::Code32 && insn.immediate8() == 0x80 => Kind::Syscall,
-        Code::Int3 | Code::Int1 => Kind::Refused("it is a breakpoint, which belongs to a debugger"),
-        Code::Int_imm8 => Kind::Refused("software interrupts are not displaced yet"),
+        Code::Int_imm8 => interrupt(insn.immediate8()),
+        Code::Int3 | Code::Int1 => Kind::Refused(BREAKPOINT),
         Code::Sysenter | Code::Syscall => Kind::Refused("the kernel returns from it to a fixed address"),
         Code::Xend | Code::Xabort_imm8 => Kind::Refused(TRANSACTION),
         Code::Enclu => Kind::Refused("it stores its own address"),

@@ -265,10 +265,10 @@ impl Form {
     }
 
     /// ```text
-    /// (@, sp)       syscall              i386: int $0x80
-    /// (+, sp)       movabs $+, %rcx            nothing
+    /// (@, sp)       syscall              or: int $0x80
+    /// (+, sp)       movabs $+, %rcx          nothing
     /// ```
-    /// Behind the call (`behind_syscall`) rcx holds the moved address, where the kernel returned to.
+    /// Behind `syscall` (`behind_syscall`) rcx holds the moved address, where the kernel returned to.
     fn syscall(mut self, bytes: &[u8]) -> Moved {
         self.point(self.original, 0);
         self.bytes(bytes);
@@ -279,7 +279,7 @@ impl Form {
             sp_shift: 0,
             behind_syscall: true,
         });
-        if self.isa == Isa::X86_64 {
+        if self.insn.code() == Code::Syscall {
             self.bytes(&MOVABS_RCX);
             let next = self.next_word();
             self.bytes(&next);

@@ -31,7 +31,8 @@ pub(crate) fn out_of_line(isa: Isa, at: Address, bytes: &[u8]) -> Result<OutOfLi
         Kind::Plain | Kind::Faults => How::Slot(copy(bytes)),
         Kind::Syscall => {
             let next = isa.wrap(at + bytes.len() as u64);
-            let left = isa.abi().syscall.leaves_pc.map(|slot| (slot, next.0));
+            let leaves = isa.abi().syscall.leaves_pc.filter(|_| insn.mnemonic() == Mnemonic::Syscall);
+            let left = leaves.map(|slot| (slot, next.0));
             How::Slot(Slot { left: left.into_iter().collect(), ..copy(bytes) })
         }
         _ => How::Emulated,

@@ -20,10 +20,14 @@ pub(super) struct Place {
 impl Place {
     /// Makes registers of a thread in the stub those of a thread in the program.
     pub(super) fn put(&self, registers: &mut Registers) {
+        let moved = registers.pc();
         registers.set_pc(self.original);
         registers.set_sp(registers.sp().offset(i64::from(self.sp_shift)));
-        // The system call left the stub's address in a register: the stub's next instruction would have mended that.
-        if let (true, Some(slot)) = (self.behind_syscall, registers.isa().abi().syscall.leaves_pc) {
+        // `syscall` left the stub's address in a register (`int $0x80` does not): the stub's next instruction would have
+        // mended that.
+        if let (true, Some(slot)) = (self.behind_syscall, registers.isa().abi().syscall.leaves_pc)
+            && registers.get(slot) == moved.0
+        {
             registers.set(slot, self.original.0);
         }
     }
