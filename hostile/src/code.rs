@@ -34,11 +34,12 @@ fn analysis_of(isa: Isa, bytes: &[u8]) {
     };
     let functions = (0..flags >> 5).map(|_| range()).collect();
     let refused = (0..(flags >> 3 & 1)).map(|_| range()).collect();
-    let pointed_at = (0..(flags >> 3 & 3)).map(|_| range().start).collect();
+    let pointed_at: Vec<Address> = (0..(flags >> 3 & 3)).map(|_| range().start).collect();
     let text = numbers.rest();
     let text = text.get(..LONGEST).unwrap_or(text);
     let outline = Outline {
         functions,
+        may_point_at: pointed_at.iter().map(|at| at.offset(1)).collect(),
         pointed_at,
         data: vec![Code { start: start + 64, bytes: text }],
         refused,

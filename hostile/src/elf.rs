@@ -27,7 +27,8 @@ fn ask_everything(image: &Image<'_>) {
     let in_code =
         |range: &std::ops::Range<FileAddress>| image.is_code(range.start) && range.start < range.end;
     assert!(outline.functions.iter().all(in_code));
-    assert!(outline.pointed_at.iter().all(|address| image.is_code(*address)));
+    let mut pointed_at = outline.pointed_at.iter().chain(&outline.may_point_at);
+    assert!(pointed_at.all(|address| image.is_code(*address)));
     let _ = (go::functions(image), loader::loader_break(&symbols));
     let _ = (ifunc_slots(image, image.entry()), import_slots(image, "malloc"));
     let _ = (image.bias_of(Address(0x1000), 0, true), frame_of(&frames, image.entry()));

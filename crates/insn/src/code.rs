@@ -18,8 +18,10 @@ pub struct Code<'a> {
 pub struct Outline<'a> {
     /// Function ranges (symbols, FDEs), sorted by start, no duplicates; they may nest or overlap.
     pub functions: Vec<Range<Address>>,
-    /// Addresses that data point at: relocations into text, jump tables, landing pads, exported symbols. Sorted.
+    /// Addresses that data point at: relocations into text, landing pads, exported symbols. Sorted.
     pub pointed_at: Vec<Address>,
+    /// Numbers in data that may be addresses of code: believed where an instruction begins, or where that is not known.
+    pub may_point_at: Vec<Address>,
     /// Read-only data at their run-time addresses: where compilers put the tables of position-independent `switch`es.
     pub data: Vec<Code<'a>>,
     /// From where position-independent i386 code counts: the global offset table, whose address it keeps in a register.

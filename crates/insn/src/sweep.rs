@@ -49,14 +49,18 @@ struct Table {
 const MAX_TABLE: u64 = 1 << 14;
 /// Overlapping functions are decoded separately; a hostile file must not make that quadratic.
 const MAX_OVERLAP: u64 = 4;
+/// Functions that may begin between the start of another and an address in it.
+const MAX_NESTING: usize = 16;
 
 /// Sweeps `code` (sorted, not overlapping). `functions` are sorted by start; the answer has those that begin in `code`.
+/// `guesses` are numbers that may be addresses of code, as distances from `got` are too.
 pub(crate) fn sweep(
     isa: Isa,
     code: &[Code<'_>],
     functions: &[Range<Address>],
     data: &[Code<'_>],
     got: Option<Address>,
+    guesses: &[Address],
     progress: &mut dyn FnMut(u64),
 ) -> (Vec<Function>, Reached) {
     let (mut functions, units) = divide(code, functions);
@@ -71,6 +75,7 @@ pub(crate) fn sweep(
     }
     found.transactions.iter().for_each(|index| functions[*index].has_transaction = true);
     module.read_tables(found.tables);
+    module.mark_guesses([guesses, &found.distances].concat(), &functions);
     (functions, reached)
 }
 
@@ -131,6 +136,8 @@ struct Found {
     bad: Vec<(usize, Address)>,
     transactions: Vec<usize>,
     tables: Vec<Table>,
+    /// Where distances from the global offset table lead.
+    distances: Vec<Address>,
 }
 
 impl Module<'_> {
@@ -150,6 +157,7 @@ impl Module<'_> {
             found.bad.extend(part.bad);
             found.transactions.extend(part.transactions);
             found.tables.extend(part.tables);
+            found.distances.extend(part.distances);
         }
         found
     }
@@ -158,7 +166,8 @@ impl Module<'_> {
         let Some(bytes) = bytes_from(self.code, unit.range.start) else { return };
         let len = usize::try_from(unit.range.end - unit.range.start).unwrap_or(usize::MAX);
         let bytes = bytes.get(..len).unwrap_or(bytes);
-        let mut notes = Notes { module: self, unit, tables: &mut found.tables, has_transaction: false };
+        let Found { tables, distances, .. } = found;
+        let mut notes = Notes { module: self, unit, tables, distances, has_transaction: false };
         let bad = decode::sweep(self.isa, unit.range.start, bytes, &mut notes);
         if notes.has_transaction {
             found.transactions.extend(unit.function);
@@ -183,6 +192,35 @@ impl Module<'_> {
                 entries.iter().for_each(|to| self.reached.targets.set(*to));
             }
         }
+    }
+
+    /// Marks the numbers that may be addresses, but for those that lead into the middle of an instruction.
+    fn mark_guesses(&self, mut guesses: Vec<Address>, functions: &[Function]) {
+        guesses.retain(|to| self.reached.targets.covers(*to));
+        guesses.sort_unstable();
+        guesses.dedup();
+        for same in guesses.chunk_by(|one, other| self.unit_of(*one) == self.unit_of(*other)) {
+            let starts =
+                self.unit_of(same[0]).and_then(|unit| self.starts(&self.units[unit], functions, same));
+            let is_one =
+                |to: &&Address| starts.as_ref().is_none_or(|starts| starts.binary_search(to).is_ok());
+            same.iter().filter(is_one).for_each(|to| self.reached.targets.set(*to));
+        }
+    }
+
+    /// The only unit that `to` lies in.
+    fn unit_of(&self, to: Address) -> Option<usize> {
+        let behind = self.units.partition_point(|unit| unit.range.start <= to);
+        let nearest = behind.saturating_sub(MAX_NESTING)..behind;
+        let mut around = nearest.rev().filter(|unit| self.units[*unit].range.end > to);
+        around.next().filter(|_| around.next().is_none())
+    }
+
+    /// Where the instructions around `places` (sorted) begin, if `unit` is a function that decodes.
+    fn starts(&self, unit: &Unit, functions: &[Function], places: &[Address]) -> Option<Vec<Address>> {
+        functions[unit.function?].first_bad.is_none().then_some(())?;
+        let bytes = bytes_from(self.code, unit.range.start)?;
+        decode::boundaries(self.isa, unit.range.start, bytes, *places.first()?, *places.last()?)
     }
 
     fn entries(&self, at: Address, room: u64) -> Vec<Address> {
@@ -211,6 +249,7 @@ struct Notes<'a, 'b> {
     module: &'a Module<'a>,
     unit: &'a Unit,
     tables: &'b mut Vec<Table>,
+    distances: &'b mut Vec<Address>,
     has_transaction: bool,
 }
 
@@ -224,9 +263,7 @@ impl Findings for Notes<'_, '_> {
     }
 
     fn distance_from_got(&mut self, distance: i64) {
-        if let Some(got) = self.module.got {
-            self.module.reached.targets.set(got.offset(distance));
-        }
+        self.distances.extend(self.module.got.map(|got| got.offset(distance)));
     }
 
     fn transaction(&mut self) {

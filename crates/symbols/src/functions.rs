@@ -19,9 +19,10 @@ pub struct Outline {
     /// Function ranges from symbols (in a stripped Go program: its function table) and unwind tables; they may nest or
     /// overlap.
     pub functions: Vec<Range<FileAddress>>,
-    /// Code addresses that data refer to: relocations, landing pads, exported symbols, entry points. May hold more than is
-    /// true (a number that looks like an address), never less than the file tells.
+    /// Code addresses that data refer to: relocations, landing pads, exported symbols, entry points.
     pub pointed_at: Vec<FileAddress>,
+    /// Numbers in data that may be addresses of code, where the file does not tell which are.
+    pub may_point_at: Vec<FileAddress>,
     /// From where position-independent i386 code counts.
     pub got: Option<FileAddress>,
     /// Restartable sequences and the signatures of their abort handlers.
@@ -35,6 +36,7 @@ impl Outline {
         Self {
             functions: functions(image, frames, symbols),
             pointed_at: pointed_at(image, frames, symbols),
+            may_point_at: may_point_at(image),
             got: image.got(),
             refused: rseq::refused(image),
         }
@@ -49,9 +51,13 @@ impl Outline {
     /// [`Outline::pointed_at`] where a module with that bias has them.
     #[must_use]
     pub fn pointed_at_at(&self, bias: Bias) -> Vec<Address> {
-        let mut addresses: Vec<_> = self.pointed_at.iter().map(|at| bias.run_time(*at)).collect();
-        addresses.sort_unstable(); // a bias may wrap
-        addresses
+        addresses_at(&self.pointed_at, bias)
+    }
+
+    /// [`Outline::may_point_at`] where a module with that bias has them.
+    #[must_use]
+    pub fn may_point_at_at(&self, bias: Bias) -> Vec<Address> {
+        addresses_at(&self.may_point_at, bias)
     }
 
     /// [`Outline::refused`] where a module with that bias has them.
@@ -59,6 +65,12 @@ impl Outline {
     pub fn refused_at(&self, bias: Bias) -> Vec<Range<Address>> {
         ranges_at(&self.refused, bias)
     }
+}
+
+fn addresses_at(addresses: &[FileAddress], bias: Bias) -> Vec<Address> {
+    let mut addresses: Vec<_> = addresses.iter().map(|at| bias.run_time(*at)).collect();
+    addresses.sort_unstable(); // a bias may wrap
+    addresses
 }
 
 fn ranges_at(ranges: &[Range<FileAddress>], bias: Bias) -> Vec<Range<Address>> {
@@ -84,26 +96,35 @@ pub(crate) fn functions(
 }
 
 fn pointed_at(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Vec<FileAddress> {
-    let code = Code::of(image);
     let mut found = relocations::targets(image);
     found.push(image.entry());
     found.extend(initializers(image));
+    found.extend(all_landing_pads(image, frames));
+    let exported = symbols.functions().filter(|symbol| symbol.binding != Binding::Local);
+    found.extend(exported.map(|symbol| symbol.address));
+    in_code(image, found)
+}
+
+fn may_point_at(image: &Image<'_>) -> Vec<FileAddress> {
+    let words = |(start, bytes)| words(image.format(), start, bytes);
+    let mut found = Vec::new();
     if let Some(got) = image.got() {
         // Tables of `switch`es are distances from there (psABI, "Position-Independent Function Calls").
-        let distances =
-            image.rodata().into_iter().flat_map(|(start, bytes)| words(image.format(), start, bytes));
+        let distances = image.rodata().into_iter().flat_map(words);
         found.extend(
             distances.map(|distance| FileAddress(got.0.wrapping_add(distance) & u64::from(u32::MAX))),
         );
     }
-    found.extend(all_landing_pads(image, frames));
-    let exported = symbols.functions().filter(|symbol| symbol.binding != Binding::Local);
-    found.extend(exported.map(|symbol| symbol.address));
     if image.linkage() == Linkage::Fixed {
         // No relocations say which words are pointers: take each that could be one.
-        let words = image.data().into_iter().flat_map(|(start, bytes)| words(image.format(), start, bytes));
-        found.extend(words.map(FileAddress));
+        found.extend(image.data().into_iter().flat_map(words).map(FileAddress));
     }
+    in_code(image, found)
+}
+
+/// Those that lie in code, once and in order.
+fn in_code(image: &Image<'_>, mut found: Vec<FileAddress>) -> Vec<FileAddress> {
+    let code = Code::of(image);
     found.retain(|address| code.contains(*address));
     found.sort_unstable();
     found.dedup();

@@ -310,7 +310,8 @@ fn ifunc_slots_of_a_static_program() {
         assert_eq!(chosen.kind, Kind::Ifunc);
         assert!(!ifunc_slots(&program.image, chosen.file_address).is_empty(), "{flags:?}");
         // The table is filled by relocation in one and written by the linker in the other.
-        assert!(program.outline.pointed_at.contains(&program.one("one").file_address), "{flags:?}");
+        let mut pointed_at = program.outline.pointed_at.iter().chain(&program.outline.may_point_at);
+        assert!(pointed_at.any(|at| *at == program.one("one").file_address), "{flags:?}");
     }
 }
 
@@ -524,7 +525,7 @@ fn compressed_code_of_mips_is_told() {
 
 /// The cases of a position-independent `switch` are known: i386 counts them from its global offset table.
 #[test]
-fn cases_of_a_32_bit_switch_are_pointed_at() {
+fn cases_of_a_32_bit_switch_may_be_pointed_at() {
     let directory = tempfile::tempdir().unwrap();
     let cases: String = (0..12).map(|n| format!("case {n}: return f{}(x, {n});", n % 3)).collect();
     let source = format!(
@@ -535,7 +536,7 @@ fn cases_of_a_32_bit_switch_are_pointed_at() {
     let module = module(&bytes);
     let choose = module.symbols.functions().find(|symbol| symbol.name == "choose").unwrap().range();
     let inside = |at: &&FileAddress| choose.start < **at && **at < choose.end;
-    let cases = module.outline.pointed_at.iter().filter(inside).count();
+    let cases = module.outline.may_point_at.iter().filter(inside).count();
     assert!(cases >= 12, "{cases} places in {choose:x?}");
 }
 

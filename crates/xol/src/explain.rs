@@ -254,6 +254,7 @@ impl<'a> Module<'a> {
         let outline = Outline {
             functions: outline.functions_at(bias),
             pointed_at: outline.pointed_at_at(bias),
+            may_point_at: outline.may_point_at_at(bias),
             got: outline.got.map(|got| bias.run_time(got)),
             data: image.rodata().into_iter().map(at_run_time).collect(),
             refused: outline.refused_at(bias),

@@ -53,6 +53,7 @@ impl Module {
             let outline = Outline {
                 functions: outline.functions_at(bias),
                 pointed_at: outline.pointed_at_at(bias),
+                may_point_at: outline.may_point_at_at(bias),
                 got: outline.got.map(|got| bias.run_time(got)),
                 data: binary.image.rodata().into_iter().map(at).collect(),
                 refused: outline.refused_at(bias),
