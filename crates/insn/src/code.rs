@@ -13,6 +13,14 @@ pub struct Code<'a> {
     pub bytes: &'a [u8],
 }
 
+impl<'a> Code<'a> {
+    /// The bytes from `at` on, if there are any.
+    pub(crate) fn from(&self, at: Address) -> Option<&'a [u8]> {
+        let offset = at.0.checked_sub(self.start.0)?;
+        self.bytes.get(usize::try_from(offset).ok()?..).filter(|bytes| !bytes.is_empty())
+    }
+}
+
 /// What is known of a module before any instruction is decoded.
 #[derive(Clone, Debug, Default)]
 pub struct Outline<'a> {

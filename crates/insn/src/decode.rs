@@ -1,6 +1,7 @@
 //! What planning asks of one instruction, whatever its ISA; and its text for people.
 
 use crate::address::Address;
+use crate::code::Code;
 use crate::isa::Isa;
 use crate::plan::{Dead, Mechanism, Reason};
 use crate::{alpha, arm, arm64, mips, powerpc, riscv, s390x, sh, sparc, x86};
@@ -75,11 +76,31 @@ pub fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
     }
 }
 
-/// The same, and whether it may run elsewhere.
-pub(crate) fn look(isa: Isa, at: Address, bytes: &[u8]) -> Option<(Insn, bool)> {
-    match isa {
-        Isa::X86_64 | Isa::I386 => x86::analyze::look(isa, at, bytes),
-        _ => None,
+/// Reads a module's instructions in any order; neighbours are cheap.
+pub(crate) struct Reader<'a> {
+    isa: Isa,
+    code: &'a [Code<'a>],
+    /// Of the stretch that was looked at last.
+    stretch: Option<(Code<'a>, x86::analyze::Reader<'a>)>,
+}
+
+impl<'a> Reader<'a> {
+    /// `code` is sorted.
+    pub(crate) fn new(isa: Isa, code: &'a [Code<'a>]) -> Self {
+        Self { isa, code, stretch: None }
+    }
+
+    /// The instruction at `at`, and whether it may run elsewhere: always not where there are no stubs.
+    pub(crate) fn look(&mut self, at: Address) -> Option<(Insn, bool)> {
+        if !matches!(self.isa, Isa::X86_64 | Isa::I386) {
+            return None;
+        }
+        if self.stretch.as_ref().is_none_or(|(code, _)| code.from(at).is_none()) {
+            let index = self.code.partition_point(|code| code.start <= at).checked_sub(1)?;
+            let code = self.code[index];
+            self.stretch = Some((code, x86::analyze::Reader::new(self.isa, code)));
+        }
+        self.stretch.as_mut().and_then(|(_, reader)| reader.look(at))
     }
 }
 

@@ -68,10 +68,12 @@ impl Marks {
                 continue;
             };
             let marks = stretch.from(offset);
-            if marks != 0 {
-                return Some(at + u64::from(marks.trailing_zeros())).filter(|found| *found < range.end);
+            let known = (64 - offset % 64).min(stretch.len - offset);
+            if marks != 0 || range.end - at <= known {
+                let first = at + u64::from(marks.trailing_zeros());
+                return (marks != 0 && first < range.end).then_some(first);
             }
-            at += (64 - offset % 64).min(stretch.len - offset);
+            at += known;
         }
         None
     }

@@ -11,7 +11,7 @@ use crate::place::PAGE;
 use crate::plan::{Mechanism, Patch, Plan, Reason, Refusal, Rejected};
 use crate::schedule;
 use crate::span::{Free, Span};
-use crate::sweep::{self, Function, Reached};
+use crate::sweep::{self, Function, MAX_NESTING, Reached};
 
 /// Everything about a module's code that planning asks for; made once per module, used for every plan.
 #[derive(Debug)]
@@ -26,9 +26,6 @@ pub struct Analysis<'a> {
     pub(crate) refused: Vec<Range<Address>>,
     pub(crate) shadow_stack: bool,
 }
-
-/// How many functions that begin before an address are asked whether they contain it: nesting is shallow.
-const MAX_NESTING: usize = 64;
 
 /// How many of the patches before a site may be as near to it as its island: a patch has a byte at least.
 const MAX_BEHIND: usize = 512;

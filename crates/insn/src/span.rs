@@ -152,14 +152,8 @@ impl Insns for Analysis<'_> {
 }
 
 impl Analysis<'_> {
-    /// The instruction at `at`, and whether it may run elsewhere.
-    pub(crate) fn look(&self, at: Address) -> Option<(Insn, bool)> {
-        let (insn, is_displaceable) = decode::look(self.isa, at, self.bytes_from(at)?)?;
-        Some((insn, is_displaceable && !self.needs_real_call(&insn)))
-    }
-
     /// Whether it is a call that the program's shadow stack must see.
-    fn needs_real_call(&self, insn: &Insn) -> bool {
+    pub(crate) fn needs_real_call(&self, insn: &Insn) -> bool {
         self.shadow_stack && insn.flow == Flow::Call
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::address::Address;
-use crate::decode::{Flow, Insn};
+use crate::decode::{Flow, Insn, Reader};
 use crate::pieces;
 use crate::plan::Reason;
 use crate::set::Analysis;
@@ -126,6 +126,7 @@ enum Found {
 /// The instructions decoded last, each at the place of its address modulo their number: neighbours ask for the same ones.
 struct Recent<'a> {
     analysis: &'a Analysis<'a>,
+    reader: RefCell<Reader<'a>>,
     slots: RefCell<[Slot; RECENT]>,
     /// The function looked at, and where no other is further in.
     function: Cell<(usize, Address, Address)>,
@@ -149,8 +150,9 @@ impl Recent<'_> {
     fn look(&self, at: Address) -> Slot {
         let slot = &mut self.slots.borrow_mut()[usize::try_from(at.0 % RECENT as u64).unwrap_or(0)];
         if slot.at != at {
-            let (insn, is_displaceable) = self.analysis.look(at).unzip();
-            *slot = Slot { at, insn, is_displaceable: is_displaceable.unwrap_or(false) };
+            let (insn, may_move) = self.reader.borrow_mut().look(at).unzip();
+            let needs_real_call = insn.is_some_and(|insn| self.analysis.needs_real_call(&insn));
+            *slot = Slot { at, insn, is_displaceable: may_move.unwrap_or(false) && !needs_real_call };
         }
         *slot
     }
@@ -188,7 +190,8 @@ impl Analysis<'_> {
         let pieces = pieces::divide(self.functions.iter().map(|function| len(&function.range)));
         let look = |piece: Range<usize>, survey: &mut Survey| {
             let slots = RefCell::new([EMPTY; RECENT]);
-            let recent = Recent { analysis: self, slots, function: Cell::default() };
+            let reader = RefCell::new(Reader::new(self.isa, &self.code));
+            let recent = Recent { analysis: self, reader, slots, function: Cell::default() };
             piece.for_each(|index| self.look_at(&recent, index, free, survey));
         };
         let mut all = Survey::default();

@@ -49,8 +49,8 @@ struct Table {
 const MAX_TABLE: u64 = 1 << 14;
 /// Overlapping functions are decoded separately; a hostile file must not make that quadratic.
 const MAX_OVERLAP: u64 = 4;
-/// Functions that may begin between the start of another and an address in it.
-const MAX_NESTING: usize = 16;
+/// How many functions that begin before an address are asked whether they contain it: nesting is shallow.
+pub(crate) const MAX_NESTING: usize = 64;
 
 /// Sweeps `code` (sorted, not overlapping). `functions` are sorted by start; the answer has those that begin in `code`.
 /// `guesses` are numbers that may be addresses of code, as distances from `got` are too.
@@ -82,8 +82,7 @@ pub(crate) fn sweep(
 /// The part of `bytes`-holding `stretches` from `at` on; they are sorted by start.
 pub(crate) fn bytes_from<'a>(stretches: &[Code<'a>], at: Address) -> Option<&'a [u8]> {
     let index = stretches.partition_point(|stretch| stretch.start <= at).checked_sub(1)?;
-    let stretch = stretches[index];
-    stretch.bytes.get(usize::try_from(at - stretch.start).ok()?..).filter(|bytes| !bytes.is_empty())
+    stretches[index].from(at)
 }
 
 /// Functions as they are decoded, and the units: each function, and each gap that no function covers.

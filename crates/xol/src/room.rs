@@ -55,12 +55,17 @@ fn occupied(mapping: &Mapping, growth: &Growth) -> Option<Range<u64>> {
     }
 }
 
-/// How many more mappings may be made: half of what vm.max_map_count leaves beside these.
-pub(crate) fn mappings_left(mappings: &[Mapping]) -> usize {
+/// How many more mappings may be made, where a process has `foreign` of its own and `ours` of ours.
+pub(crate) fn mappings_left(foreign: usize, ours: usize) -> usize {
     /// include/linux/mm.h, `DEFAULT_MAX_MAP_COUNT`.
     const DEFAULT: usize = 65530;
     let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
-    text.trim().parse().unwrap_or(DEFAULT).saturating_sub(mappings.len()) / 2
+    share_of_mappings(text.trim().parse().unwrap_or(DEFAULT), foreign).saturating_sub(ours)
+}
+
+/// Half of what the process leaves of `most` mappings, however often we take some of it.
+fn share_of_mappings(most: usize, foreign: usize) -> usize {
+    most.saturating_sub(foreign) / 2
 }
 
 fn push_gap(free: &mut Vec<Range<Address>>, start: u64, end: u64) {
@@ -112,6 +117,17 @@ ffeb3000-ffed4000 rw-p 00000000 00:00 0 [stack]
         for gap in [0x0002_0000, 0x0811_0000, 0x4000_0000, 0xf700_0000] {
             assert!(is_free(&free, gap), "{gap:#x} not in {free:x?}");
         }
+    }
+
+    #[test]
+    fn half_of_the_mappings_stays_the_programs() {
+        assert_eq!(share_of_mappings(1_000, 200), 400);
+        assert_eq!(share_of_mappings(1_000, 1_001), 0);
+        let (first, mut ours) = (mappings_left(10, 0), 0);
+        for _ in 0..3 {
+            ours += mappings_left(10, ours);
+        }
+        assert_eq!(ours, first);
     }
 
     #[test]

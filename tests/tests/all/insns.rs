@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use tests::{Process, Program, Report, Session, Snapshot, Watch, need, rounds, skip};
+use tests::{Process, Program, Report, Session, Snapshot, Watch, maps, need, rounds, skip};
 
 use crate::probes::{borrowed, probe, probe_at};
 
@@ -196,6 +196,7 @@ fn puns_beyond_the_mappings_are_breakpoints() {
     let mut session = Session::stat(&borrowed(&probes), target.pid());
     session.wait_armed(&watch);
     assert_eq!(target.ask("go 100").number("bad"), 0);
+    let ours = maps(target.pid()).iter().filter(|region| region.is_xol()).count() as u64;
     let report = session.end();
     report.assert_clean();
     for (name, probe) in names.iter().zip(&probes) {
@@ -204,6 +205,7 @@ fn puns_beyond_the_mappings_are_breakpoints() {
     let summary = report.summary();
     let number = |field: &str| summary[field].as_u64().expect("a number");
     assert!(number("mappings") <= LEFT / 2 + 2, "{summary}");
+    assert_eq!(number("mappings"), ours, "{summary}");
     assert!(number("pages") > 5 && number("resident") > 4096 * number("pages"), "{summary}");
     let sites = &summary["sites"];
     assert!(sites["pun"].as_u64() > Some(5) && sites["trap"].as_u64() > Some(5), "{summary}");

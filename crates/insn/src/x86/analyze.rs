@@ -1,8 +1,9 @@
 //! What an instruction is to a tracer: where control goes, and whether it may run elsewhere (`analyze_insn`).
 
-use iced_x86::{Code, CodeSize, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, CodeSize, Decoder, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use crate::address::Address;
+use crate::code::Code as Stretch;
 use crate::decode::{Flow, Insn};
 use crate::isa::Isa;
 use crate::plan::Reason;
@@ -21,14 +22,32 @@ pub(crate) fn decode(isa: Isa, at: Address, bytes: &[u8]) -> Option<Instruction>
 
 /// What planning asks of one instruction.
 pub(crate) fn inspect(isa: Isa, at: Address, bytes: &[u8]) -> Option<Insn> {
-    look(isa, at, bytes).map(|(insn, _)| insn)
+    decode(isa, at, bytes).map(|insn| summary(&insn, kind(&insn)))
 }
 
-/// The same, and whether it may run elsewhere.
-pub(crate) fn look(isa: Isa, at: Address, bytes: &[u8]) -> Option<(Insn, bool)> {
-    let insn = decode(isa, at, bytes)?;
-    let kind = kind(&insn);
-    Some((summary(&insn, kind), refusal(&insn, kind, bytes.get(..insn.len())?).is_none()))
+/// Instructions of a stretch of code, anywhere in it. A decoder takes as long to make as an instruction to decode.
+pub(crate) struct Reader<'a> {
+    decoder: Decoder<'a>,
+    insn: Instruction,
+    code: Stretch<'a>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(isa: Isa, code: Stretch<'a>) -> Self {
+        let decoder = Mode::of(isa).decoder(code.start, code.bytes);
+        Self { decoder, insn: Instruction::default(), code }
+    }
+
+    /// What planning asks of the instruction at `at`, and whether it may run elsewhere.
+    pub(crate) fn look(&mut self, at: Address) -> Option<(Insn, bool)> {
+        let bytes = self.code.from(at)?;
+        self.decoder.set_position(self.code.bytes.len() - bytes.len()).ok()?;
+        self.decoder.set_ip(at.0);
+        self.decoder.decode_out(&mut self.insn);
+        let bytes = bytes.get(..self.insn.len()).filter(|_| !self.insn.is_invalid())?;
+        let kind = kind(&self.insn);
+        Some((summary(&self.insn, kind), refusal(&self.insn, kind, bytes).is_none()))
+    }
 }
 
 /// The same of one that is to be displaced.

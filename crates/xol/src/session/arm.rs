@@ -29,8 +29,6 @@ const ATTEMPTS: usize = 5;
 const LOW: Address = Address(1 << 31);
 /// What may be put there: some programs ask for memory there, and should find it.
 const MOST_LOW: u64 = 16 << 20;
-/// The mappings that hold no stubs.
-const STATE_AND_DESCRIPTION: u64 = 2;
 /// How often sites are planned anew because a stub found no place: each time some become traps.
 const REPLANS: usize = 4;
 
@@ -402,12 +400,13 @@ impl Traced {
     fn prepare_environment(&mut self, action: Action, view: &View) -> Result<(), Error> {
         let (isa, start_brk) = (view.system.isa(), view.start_brk());
         self.room.free = free_ranges(isa, &view.mappings, start_brk);
-        self.room.mappings = mappings_left(&view.mappings);
         // Areas that are mapped by now split the free ranges; their unused parts stay ours by `room.areas`. What is planned
         // does not change because they were made.
         let areas: HashSet<Address> = self.room.areas.iter().map(|area| area.start).collect();
         let is_foreign = |mapping: &&Mapping| !areas.contains(&mapping.range.start);
         self.around = free_ranges(isa, view.mappings.iter().filter(is_foreign), start_brk);
+        let ours = usize::try_from(self.footprint.mappings).unwrap_or(usize::MAX);
+        self.room.mappings = mappings_left(view.mappings.len().saturating_sub(ours), ours);
         if self.shared.is_some() {
             return Ok(());
         }
@@ -511,14 +510,11 @@ impl Traced {
                 }
                 if let Some((_, len)) = change.description {
                     self.describable = Description::capacity(len);
+                    self.described_by.push(len);
                 }
                 self.note_installed(&change.remove, installed);
                 self.settled.extend(settled);
-                self.footprint = Footprint {
-                    mappings: self.room.areas.len() as u64 + STATE_AND_DESCRIPTION,
-                    pages: self.room.pages() as u64,
-                    resident: self.room.pages() as u64 * insn::place::PAGE + environment.layout.len as u64,
-                };
+                self.footprint = self.footprint_with(environment.layout.len as u64);
                 for start in &report.skipped {
                     self.installed.remove(start);
                 }
@@ -529,6 +525,16 @@ impl Traced {
             }
             Ok(_) => Err(strange()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// What is mapped of ours, the state being so long.
+    fn footprint_with(&self, state: u64) -> Footprint {
+        let (areas, pages) = (self.room.areas.len(), self.room.pages() as u64);
+        Footprint {
+            mappings: (areas + self.described_by.len() + 1) as u64,
+            pages,
+            resident: pages * insn::place::PAGE + self.described_by.iter().sum::<u64>() + state,
         }
     }
 

@@ -27,11 +27,11 @@ use super::types::{Action, LostBy, SiteStatus};
 /// What a session takes of a process's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Footprint {
-    /// Mappings, those of state and description included.
+    /// Mappings, those of the state and the descriptions included.
     pub(super) mappings: u64,
     /// Pages of stubs.
     pub(super) pages: u64,
-    /// Bytes of stubs and state.
+    /// Bytes of stubs, state and descriptions.
     pub(super) resident: u64,
 }
 
@@ -61,6 +61,8 @@ pub(super) struct Traced {
     pub(super) retired: BTreeMap<Address, Vec<Installed>>,
     /// For how many patches the area's description of itself has room.
     pub(super) describable: usize,
+    /// How long each description is that was mapped: one that became too short stays.
+    pub(super) described_by: Vec<u64>,
     pub(super) routines: BTreeMap<ModuleKey, Routines>,
     pub(super) room: Room,
     /// Where stubs may be: what is free, and their own areas.
@@ -108,6 +110,7 @@ impl Traced {
             installed: BTreeMap::new(),
             retired: BTreeMap::new(),
             describable: 0,
+            described_by: Vec::new(),
             routines: BTreeMap::new(),
             room: Room::default(),
             around: Vec::new(),
@@ -149,6 +152,7 @@ impl Traced {
             unplaced: self.unplaced.clone(),
             settled: self.settled.clone(),
             describable: self.describable,
+            described_by: self.described_by.clone(),
             environment: self.environment.clone().filter(|_| self.changes > 0),
             footprint: self.footprint,
             shadow_stack: self.shadow_stack,
