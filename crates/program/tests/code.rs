@@ -111,7 +111,7 @@ proptest! {
         let other = Stub::assemble(&environment, &near_routines, &patch, &at_site, near).unwrap();
         prop_assert_eq!(other.bytes.len(), stub.bytes.len(), "the length depends on the address");
 
-        let code = decode(isa, at, &stub.bytes);
+        let code = decode(isa, at, code_of(&stub));
         let starts: BTreeSet<u64> = code.iter().map(Instruction::ip).collect();
         for insn in &code {
             prop_assert!(!forbidden(insn), "{insn}");
@@ -132,6 +132,7 @@ proptest! {
             prop_assert!(starts.contains(&(at.0 + u64::from(from))) && starts.contains(&(at.0 + u64::from(to))));
             prop_assert_eq!(stub.recovery_at(at + u64::from(from)), Some(at + u64::from(to)));
         }
+        check_word(&environment, &code, &stub)?;
         check_memory(&environment, &code, &stub)?;
         check_alone(&environment, &routines, dead, &starts, &stub)?;
     }
@@ -168,6 +169,30 @@ proptest! {
             prop_assert!(straight.count() < 40);
         }
     }
+}
+
+/// The code of a stub that ends in a jump back. Behind it may be the counters' address.
+fn code_of(stub: &Stub) -> &[u8] {
+    let last = stub.exits.iter().map(|exit| exit.offset).max().unwrap();
+    &stub.bytes[..last as usize + 5]
+}
+
+/// Whatever a stub reads of itself is a word behind its code: the counters' address, aligned.
+fn check_word(environment: &Environment, code: &[Instruction], stub: &Stub) -> Result<(), TestCaseError> {
+    let end = code_of(stub).len();
+    let words: BTreeSet<u64> = code
+        .iter()
+        .filter(|insn| insn.is_ip_rel_memory_operand())
+        .map(Instruction::ip_rel_memory_address)
+        .collect();
+    prop_assert_eq!(words.len(), usize::from(stub.bytes.len() > end));
+    for word in words {
+        let offset = usize::try_from(word - stub.at.0).unwrap();
+        let counters = environment.state.0.wrapping_add(environment.layout.counters() as u64);
+        prop_assert!(offset >= end && word.is_multiple_of(8));
+        prop_assert_eq!(&stub.bytes[offset..offset + 8], &counters.to_le_bytes());
+    }
+    Ok(())
 }
 
 /// Each write of a body goes to the stack or is a locked increment; the stack is balanced.
@@ -249,7 +274,11 @@ fn check_alone(
     }
     let code = stub.code(true);
     prop_assert_eq!(code.len(), stub.bytes.len());
-    prop_assert!(decode(environment.isa, stub.at, &code).iter().all(|insn| !insn.has_lock_prefix()));
+    prop_assert!(
+        decode(environment.isa, stub.at, &code[..code_of(stub).len()])
+            .iter()
+            .all(|insn| !insn.has_lock_prefix())
+    );
     for (at, shared) in stub.shared_bodies() {
         let start = usize::try_from(at - stub.at).unwrap();
         prop_assert_eq!(&stub.bytes[start..start + shared.len()], shared);
@@ -321,15 +350,16 @@ fn stubs_are_as_short_as_by_hand() {
             Stub::assemble(&environment, &routines, &patch, &count, Address(SITE + 0x200_0000)).unwrap();
         assert!(!alone || !stub.alone.is_empty());
         // But for the displaced instruction and the jump back, and what a jump passes by.
-        let code = decode(Isa::X86_64, stub.at, &stub.code(alone));
+        let code = decode(Isa::X86_64, stub.at, &stub.code(alone)[..code_of(&stub).len()]);
         code.iter().filter(|insn| insn.mnemonic() != Mnemonic::Int3).count() - 2
     };
     let low = |shard_by, dead, alone| instructions(0x4000_0000, shard_by, dead, alone);
     for (dead, by_hand) in BY_HAND {
         let shared = low(ShardBy::ThreadPointer, dead, false);
         assert!(shared <= by_hand.len() + 2, "{shared} instructions, {by_hand:?}");
-        // Far away the address takes a register: saved behind the red zone, loaded, restored.
-        assert!(instructions(SITE, ShardBy::ThreadPointer, dead, false) <= shared + 5);
+        // Far away the counters' address is added to the shard's offset.
+        let far = instructions(SITE, ShardBy::ThreadPointer, dead, false);
+        assert!(far <= by_hand.len() + 2, "{far} instructions, {by_hand:?}");
         let (alone, one) = (low(ShardBy::ThreadPointer, dead, true), 1);
         let saving = if dead.flags { 0 } else { "lea push lahf seto add sahf pop lea".split(' ').count() };
         assert!(alone <= one + saving + 2, "{alone} instructions");

@@ -117,7 +117,7 @@ pub(crate) struct Label(usize);
 pub(crate) struct Assembler {
     bytes: Vec<u8>,
     labels: Vec<Option<usize>>,
-    /// `(offset of a rel32, its label)`.
+    /// `(offset of a rel32 at the end of an instruction, its label)`.
     branches: Vec<(usize, Label)>,
     /// Offsets of lock prefixes.
     locks: Vec<u32>,
@@ -150,6 +150,11 @@ impl Assembler {
         let label = self.label();
         self.bind(label);
         label
+    }
+
+    /// Whether anything refers to a label.
+    pub(crate) fn is_wanted(&self, label: Label) -> bool {
+        self.branches.iter().any(|(_, to)| to.0 == label.0)
     }
 
     /// The offset of a bound label.
@@ -185,6 +190,21 @@ impl Assembler {
     pub(crate) fn jmp(&mut self, to: Label) {
         self.raw(&[0xe9]);
         self.rel32_to(to);
+    }
+
+    /// `mov from(%rip), %dst` of 64-bit code.
+    pub(crate) fn load_from(&mut self, dst: Reg, from: Label) {
+        self.by_rip(0x8b, dst, from);
+    }
+
+    /// `add from(%rip), %dst` of 64-bit code.
+    pub(crate) fn add_from(&mut self, dst: Reg, from: Label) {
+        self.by_rip(0x03, dst, from);
+    }
+
+    fn by_rip(&mut self, opcode: u8, reg: Reg, from: Label) {
+        self.raw(&[0x48 | (reg.0 >> 3) << 2, opcode, (reg.0 & 7) << 3 | 0b101]);
+        self.rel32_to(from);
     }
 
     fn rel32_to(&mut self, label: Label) {

@@ -4,7 +4,7 @@ use insn::plan::{Dead, Displaced, Patch, Reason};
 use insn::relocate::{Destination, Exit, Moved, Point, relocate};
 use insn::{Address, Isa};
 
-use super::asm::Assembler;
+use super::asm::{Assembler, Label};
 use crate::stub::{Action, Environment, Routines, Stub};
 use crate::{i386, x86_64};
 
@@ -14,6 +14,8 @@ pub(crate) struct Place<'a> {
     pub(crate) start: Address,
     /// The shared routines.
     pub(crate) routines: &'a Routines,
+    /// Where the counters' address will be, if a body wants it.
+    pub(crate) counters: Label,
 }
 
 /// What a stub is made of, apart from its address.
@@ -40,10 +42,11 @@ pub(crate) fn assemble(source: &Source<'_>, at: Address) -> Result<Stub, Reason>
         recoveries: Vec::new(),
         alone: Vec::new(),
     };
+    let place = Place { start: at, routines: source.routines, counters: asm.label() };
     let mut falls_through = true;
     for insn in &source.patch.displaced {
         stub.entries.push((insn.address, asm.here()));
-        bodies(source, &mut asm, &mut stub, insn)?;
+        bodies(source, &place, &mut asm, &mut stub, insn)?;
         let base = asm.here();
         let moved = relocate(source.environment.isa, insn.address, &insn.bytes, at + u64::from(base))?;
         falls_through = moved.falls_through;
@@ -54,13 +57,22 @@ pub(crate) fn assemble(source: &Source<'_>, at: Address) -> Result<Stub, Reason>
         stub.exits.push(Exit { offset: asm.here(), to: Destination::Fixed(resume) });
         asm.jmp_out(source.environment.isa, at, resume).ok_or(Reason::NoRoom)?;
     }
+    if asm.is_wanted(place.counters) {
+        x86_64::count::name_counters(&mut asm, source.environment, at, place.counters);
+    }
     stub.bytes = asm.finish();
     Ok(stub)
 }
 
 /// Appends the bodies of one site. Those that only count share one save, one shard and one restore; their order
 /// among the others shows nowhere.
-fn bodies(source: &Source<'_>, asm: &mut Assembler, stub: &mut Stub, insn: &Displaced) -> Result<(), Reason> {
+fn bodies(
+    source: &Source<'_>,
+    place: &Place<'_>,
+    asm: &mut Assembler,
+    stub: &mut Stub,
+    insn: &Displaced,
+) -> Result<(), Reason> {
     let actions = (source.actions)(insn.address);
     if actions.iter().any(|action| action.probe() >= source.environment.layout.sizing.probes) {
         return Err(Reason::NoRoom);
@@ -68,24 +80,30 @@ fn bodies(source: &Source<'_>, asm: &mut Assembler, stub: &mut Stub, insn: &Disp
     let counts: Vec<u32> = actions.iter().filter(|a| !a.records()).map(|a| a.probe()).collect();
     let events: Vec<u32> = actions.iter().filter(|a| a.records()).map(|a| a.probe()).collect();
     if !counts.is_empty() {
-        count(source.environment, asm, stub, insn.dead, &counts);
+        count(source.environment, place, asm, stub, insn.dead, &counts);
     }
     if !events.is_empty() {
-        let place = Place { start: stub.at, routines: source.routines };
         match source.environment.isa {
-            Isa::X86_64 => x86_64::event::event(asm, &place, insn.dead, &events, &mut stub.alone)?,
-            _ => i386::event::event(asm, &place, insn.dead, &events)?,
+            Isa::X86_64 => x86_64::event::event(asm, place, insn.dead, &events, &mut stub.alone)?,
+            _ => i386::event::event(asm, place, insn.dead, &events)?,
         }
     }
     Ok(())
 }
 
 /// Appends the body for any program, and notes the one for a program of one thread.
-fn count(environment: &Environment, asm: &mut Assembler, stub: &mut Stub, dead: Dead, probes: &[u32]) {
+fn count(
+    environment: &Environment,
+    place: &Place<'_>,
+    asm: &mut Assembler,
+    stub: &mut Stub,
+    dead: Dead,
+    probes: &[u32],
+) {
     let start = asm.here();
     let alone = match environment.isa {
         Isa::X86_64 => {
-            x86_64::count::count(asm, environment, dead, probes, &mut stub.recoveries);
+            x86_64::count::count(asm, environment, place, dead, probes, &mut stub.recoveries);
             x86_64::count::alone(environment, dead, probes, (asm.here() - start) as usize)
         }
         _ => {

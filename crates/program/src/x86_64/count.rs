@@ -15,7 +15,8 @@
 //!     lea    128(%rsp), %rsp
 //! ```
 //!
-//! Where the state does not lie in the lowest 2 GiB, its address takes a register more.
+//! Where the state does not lie in the lowest 2 GiB, its address is a word behind the stub's code, which one instruction more
+//! adds to the offset of the shard.
 //!
 //! While a program has one thread its counters are nobody else's: neither lock nor shard is wanted. Where the flags are dead
 //! it is one `incq`, else an addition by `lea`, which leaves them alone. Signals wait until the stub is left, so no handler
@@ -35,11 +36,13 @@
 //! State equation: between the first and the last `lea` the original stack pointer is `sp + 128 + 8 * saved`; the
 //! saved registers lie at `sp` in reverse order of the pushes. The hit is counted once the `lock inc` has run.
 
+use insn::Address;
 use insn::plan::Dead;
 
 use crate::layout::SPREAD;
 use crate::stub::{Environment, ShardBy};
-use crate::x86::asm::{ARGUMENTS, Assembler, Mem, RAX, RCX, RDX, RSP, Reg, absolute, mem};
+use crate::x86::asm::{ARGUMENTS, Assembler, Label, Mem, RAX, RCX, RSP, Reg, absolute, mem};
+use crate::x86::stub::Place;
 
 const RED_ZONE: i32 = 128;
 
@@ -47,15 +50,16 @@ const RED_ZONE: i32 = 128;
 pub(crate) fn count(
     asm: &mut Assembler,
     environment: &Environment,
+    place: &Place<'_>,
     dead: Dead,
     probes: &[u32],
     recoveries: &mut Vec<(u32, u32)>,
 ) {
     let layout = &environment.layout;
     let sharded = layout.sizing.shards > 1 && environment.shard_by != ShardBy::Shared;
-    let [shard, base] = scratch(dead);
+    let reg = scratch(dead);
     let near = near_counters(environment);
-    let used = [(RAX, !dead.flags), (shard, sharded), (base, near.is_none())];
+    let used = [(RAX, !dead.flags), (reg, sharded || near.is_none())];
     let saved: Vec<Reg> =
         used.into_iter().filter(|&(reg, used)| used && !is_dead(dead, reg)).map(|(reg, _)| reg).collect();
 
@@ -64,18 +68,19 @@ pub(crate) fn count(
         asm.flags_to_rax();
     }
     if sharded {
-        find_shard(asm, environment, shard, recoveries);
+        find_shard(asm, environment, reg, recoveries);
     }
-    if near.is_none() {
-        asm.set64(base, environment.state.0.wrapping_add(layout.counters() as u64));
+    match near {
+        Some(_) => {}
+        None if sharded => asm.add_from(reg, place.counters),
+        None => asm.load_from(reg, place.counters),
     }
     for &probe in probes {
         let offset = probe as usize * 8;
         asm.lock_inc(match near {
-            Some(near) if sharded => near.behind(offset_of(offset)).with_base(shard),
+            Some(near) if sharded => near.behind(offset_of(offset)).with_base(reg),
             Some(near) => near.behind(offset_of(offset)),
-            None if sharded => mem(base, offset).plus(shard, 0),
-            None => mem(base, offset),
+            None => mem(reg, offset),
         });
     }
     if !dead.flags {
@@ -84,7 +89,20 @@ pub(crate) fn count(
     restore(asm, &saved);
 }
 
-/// The same for a program in which only one thread runs, `len` bytes long. `None` where there is no such body: it would be
+/// The counters' address as a word behind the code of a stub that begins at `start`. It is aligned, for the program may have
+/// alignment checked (EFLAGS.AC, Intel SDM vol. 3, 6.15, interrupt 17); filler on both sides makes the length the same everywhere.
+pub(crate) fn name_counters(asm: &mut Assembler, environment: &Environment, start: Address, word: Label) {
+    const FILLER: [u8; 7] = [0xcc; size_of::<u64>() - 1];
+    let gap =
+        usize::from((start + u64::from(asm.here())).0.to_le_bytes()[0].wrapping_neg()) % size_of::<u64>();
+    let counters = environment.state.0.wrapping_add(environment.layout.counters() as u64);
+    asm.raw(&FILLER[..gap]);
+    asm.bind(word);
+    asm.raw(&counters.to_le_bytes());
+    asm.raw(&FILLER[gap..]);
+}
+
+/// What [`count`] makes, for a program in which only one thread runs, `len` bytes long. `None` where there is no such body: it would be
 /// longer, or needs the address in a register.
 pub(crate) fn alone(environment: &Environment, dead: Dead, probes: &[u32], len: usize) -> Option<Vec<u8>> {
     let near = near_counters(environment)?;
@@ -156,13 +174,10 @@ pub(super) fn spread(asm: &mut Assembler, dst: Reg, key: Reg, count: u32) {
     asm.shr64(dst, u8::try_from(32 - count.trailing_zeros()).unwrap_or(32));
 }
 
-/// Two registers to work with: dead ones first, never the stack pointer, and not rax where it holds the flags.
-fn scratch(dead: Dead) -> [Reg; 2] {
-    let free = (0..16).map(Reg).filter(|&reg| is_dead(dead, reg) && (reg != RAX || dead.flags));
-    let mut chosen = free.chain([RCX, RDX]);
-    let first = chosen.next().unwrap_or(RCX);
-    let second = chosen.find(|&reg| reg != first).unwrap_or(RDX);
-    [first, second]
+/// A register to work with: a dead one if there is any, never the stack pointer, and not rax where it holds the flags.
+fn scratch(dead: Dead) -> Reg {
+    let mut free = (0..16).map(Reg).filter(|&reg| is_dead(dead, reg) && (reg != RAX || dead.flags));
+    free.next().unwrap_or(RCX)
 }
 
 /// Whether a body may leave something else in the register. The argument registers are never taken, dead or not: an
