@@ -60,6 +60,8 @@ const ALIGNMENT_CHECK: u64 = 0x4_0000;
 const ALWAYS: u64 = 0x202;
 /// getpid: the one system call that cases make.
 const GETPID: u64 = 39;
+/// The same by `int $0x80` (arch/x86/entry/syscalls/syscall_32.tbl).
+const GETPID_32: u64 = 20;
 /// Where a vector state lies in the initial data, for instructions that load one.
 const IMAGE: usize = 0x400;
 /// `jmp rel32`.
@@ -336,8 +338,10 @@ fn state(insn: &Instruction, places: &Places, random: &mut Random) -> Case {
     if let Some(register) = number(insn.op0_register()).filter(|_| is_indirect(insn) && random.percent(60)) {
         general[register] = world.targets() + random.below(PAGE as u64);
     }
-    if insn.code() == Code::Syscall {
-        general[0] = GETPID;
+    match insn.code() {
+        Code::Syscall => general[0] = GETPID,
+        Code::Int_imm8 => general[0] = GETPID_32,
+        _ => {}
     }
     let mut flags = ALWAYS | random.word() & ARITHMETIC;
     if random.percent(12) {

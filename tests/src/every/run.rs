@@ -22,9 +22,11 @@ const LAST_WORDS: Duration = Duration::from_secs(60);
 /// What valgrind loads into every program: the other runs load it too, so that all do the same.
 const PRELOADED: &str = "/usr/libexec/valgrind/vgpreload_core-amd64-linux.so";
 
-/// Where glibc's string functions change their way depends on the processor's caches, and valgrind's processor has others. Without
-/// rseq the kernel writes no CPU's number into the thread's memory.
-const TUNABLES: &str = "glibc.cpu.x86_rep_movsb_threshold=4096:glibc.cpu.x86_rep_stosb_threshold=4096:glibc.cpu.\
+/// What valgrind's processor lacks (it has AVX2 at most) glibc is not to use in any run. Where its string functions change their
+/// way depends on the processor's caches, and valgrind's has others. Without rseq the kernel writes no CPU's number into the
+/// thread's memory.
+const TUNABLES: &str = "glibc.cpu.hwcaps=-AVX512F,-AVX512BW,-AVX512CD,-AVX512DQ,-AVX512ER,-AVX512PF,-AVX512VL:\
+                        glibc.cpu.x86_rep_movsb_threshold=4096:glibc.cpu.x86_rep_stosb_threshold=4096:glibc.cpu.\
                         x86_non_temporal_threshold=67108864:glibc.pthread.rseq=0";
 
 /// Folder of what the runs write, in the case's: a program that lists the folder it runs in always finds the same there.
