@@ -46,6 +46,9 @@ pub struct Environment {
     pub shard_by: ShardBy,
     /// How the thread slot is found.
     pub thread_by: ThreadBy,
+    /// Bytes below the stack pointer that are the program's: at most 128 (x86-64 psABI, 3.2.2; i386 has none). Whatever is saved
+    /// goes below them, so a smaller number spares a small stack.
+    pub red_zone: u8,
     /// Whether the processor knows `prefetchw`.
     pub prefetchw: bool,
 }

@@ -36,6 +36,7 @@ fn environments() -> impl Strategy<Value = Environment> {
                 state: isa.wrap(Address(state & !0xfff)),
                 shard_by,
                 thread_by,
+                red_zone: if prefetchw { 128 } else { 16 },
                 prefetchw,
             }
         },
@@ -341,6 +342,7 @@ fn stubs_are_as_short_as_by_hand() {
             state: Address(state),
             shard_by,
             thread_by: ThreadBy::ThreadPointer,
+            red_zone: 128,
             prefetchw: false,
         };
         let routines = Routines::assemble(&environment, Address(SITE + 0x100_0000));

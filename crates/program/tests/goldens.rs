@@ -22,7 +22,7 @@ fn environment(isa: Isa, shard_by: ShardBy, thread_by: ThreadBy) -> Environment 
         Isa::I386 => Address(0x9eee_0000),
         _ => Address(0x7eee_0000_0000),
     };
-    Environment { isa, layout, state, shard_by, thread_by, prefetchw: true }
+    Environment { isa, layout, state, shard_by, thread_by, red_zone: 128, prefetchw: true }
 }
 
 /// The same with the state where an instruction can name it.

@@ -372,6 +372,12 @@ impl<'a> Image<'a> {
         self.is_go() && self.interpreter().is_none()
     }
 
+    /// A Go program with no code of C in it: compilers of C write unwind tables, Go's does not.
+    #[must_use]
+    pub fn is_pure_go(&self) -> bool {
+        self.is_static_go() && self.section(".text").is_some() && self.section(".eh_frame").is_none()
+    }
+
     /// Where the kernel (or the loader) enters.
     #[must_use]
     pub fn entry(&self) -> FileAddress {

@@ -366,6 +366,7 @@ impl<'a> Module<'a> {
             state: Address(usual(self.isa).library),
             shard_by: ShardBy::ThreadPointer,
             thread_by: ThreadBy::ThreadPointer,
+            red_zone: 128,
             prefetchw: false,
         };
         let routines = Routines::assemble(&environment, at);

@@ -130,3 +130,17 @@ fn go() {
         assert_eq!(report.hits(&probes[0]), answer.number("add"), "{report:?}");
     });
 }
+
+/// Stacks that end within some bytes, with another one behind: a stub uses little of them.
+#[test]
+fn go_at_the_end_of_its_stacks() {
+    let program = need!(Program::new("nosplit.go").build());
+    let probe = probe(&program, "main.leaf");
+    for verb in ["stat", "trace"] {
+        let mut session = Session::start([verb, &probe, "--", &program.to_string_lossy()]);
+        let output = session.process.remaining();
+        let report = session.wait();
+        assert_eq!(output, ["bad 0"], "{verb}: {}", report.summary());
+        report.assert_clean();
+    }
+}

@@ -197,16 +197,21 @@ pub(crate) fn refused(insn: &Instruction, why: &str) -> Reason {
 }
 
 /// 0x66 without REX.W: 64-bit operand size on Intel, 16-bit on AMD (AMD64 vol. 3, "Near Branches in 64-Bit Mode").
-/// With REX.W, as in the padded `__tls_get_addr` calls of the ELF TLS ABI, both agree.
+/// With REX.W, as in the padded `__tls_get_addr` calls of the ELF TLS ABI, both agree. A REX that is not the last prefix is
+/// ignored (Intel SDM vol. 2, 2.2.1).
 fn has_operand_size_prefix(bytes: &[u8]) -> bool {
-    let prefixes = bytes
-        .iter()
-        .take_while(|&&byte| {
-            matches!(byte, 0x66 | 0x67 | 0xf2 | 0xf3 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65 | 0xf0)
-        })
-        .count();
-    let rex_w = bytes.get(prefixes).is_some_and(|byte| byte & 0xf8 == 0x48);
-    !rex_w && bytes.iter().take(prefixes).any(|&byte| byte == 0x66)
+    let (mut is_there, mut rex_w) = (false, false);
+    for byte in bytes {
+        match byte {
+            0x66 | 0x67 | 0xf2 | 0xf3 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65 | 0xf0 => {
+                is_there |= *byte == 0x66;
+                rex_w = false;
+            }
+            0x40..=0x4f => rex_w = byte & 8 != 0,
+            _ => break,
+        }
+    }
+    is_there && !rex_w
 }
 
 /// A moved call pushes before it reads its operand, the original one reads first. The difference shows where the

@@ -84,7 +84,9 @@ fn bodies(
     }
     if !events.is_empty() {
         match source.environment.isa {
-            Isa::X86_64 => x86_64::event::event(asm, place, insn.dead, &events, &mut stub.alone)?,
+            Isa::X86_64 => {
+                x86_64::event::event(asm, source.environment, place, insn.dead, &events, &mut stub.alone)?
+            }
             _ => i386::event::event(asm, place, insn.dead, &events)?,
         }
     }

@@ -33,7 +33,8 @@
 //! Before a second thread runs its first instruction the holder writes the other body in its place, so both have one
 //! length.
 //!
-//! State equation: between the first and the last `lea` the original stack pointer is `sp + 128 + 8 * saved`; the
+//! State equation: between the first and the last `lea` the original stack pointer is `sp + 128 + 8 * saved` (128: what
+//! [`Environment::red_zone`] says); the
 //! saved registers lie at `sp` in reverse order of the pushes. The hit is counted once the `lock inc` has run.
 
 use insn::Address;
@@ -43,8 +44,6 @@ use crate::layout::SPREAD;
 use crate::stub::{Environment, ShardBy};
 use crate::x86::asm::{ARGUMENTS, Assembler, Label, Mem, RAX, RCX, RSP, Reg, absolute, mem};
 use crate::x86::stub::Place;
-
-const RED_ZONE: i32 = 128;
 
 /// Appends the body that counts one hit of each of `probes`. Loads that may fault go to `recoveries`.
 pub(crate) fn count(
@@ -63,7 +62,7 @@ pub(crate) fn count(
     let saved: Vec<Reg> =
         used.into_iter().filter(|&(reg, used)| used && !is_dead(dead, reg)).map(|(reg, _)| reg).collect();
 
-    save(asm, &saved);
+    save(asm, environment, &saved);
     if !dead.flags {
         asm.flags_to_rax();
     }
@@ -86,7 +85,7 @@ pub(crate) fn count(
     if !dead.flags {
         asm.flags_from_rax();
     }
-    restore(asm, &saved);
+    restore(asm, environment, &saved);
 }
 
 /// The counters' address as a word behind the code of a stub that begins at `start`. It is aligned, for the program may have
@@ -107,9 +106,10 @@ pub(crate) fn name_counters(asm: &mut Assembler, environment: &Environment, star
 pub(crate) fn alone(environment: &Environment, dead: Dead, probes: &[u32], len: usize) -> Option<Vec<u8>> {
     let near = near_counters(environment)?;
     let counters: Vec<Mem> = probes.iter().map(|&probe| near.behind(offset_of(probe as usize * 8))).collect();
-    let shortest = if dead.flags { increments(&counters) } else { additions(&counters, dead, 0) };
+    let shortest =
+        if dead.flags { increments(&counters) } else { additions(environment, &counters, dead, 0) };
     let spare = len.checked_sub(shortest.here() as usize)?;
-    let mut asm = if dead.flags { shortest } else { additions(&counters, dead, spare) };
+    let mut asm = if dead.flags { shortest } else { additions(environment, &counters, dead, spare) };
     asm.skip(len - asm.here() as usize);
     Some(asm.finish())
 }
@@ -121,11 +121,11 @@ fn increments(counters: &[Mem]) -> Assembler {
 }
 
 /// Additions that leave the flags alone; the instructions are stretched by `spare` bytes as far as they can be.
-fn additions(counters: &[Mem], dead: Dead, mut spare: usize) -> Assembler {
+fn additions(environment: &Environment, counters: &[Mem], dead: Dead, mut spare: usize) -> Assembler {
     let mut asm = Assembler::default();
     let reg = (0..16).map(Reg).find(|&reg| is_dead(dead, reg)).unwrap_or(RCX);
     let saved = if is_dead(dead, reg) { Vec::new() } else { vec![reg] };
-    save(&mut asm, &saved);
+    save(&mut asm, environment, &saved);
     for &counter in counters {
         spare -= asm.stretch(spare);
         asm.load(reg, counter);
@@ -134,7 +134,7 @@ fn additions(counters: &[Mem], dead: Dead, mut spare: usize) -> Assembler {
         spare -= asm.stretch(spare);
         asm.store(counter, reg);
     }
-    restore(&mut asm, &saved);
+    restore(&mut asm, environment, &saved);
     asm
 }
 
@@ -187,27 +187,27 @@ pub(super) fn is_dead(dead: Dead, reg: Reg) -> bool {
 }
 
 /// Moves the stack pointer past the red zone.
-pub(super) fn lower_stack(asm: &mut Assembler) {
-    asm.move_stack(-RED_ZONE);
+pub(super) fn lower_stack(asm: &mut Assembler, environment: &Environment) {
+    asm.move_stack(-i32::from(environment.red_zone));
 }
 
 /// Undoes [`lower_stack`].
-pub(super) fn raise_stack(asm: &mut Assembler) {
-    asm.move_stack(RED_ZONE);
+pub(super) fn raise_stack(asm: &mut Assembler, environment: &Environment) {
+    asm.move_stack(i32::from(environment.red_zone));
 }
 
 /// Lowers the stack past the red zone and pushes registers, if there are any.
-fn save(asm: &mut Assembler, registers: &[Reg]) {
+fn save(asm: &mut Assembler, environment: &Environment, registers: &[Reg]) {
     if !registers.is_empty() {
-        lower_stack(asm);
+        lower_stack(asm, environment);
     }
     registers.iter().for_each(|&reg| asm.push(reg));
 }
 
 /// Undoes [`save`].
-fn restore(asm: &mut Assembler, registers: &[Reg]) {
+fn restore(asm: &mut Assembler, environment: &Environment, registers: &[Reg]) {
     registers.iter().rev().for_each(|&reg| asm.pop(reg));
     if !registers.is_empty() {
-        raise_stack(asm);
+        raise_stack(asm, environment);
     }
 }

@@ -24,6 +24,7 @@ use insn::Isa;
 use insn::plan::{Dead, Reason};
 
 use super::count::{is_dead, lower_stack, raise_stack};
+use crate::stub::Environment;
 use crate::x86::asm::{Assembler, R10, R11, RAX, RCX, RDX, Reg};
 use crate::x86::stub::Place;
 
@@ -33,13 +34,14 @@ const CHANGED: [Reg; 3] = [RAX, R10, R11];
 /// Appends the body that records one event for each of `probes`.
 pub(crate) fn event(
     asm: &mut Assembler,
+    environment: &Environment,
     place: &Place<'_>,
     dead: Dead,
     probes: &[u32],
     alone: &mut Vec<(u32, Vec<u8>)>,
 ) -> Result<(), Reason> {
     let saved: Vec<Reg> = CHANGED.into_iter().filter(|&reg| !is_dead(dead, reg)).collect();
-    lower_stack(asm);
+    lower_stack(asm, environment);
     saved.iter().for_each(|&reg| asm.push(reg));
     if !dead.flags {
         asm.flags_to_rax();
@@ -65,6 +67,6 @@ pub(crate) fn event(
         asm.flags_from_rax();
     }
     saved.iter().rev().for_each(|&reg| asm.pop(reg));
-    raise_stack(asm);
+    raise_stack(asm, environment);
     Ok(())
 }

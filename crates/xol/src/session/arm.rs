@@ -412,15 +412,9 @@ impl Traced {
         }
         let layout = Layout::new(install::sizing(self.rows.all.len(), action));
         let state = self.take_room_for_state(layout.len as u64)?;
-        let is_static_go = self.is_static_go(view);
-        self.environment = Some(install::environment(view.system.isa(), layout, state, is_static_go));
+        let executable = view.executable().ok().map(|binary| &binary.image);
+        self.environment = Some(install::environment(view.system.isa(), layout, state, executable));
         Ok(())
-    }
-
-    fn is_static_go(&self, view: &View) -> bool {
-        let exe = std::fs::read_link(format!("/proc/{}/exe", view.pid)).unwrap_or_default();
-        let binary = super::binary::Binary::of_file(&view.system, &exe);
-        binary.is_ok_and(|binary| binary.image.is_static_go())
     }
 
     /// A place for the shared state: if it is small, where instructions can name it ([`LOW`]).

@@ -132,7 +132,7 @@ impl Session {
                 self.note_failure(space, armed)
             }
             Origin::Executed { tid, .. } if self.common.manner.follow && !self.removed => {
-                self.traced.push(Traced::new(space, pid, Rows::default()));
+                self.traced.push(Traced::beginning(space, pid, Rows::default()));
                 let armed = self.arm_space(space, false);
                 self.common.client.request(&Request::Go { space, tid })?;
                 self.note_failure(space, armed)

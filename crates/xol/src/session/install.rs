@@ -8,6 +8,7 @@ use insn::plan::{Patch, hex};
 use insn::{Address, Isa};
 use program::layout::{Layout, Sizing};
 use program::stub::{Action as Body, Environment, Routines, ShardBy, Stub, ThreadBy};
+use symbols::elf::Image;
 use target::area::Entry;
 use target::engine::{Backing, Patched};
 
@@ -188,9 +189,18 @@ pub(super) fn sizing(rows: usize, action: types::Action) -> Sizing {
     }
 }
 
-/// How stubs find shard and slot in this kind of program.
-pub(super) fn environment(isa: Isa, layout: Layout, state: Address, is_static_go: bool) -> Environment {
+/// How stubs find shard and slot in this kind of program, and what of its stack they leave alone.
+pub(super) fn environment(
+    isa: Isa,
+    layout: Layout,
+    state: Address,
+    executable: Option<&Image<'_>>,
+) -> Environment {
+    /// Go's code keeps no more there (it saves the frame pointer before it calls `duffcopy`), and has the smallest stacks: a
+    /// chain of functions that do not look whether there is room may come within a few bytes of another one's.
+    const GO: u8 = 16;
     let flags = cpu_flags();
+    let is_static_go = executable.is_some_and(Image::is_static_go);
     let shard_by = match (is_static_go, flags.contains("rdpid")) {
         (false, _) => ShardBy::ThreadPointer,
         (true, true) => ShardBy::Cpu,
@@ -202,7 +212,9 @@ pub(super) fn environment(isa: Isa, layout: Layout, state: Address, is_static_go
     };
     // AMD's name for it (arch/x86/include/asm/cpufeatures.h, `3DNOWPREFETCH`).
     let prefetchw = flags.contains("3dnowprefetch");
-    Environment { isa, layout, state, shard_by, thread_by, prefetchw }
+    let of_abi = u8::try_from(isa.abi().red_zone).unwrap_or(u8::MAX);
+    let red_zone = if executable.is_some_and(Image::is_pure_go) { of_abi.min(GO) } else { of_abi };
+    Environment { isa, layout, state, shard_by, thread_by, red_zone, prefetchw }
 }
 
 /// The features of the CPU, as the kernel names them.

@@ -91,6 +91,12 @@ impl View {
         Ok(Self { pid, memory, mappings, system, huge: huge_devices(&String::from_utf8_lossy(&mounts)) })
     }
 
+    /// The program that the process executes.
+    pub(super) fn executable(&self) -> Result<&'static Binary, LookupError> {
+        let path = fs::read_link(format!("/proc/{}/exe", self.pid)).unwrap_or_default();
+        Binary::of_file(&self.system, &path)
+    }
+
     /// Reads memory; whether that went well.
     pub(super) fn read(&self, at: Address, buffer: &mut [u8]) -> bool {
         self.memory.read_exact_at(buffer, at.0).is_ok()

@@ -163,7 +163,8 @@ impl Session {
         let mut held = Vec::new();
         for one in taken {
             held.extend(one.held.map(|tid| (one.space, tid)));
-            let mut traced = Traced::new(one.space, one.pid, one.learnt.rows);
+            let of = if self.common.is_command { Traced::beginning } else { Traced::new };
+            let mut traced = of(one.space, one.pid, one.learnt.rows);
             traced.modules = one.learnt.modules;
             traced.startup_events = if self.common.is_command { STARTUP_EVENTS } else { 0 };
             self.traced.push(traced);

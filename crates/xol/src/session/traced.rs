@@ -19,7 +19,7 @@ use target::sys::shared::SharedMap;
 
 use super::arm::Settled;
 use super::install::{self, Installed};
-use super::modules::{Module, ModuleKey};
+use super::modules::{Module, ModuleKey, View};
 use super::pace::Meter;
 use super::rows::{Row, Rows, Wanted};
 use super::types::{Action, LostBy, SiteStatus};
@@ -97,6 +97,18 @@ pub(super) struct Traced {
 }
 
 impl Traced {
+    /// The address space of a program that stands at its first instruction. Whether its returns will be checked is not known
+    /// yet: the loader, or the C library, switches shadow stacks on for programs that are marked (`ARCH_SHSTK_ENABLE`,
+    /// Documentation/arch/x86/shstk.rst).
+    pub(super) fn beginning(space: Space, pid: i32, rows: Rows) -> Self {
+        let may_check = install::cpu_flags().contains("user_shstk");
+        let is_marked = |view: View| {
+            let executable = view.executable();
+            executable.is_ok_and(|binary| binary.image.control_flow_protection().shadow_stack)
+        };
+        Self { shadow_stack: may_check && View::of(pid).is_ok_and(is_marked), ..Self::new(space, pid, rows) }
+    }
+
     /// An address space without probes.
     pub(super) fn new(space: Space, pid: i32, rows: Rows) -> Self {
         let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -191,6 +191,7 @@ impl Front {
             state: STATE,
             shard_by: ShardBy::ThreadPointer,
             thread_by: ThreadBy::ThreadPointer,
+            red_zone: 128,
             prefetchw: false,
         };
         let free = vec![Address(0x80_0000)..Address(0x7000_0000)];
