@@ -216,6 +216,35 @@ const KNOWN: &str = r#"asm(
     "interrupts: int $4\n ret\n .size interrupts, . - interrupts\n"
 );"#;
 
+/// Of real programs and libraries hardly an instruction needs a breakpoint, and no function entry but of a fixed program.
+#[test]
+fn breakpoints_are_rare() {
+    let libraries = "/usr/lib/x86_64-linux-gnu";
+    let anywhere = [0.002, 0.000_1, 0.05];
+    let fixed = [0.01, 0.01, 0.1];
+    let files = [
+        (format!("{libraries}/libc.so.6"), anywhere),
+        (format!("{libraries}/libcrypto.so.3"), anywhere),
+        (format!("{libraries}/libsqlite3.so.0"), anywhere),
+        ("/bin/bash".to_owned(), anywhere),
+        ("/usr/bin/python3.11".to_owned(), fixed),
+        ("/usr/i686-linux-gnu/lib/libc.so.6".to_owned(), anywhere),
+    ];
+    for (file, most) in files {
+        if fs::metadata(&file).is_err() {
+            eprintln!("skipped: no {file} on this machine");
+            continue;
+        }
+        let line: Value = serde_json::from_str(&succeeds(&["explain", "--json", "--all", &file])).unwrap();
+        for (of, most) in ["sites", "entries", "returns"].into_iter().zip(most) {
+            let [jump, pun, trap, refused] =
+                ["jump", "pun", "trap", "refused"].map(|how| line[of][how].as_f64().unwrap());
+            let all = jump + pun + trap + refused;
+            assert!(all > 1_000.0 && trap + refused <= most * all, "{of}: {line}");
+        }
+    }
+}
+
 #[test]
 fn explain_of_all_instructions_of_a_file() {
     let folder = tempfile::tempdir().unwrap();
