@@ -78,6 +78,15 @@ impl Session {
         Self::with_files(Command::new(xol_binary()), arguments, files)
     }
 
+    /// The same by a program that executes its arguments.
+    #[must_use]
+    pub fn start_by<S: AsRef<OsStr>>(launcher: &Path, arguments: impl IntoIterator<Item = S>) -> Self {
+        let files = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new(launcher);
+        command.arg(xol_binary());
+        Self::with_files(command, arguments, files)
+    }
+
     /// The same as an ordinary user without any privilege, by root.
     ///
     /// # Panics

@@ -274,8 +274,16 @@ impl Target for Fake {
         machine.space.write(address, bytes, Access::Tracer).ok_or(error)
     }
 
-    fn mappings(&self) -> Result<Vec<Mapping>, TargetError> {
-        Ok(self.begin(About::Other("reading /proc/PID/maps"))?.space.mappings())
+    fn witness(&self) -> Option<Tid> {
+        let machine = self.machine();
+        let first = Tid(machine.group);
+        let tasks: Vec<Tid> = machine.tasks.keys().copied().collect();
+        [first].into_iter().chain(tasks).find(|tid| machine.has_memory(*tid))
+    }
+
+    fn mappings_of(&self, tid: Tid) -> Result<Vec<Mapping>, TargetError> {
+        let machine = self.begin(About::Other("reading /proc/PID/maps"))?;
+        Ok(if machine.has_memory(tid) { machine.space.mappings() } else { Vec::new() })
     }
 
     fn call(&mut self, tid: Tid, calls: &[Call]) -> Result<Vec<i64>, TargetError> {
@@ -309,7 +317,7 @@ impl Target for Fake {
         self.machine().tasks.get(&tid).is_some_and(|task| !task.is_guest)
     }
 
-    fn shares_memory(&self, tid: Tid) -> bool {
+    fn shares_memory(&self, _maker: Option<Tid>, tid: Tid) -> bool {
         self.machine().tasks.contains_key(&tid)
     }
 

@@ -22,10 +22,13 @@ use crate::sys::{affinity, poll, process};
 mod execute;
 mod guests;
 mod inject;
+mod living;
 pub mod permission;
+mod sharing;
 mod tracer;
 mod windows;
 
+pub use living::{is_alive, shown_by};
 pub use permission::explain;
 pub use tracer::Tracer;
 
@@ -47,6 +50,7 @@ impl State {
 /// One process (thread group) and everything that shares its address space, under ptrace.
 #[derive(Debug)]
 pub struct Process {
+    /// A thread group of those that share the memory: the one that it began with, as long as that lives.
     pid: i32,
     isa: Isa,
     tasks: BTreeMap<Tid, State>,
@@ -56,6 +60,8 @@ pub struct Process {
     gate: Option<Address>,
     /// Text is written word by word with ptrace, because /proc/PID/mem does not allow it (or a test says so).
     poke: bool,
+    /// Nobody told whether others share the memory.
+    is_unsure: bool,
 }
 
 /// How long a thread under our hands may take to reach its next stop. To give up would leave it with registers that are
@@ -71,7 +77,8 @@ impl Process {
     pub fn attach(tracer: &Rc<Tracer>, pid: i32) -> Result<Self, TargetError> {
         let mut process = Self::with_tasks(tracer, pid, BTreeMap::new())?;
         while process.seize_new()? + process.seize_guests()? > 0 {}
-        Ok(process)
+        // Threads that have ended cannot be seized.
+        if process.tasks.is_empty() { Err(TargetError::NoSuchProcess { pid }) } else { Ok(process) }
     }
 
     /// A process that the kernel attached for us when another made it, whose maker did not live to tell.
@@ -86,7 +93,26 @@ impl Process {
     fn with_tasks(tracer: &Rc<Tracer>, pid: i32, tasks: BTreeMap<Tid, State>) -> Result<Self, TargetError> {
         let memory = permission::open_memory(pid)?;
         let tracer = Rc::clone(tracer);
-        Ok(Self { pid, isa: isa_of(pid), tasks, tracer, memory, gate: None, poke: force_poke() })
+        let (isa, poke) = (isa_of(pid), force_poke());
+        Ok(Self { pid, isa, tasks, tracer, memory, gate: None, poke, is_unsure: false })
+    }
+
+    /// Whether other processes may share the memory that were not found: neither the kernel nor the memory itself tells who does.
+    #[must_use]
+    pub fn may_have_unseen_guests(&self) -> bool {
+        self.is_unsure
+    }
+
+    /// Drops a task that has ended. With the last one of its process another process that shares the memory stands for it: the
+    /// number is nobody's from now on, or somebody else's.
+    fn drop_task(&mut self, tid: Tid) {
+        self.tasks.remove(&tid);
+        let has_first = self.tasks.contains_key(&Tid(self.pid));
+        // The first thread may have ended before we came.
+        if has_first || self.tasks.keys().any(|task| self.is_thread(*task)) {
+            return;
+        }
+        self.pid = self.tasks.keys().find_map(|task| group_of(*task)).unwrap_or(self.pid);
     }
 
     /// The process's number.
@@ -98,9 +124,7 @@ impl Process {
     /// Notes what waitpid said of a task.
     pub fn note(&mut self, tid: Tid, wait: Wait) -> Event {
         match wait {
-            Wait::Exited(_) | Wait::Killed(_) => {
-                self.tasks.remove(&tid);
-            }
+            Wait::Exited(_) | Wait::Killed(_) => self.drop_task(tid),
             _ => self.set_stopped(tid),
         }
         self.event(tid, wait)
@@ -194,7 +218,7 @@ impl Process {
 /// The ISA that a process was started for, by the file that it executes. The register set of each thread must agree.
 fn isa_of(pid: i32) -> Isa {
     let mut header = [0; symbols::elf::HEADER_LEN];
-    let read = File::open(format!("/proc/{pid}/exe")).and_then(|exe| exe.read_at(&mut header, 0));
+    let read = File::open(format!("/proc/{}/exe", shown_by(pid))).and_then(|exe| exe.read_at(&mut header, 0));
     let isa = read.ok().and_then(|len| symbols::elf::isa_of(header.get(..len)?).ok());
     isa.unwrap_or(Isa::X86_64)
 }
@@ -257,8 +281,9 @@ impl Target for Process {
                     self.tasks.insert(tid, State::Running(running));
                     seized += 1;
                 }
-                // EPERM for a thread whose maker is traced already: the kernel attached it before we looked.
-                Err(_) if !self.tasks.is_empty() => {}
+                // EPERM for a thread whose maker is traced already: the kernel attached it before we looked. Also for one that
+                // has ended, as the first one may have.
+                Err(_) if !self.tasks.is_empty() || !living::has_memory(tid.0) => {}
                 Err(error) => return Err(permission::explain(self.pid, &error)),
             }
         }
@@ -272,7 +297,7 @@ impl Target for Process {
     }
 
     fn forget(&mut self, tid: Tid) {
-        self.tasks.remove(&tid);
+        self.drop_task(tid);
     }
 
     fn wait(&mut self, tid: Tid, deadline: Instant) -> Result<Option<Event>, TargetError> {
@@ -291,7 +316,7 @@ impl Target for Process {
                     }
                 }
                 Err(_) => {
-                    self.tasks.remove(&tid);
+                    self.drop_task(tid);
                     return Err(TargetError::Gone { tid });
                 }
             }
@@ -392,7 +417,7 @@ impl Target for Process {
     }
 
     fn stack_bottom(&self) -> Option<Address> {
-        let text = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
+        let text = fs::read(format!("/proc/{}/stat", self.witness()?)).ok()?;
         Stat::parse(&text).map(|stat| stat.start_stack).filter(|bottom| bottom.0 != 0)
     }
 
@@ -424,9 +449,20 @@ impl Target for Process {
         })
     }
 
-    fn mappings(&self) -> Result<Vec<Mapping>, TargetError> {
-        let text = fs::read(format!("/proc/{}/maps", self.pid)).map_err(system("reading /proc/PID/maps"))?;
-        Ok(symbols::maps::parse(&text))
+    fn witness(&self) -> Option<Tid> {
+        let first = Tid(self.pid);
+        let known = self.tasks.keys().copied();
+        let all = self.tasks.contains_key(&first).then_some(first).into_iter().chain(known);
+        // Threads of which no tracer is told are found at the next stop.
+        all.chain(living::threads(self.pid)).find(|tid| living::has_memory(tid.0))
+    }
+
+    fn mappings_of(&self, tid: Tid) -> Result<Vec<Mapping>, TargetError> {
+        match fs::read(format!("/proc/{tid}/maps")) {
+            Ok(text) => Ok(symbols::maps::parse(&text)),
+            Err(_) if !living::has_memory(tid.0) => Ok(Vec::new()),
+            Err(error) => Err(system("reading /proc/PID/maps")(error)),
+        }
     }
 
     fn call(&mut self, tid: Tid, calls: &[Call]) -> Result<Vec<i64>, TargetError> {
@@ -449,8 +485,8 @@ impl Target for Process {
         fs::metadata(format!("/proc/{}/task/{tid}", self.pid)).is_ok()
     }
 
-    fn shares_memory(&self, tid: Tid) -> bool {
-        process::same_address_space(self.pid, tid.0).unwrap_or(false)
+    fn shares_memory(&self, maker: Option<Tid>, tid: Tid) -> bool {
+        self.shares(maker, tid).unwrap_or(false)
     }
 
     fn child(&mut self, tid: Tid) -> Result<Self, TargetError> {
@@ -493,7 +529,7 @@ impl Target for Process {
     }
 
     fn remote_state(&self, at: Address) -> Result<Remote, TargetError> {
-        Remote::of(self.pid, at).map_err(system("opening the shared state"))
+        Remote::of(shown_by(self.pid), at).map_err(system("opening the shared state"))
     }
 
     fn mark(&self, window: Window, open: bool) {
@@ -505,7 +541,8 @@ impl Target for Process {
     }
 
     fn files_called(&self, name: &str) -> Vec<u64> {
-        let entries = fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().flatten();
+        let shown = self.witness().map_or(self.pid, |witness| witness.0);
+        let entries = fs::read_dir(format!("/proc/{shown}/fd")).into_iter().flatten().flatten();
         let is_called = |entry: &fs::DirEntry| {
             fs::read_link(entry.path()).is_ok_and(|file| file.to_string_lossy().starts_with(name))
         };
@@ -514,7 +551,10 @@ impl Target for Process {
 
     fn take_file(&mut self, tid: Tid, fd: i32) -> Result<File, TargetError> {
         let pidfd = process::pidfd_open(self.group_of(tid)).map_err(system("pidfd_open"))?;
-        process::pidfd_getfd(&pidfd, fd).map_err(system("pidfd_getfd"))
+        let taken = process::pidfd_getfd(&pidfd, fd);
+        // A first thread that has ended has no descriptors any more.
+        let reopen = || File::options().read(true).write(true).open(format!("/proc/{tid}/fd/{fd}"));
+        taken.or_else(|error| reopen().map_err(|_| error)).map_err(system("pidfd_getfd"))
     }
 }
 
@@ -526,13 +566,15 @@ pub fn peek<R>(
     pid: i32,
     look: impl FnOnce(&[Mapping], &mut dyn FnMut(Address, &mut [u8]) -> bool) -> R,
 ) -> Result<R, TargetError> {
-    let text = fs::read(format!("/proc/{pid}/maps")).map_err(|error| permission::explain(pid, &error))?;
-    let memory = File::open(format!("/proc/{pid}/mem")).map_err(|error| permission::explain(pid, &error))?;
+    let shown = shown_by(pid);
+    let text = fs::read(format!("/proc/{shown}/maps")).map_err(|error| permission::explain(pid, &error))?;
+    let memory =
+        File::open(format!("/proc/{shown}/mem")).map_err(|error| permission::explain(pid, &error))?;
     let mappings = symbols::maps::parse(&text);
     Ok(look(&mappings, &mut |at, buffer| memory.read_exact_at(buffer, at.0).is_ok()))
 }
 
 /// Opens /proc/PID/mem for reading and writing.
 fn open_rw(pid: i32) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"))
+    OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", shown_by(pid)))
 }

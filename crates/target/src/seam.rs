@@ -3,14 +3,14 @@
 //! Two implementations: ptrace ([`crate::linux`]) and, for tests only, memory (`fake.rs`); a third, for the GDB remote
 //! protocol, is to come. Methods that need a stopped thread fail with [`TargetError::Gone`] or `System` when it runs or is gone.
 
-use std::fmt;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use insn::{Address, Isa};
 use serde::{Deserialize, Serialize};
 use symbols::maps::Mapping;
 
-use crate::error::TargetError;
+use crate::error::{TargetError, system};
 use crate::registers::Registers;
 use crate::state::Remote;
 use crate::sys::ptrace::SigInfo;
@@ -240,11 +240,29 @@ pub trait Target {
     /// # Errors
     /// [`TargetError::Memory`].
     fn write(&mut self, address: Address, bytes: &[u8]) -> Result<(), TargetError>;
-    /// What is mapped.
+    /// A task that has the memory, to be asked about it: one that has ended shows nothing of it, the process's first thread
+    /// as well as any other. `None` where nobody has it any more.
+    fn witness(&self) -> Option<Tid>;
+    /// What a task shows to be mapped: nothing where it has ended.
     ///
     /// # Errors
     /// What prevents reading it.
-    fn mappings(&self) -> Result<Vec<Mapping>, TargetError>;
+    fn mappings_of(&self, tid: Tid) -> Result<Vec<Mapping>, TargetError>;
+    /// What is mapped.
+    ///
+    /// # Errors
+    /// What prevents reading it; also where those who have the memory show nothing.
+    fn mappings(&self) -> Result<Vec<Mapping>, TargetError> {
+        // Whoever is asked may end before the answer.
+        for _ in 0..=self.tasks().len() {
+            let Some(witness) = self.witness() else { return Ok(Vec::new()) };
+            let mappings = self.mappings_of(witness)?;
+            if !mappings.is_empty() {
+                return Ok(mappings);
+            }
+        }
+        Err(system("reading /proc/PID/maps")(io::Error::from_raw_os_error(libc::ENODATA)))
+    }
     /// Makes a stopped thread carry out system calls; it stands afterwards as before, its own interrupted call to be
     /// restarted. One result per call: the kernel's raw answer.
     ///
@@ -261,8 +279,9 @@ pub trait Target {
     }
     /// Whether the task is a thread of the process (not another process that shares its memory).
     fn is_thread(&self, tid: Tid) -> bool;
-    /// Whether the process `tid`, just made by the target, shares its memory.
-    fn shares_memory(&self, tid: Tid) -> bool;
+    /// Whether the process `tid`, made by the target, shares its memory. `maker` made it just now, and stands at the event of
+    /// that.
+    fn shares_memory(&self, maker: Option<Tid>, tid: Tid) -> bool;
     /// The process `tid`, just made by the target, as a target of its own: it has yet to report its first stop.
     ///
     /// # Errors

@@ -53,9 +53,14 @@ pub struct System {
 /// The ISA of the file that a process executes; `None` where that cannot be read.
 fn isa_of_process(pid: u32) -> Option<Isa> {
     let mut header = Vec::new();
-    let exe = fs::File::open(format!("/proc/{pid}/exe")).ok()?;
+    let exe = fs::File::open(shown(pid).join("exe")).ok()?;
     exe.take(elf::HEADER_LEN as u64).read_to_end(&mut header).ok()?;
     elf::isa_of(&header).ok()
+}
+
+/// The folder in which /proc shows a process.
+pub(crate) fn shown(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{}", target::linux::shown_by(pid.cast_signed())))
 }
 
 impl System {
@@ -76,8 +81,9 @@ impl System {
     /// # Errors
     /// Where its mappings cannot be read: no such process, or not permitted.
     pub fn of_process(pid: u32) -> io::Result<Self> {
-        let text = fs::read(format!("/proc/{pid}/maps"))?;
-        let root = PathBuf::from(format!("/proc/{pid}/root"));
+        let folder = shown(pid);
+        let text = fs::read(folder.join("maps"))?;
+        let root = folder.join("root");
         let mut mappings = maps::parse(&text);
         if let Ok(seen) = fs::read_link(&root) {
             mappings.iter_mut().for_each(|mapping| name_from(&seen, mapping));
@@ -115,14 +121,14 @@ impl System {
     /// Where the process's heap begins, though it may be empty.
     #[must_use]
     pub fn start_of_heap(&self) -> Option<Address> {
-        let text = fs::read(format!("/proc/{}/stat", self.pid?)).ok()?;
+        let text = fs::read(shown(self.pid?).join("stat")).ok()?;
         Some(Stat::parse(&text)?.start_brk).filter(|start| *start != Address(0))
     }
 
     /// What the kernel says of the process; nothing where there is none.
     #[must_use]
     pub fn status(&self) -> Status {
-        let read = |pid| fs::read(format!("/proc/{pid}/status")).ok();
+        let read = |pid| fs::read(shown(pid).join("status")).ok();
         self.pid.and_then(read).map(|text| Status::parse(&text)).unwrap_or_default()
     }
 

@@ -4,12 +4,12 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use symbols::Bias;
 use symbols::maps::Mapping;
 
-use crate::files::System;
+use crate::files::{System, shown};
 
 /// The bytes read from a process for a module whose file is gone: no text we know is larger.
 const MEMORY_LIMIT: u64 = 1 << 30;
@@ -61,7 +61,7 @@ impl System {
         if let Some(bytes) = unlinked(pid, mapping) {
             return Ok(Contents { bytes, loaded: None });
         }
-        let memory = File::open(format!("/proc/{pid}/mem"))?;
+        let memory = File::open(shown(pid).join("mem"))?;
         let same = |other: &&Mapping| (other.inode, other.device) == (mapping.inode, mapping.device);
         let mut pieces: Vec<&Mapping> = self.mappings().iter().filter(same).collect();
         // Where two segments share a page of the file, the one that the program may write to is less like the file.
@@ -88,10 +88,8 @@ pub(crate) fn replaced_notice(path: &Path) -> String {
 /// CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)). It has what is never in memory: the symbols that are not exported.
 fn unlinked(pid: u32, mapping: &Mapping) -> Option<Vec<u8>> {
     let range = &mapping.range;
-    let ways = [
-        PathBuf::from(format!("/proc/{pid}/exe")),
-        PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", range.start.0, range.end.0)),
-    ];
+    let ways =
+        [shown(pid).join("exe"), shown(pid).join(format!("map_files/{:x}-{:x}", range.start.0, range.end.0))];
     ways.iter().find_map(|way| {
         let metadata = fs::metadata(way).ok()?;
         if !metadata.is_file() || metadata.ino() != mapping.inode {

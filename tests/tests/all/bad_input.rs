@@ -227,16 +227,6 @@ fn a_program_of_another_machine() {
 }
 
 #[test]
-fn a_process_without_its_first_thread() {
-    let program = need!(Program::new("leaderless.c").build());
-    let mut target = Process::start(&program, &[]);
-    let pid = target.pid().to_string();
-    refused(&["stat", "libc:malloc", "-p", &pid], 1, &["first thread has ended"]);
-    assert_eq!(target.ask("x").word, "alive");
-    target.finish();
-}
-
-#[test]
 fn a_thread_of_the_kernel() {
     // 2 is kthreadd, where it can be seen: not in a container.
     if fs::read_to_string("/proc/2/comm").unwrap_or_default().trim() != "kthreadd" {

@@ -35,6 +35,7 @@ mod stepping;
 mod storms;
 mod stubs;
 mod surroundings;
+mod survivors;
 mod terminal;
 mod trace;
 mod unwinding;

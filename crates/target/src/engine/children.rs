@@ -85,7 +85,7 @@ impl<T: Target> Engine<T> {
     /// patched text, and is followed or cleaned before its first instruction. Whether the `parent_waits` for its end the
     /// event told.
     pub(super) fn on_fork(&mut self, parent: Tid, child: Tid, parent_waits: bool) -> Result<(), TargetError> {
-        if self.target.shares_memory(child) {
+        if self.target.shares_memory(Some(parent), child) {
             if !parent_waits {
                 self.no_longer_alone();
             }

@@ -147,6 +147,8 @@ pub struct Engine<T: Target> {
     pub(super) owner: (i32, u64),
     /// The process that this address space belonged to when it was taken over.
     pub group: i32,
+    /// The one that stands for it, as far as the front knows: another that shares the memory, once that has ended.
+    pub known_as: i32,
     /// Keep forked and executed children.
     pub follow: bool,
     /// Address spaces that came out of this one since they were last taken.
@@ -163,6 +165,7 @@ impl<T: Target> Engine<T> {
         let tasks = target.tasks();
         Self {
             group: target.group(),
+            known_as: target.group(),
             guests: tasks.iter().copied().filter(|tid| !target.is_thread(*tid)).collect(),
             target,
             layout: None,

@@ -180,6 +180,13 @@ impl Machine {
         self.tasks.get_mut(&tid).expect("a task of the fake")
     }
 
+    /// A task that has ended shows nothing of the memory, though others live in it (kernel/exit.c, `exit_mm`).
+    pub(super) fn has_memory(&self, tid: Tid) -> bool {
+        let ended =
+            |run: Run| matches!(run, Run::Zombie | Run::Reported(Event::Exited(_) | Event::Killed(_)));
+        self.tasks.get(&tid).is_some_and(|task| !ended(task.run))
+    }
+
     pub(super) fn now(&self) -> Instant {
         self.began + self.clock
     }

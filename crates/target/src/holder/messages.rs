@@ -123,6 +123,8 @@ impl From<Statistics> for Status {
 pub enum News {
     /// A library was loaded or unloaded; the thread waits for `Go`.
     Library(Space, Tid),
+    /// The process of an address space ended, or executed another program; this one shares the memory and lives on.
+    PassedOn(Space, i32),
     /// A new address space.
     Born(Newborn),
     /// The last thread of an address space is gone.

@@ -166,7 +166,7 @@ impl Holder {
 
     /// A new task whose maker was killed before it could tell: it stands at its first stop, with the text of its maker.
     fn take_orphan(&mut self, tid: Tid) {
-        let shares = |engine: &&mut Engine<Process>| engine.target.shares_memory(tid);
+        let shares = |engine: &&mut Engine<Process>| engine.target.shares_memory(None, tid);
         let taken = match self.spaces.values_mut().find(shares) {
             Some(engine) => engine.adopt_guest(tid),
             None => self.clean_orphan(tid),
@@ -243,6 +243,10 @@ impl Holder {
         let Some(engine) = self.spaces.get_mut(&space) else { return Ok(()) };
         let group = engine.group;
         let mut news: Vec<News> = Vec::new();
+        let stands = engine.target.group();
+        if std::mem::replace(&mut engine.known_as, stands) != stands {
+            news.push(News::PassedOn(space, stands));
+        }
         while let Some(notice) = engine.notices.pop_front() {
             match notice {
                 Notice::Library(tid) => news.push(News::Library(space, tid)),
@@ -369,6 +373,12 @@ impl Holder {
         let target = Process::attach(&self.tracer, pid)?;
         let mut engine = Engine::new(target, coherence::description(Architecture::X86), process::identity());
         engine.follow = manner.follow;
+        if engine.target.may_have_unseen_guests() {
+            engine.warn(format!(
+                "whether another process shares the memory of process {pid} is not known: kcmp(2) is not allowed here, nor \
+                 to write /proc/PID/coredump_filter; such a one may stumble over the probes"
+            ));
+        }
         Ok(self.enter(engine))
     }
 

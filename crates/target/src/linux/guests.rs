@@ -1,9 +1,9 @@
 //! Processes that share the address space of another when that is attached: a vfork child that has not executed its program
 //! yet, or one made with CLONE_VM alone. They run the same text, so they must be in our hands before it changes.
 
-use std::fs;
 use std::time::Instant;
 
+use super::living::{numbers, shown_by, threads};
 use super::{Process, State, TRANSITION, permission};
 use crate::error::TargetError;
 use crate::seam::{Event, Resume, Target, Tid};
@@ -14,10 +14,13 @@ impl Process {
     pub(super) fn seize_guests(&mut self) -> Result<usize, TargetError> {
         // Nothing but a look at every process tells: the kernel keeps no list of who shares a memory.
         let pids = numbers("/proc").filter(|pid| *pid != self.pid && !self.tasks.contains_key(&Tid(*pid)));
-        let sharing: Vec<i32> = pids.filter(|pid| self.shares_memory(Tid(*pid))).collect();
+        // The first thread of one may have ended, and shares nothing any more.
+        let sharing = self.sharing(pids.map(shown_by).map(Tid).collect());
+        self.is_unsure = sharing.is_none();
         let mut seized = 0;
-        for pid in sharing {
-            for tid in numbers(&format!("/proc/{pid}/task")).map(Tid) {
+        for Tid(shown) in sharing.unwrap_or_default() {
+            let pid = self.group_of(Tid(shown));
+            for tid in threads(pid) {
                 seized += usize::from(self.seize_guest(pid, tid)?);
             }
         }
@@ -34,7 +37,7 @@ impl Process {
                 self.tasks.insert(tid, State::Running(running));
             }
             // Gone, or on its way with a program of its own.
-            Err(_) if !self.shares_memory(tid) => return Ok(false),
+            Err(_) if !self.shares_memory(None, tid) => return Ok(false),
             Err(error) => {
                 return match permission::explain(pid, &error) {
                     // Its maker was ours already: the event of that is on the way.
@@ -44,7 +47,7 @@ impl Process {
                 };
             }
         }
-        if self.shares_memory(tid) {
+        if self.shares_memory(None, tid) {
             return Ok(true);
         }
         // It executed its program between the two looks.
@@ -72,10 +75,4 @@ impl Process {
             return self.detach(tid, signal);
         }
     }
-}
-
-/// The names in a folder that are numbers.
-fn numbers(folder: &str) -> impl Iterator<Item = i32> + use<> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

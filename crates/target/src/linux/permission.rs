@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use super::open_rw;
+use super::{open_rw, shown_by};
 use crate::error::TargetError;
 
 /// Opens the memory of a process: the first thing that fails when it may not be traced.
@@ -19,11 +19,12 @@ pub fn explain(pid: i32, error: &io::Error) -> TargetError {
         let what = format!("looking at process {pid}");
         return TargetError::System { what, source: error.raw_os_error().unwrap_or(libc::EIO).into() };
     }
-    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+    // Where the first thread has ended, another speaks for the process.
+    let Ok(status) = fs::read_to_string(format!("/proc/{}/status", shown_by(pid))) else {
         return TargetError::NoSuchProcess { pid };
     };
-    // A process without memory: it is just ending.
-    if error.raw_os_error() == Some(libc::ESRCH) {
+    // A process without memory, or a thread that was there before: it is just ending.
+    if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) {
         return TargetError::NoSuchProcess { pid };
     }
     let field = |name: &str| {

@@ -131,13 +131,14 @@ pub fn ignore_terminal_signals() {
     }
 }
 
-/// Whether two processes share their address space (kcmp(2), `KCMP_VM`); `None` where the kernel cannot tell.
-#[must_use]
-pub fn same_address_space(a: pid_t, b: pid_t) -> Option<bool> {
+/// Whether two tasks share their address space (kcmp(2), `KCMP_VM`). Two that have none do.
+///
+/// # Errors
+/// EPERM: not permitted, for these or at all; ENOSYS: the kernel cannot tell; ESRCH: one is gone.
+pub fn same_address_space(a: pid_t, b: pid_t) -> io::Result<bool> {
     const KCMP_VM: c_int = 1;
     // SAFETY: kcmp takes integers.
-    let got = unsafe { libc::syscall(libc::SYS_kcmp, a, b, KCMP_VM, 0, 0) };
-    (got >= 0).then_some(got == 0)
+    check(unsafe { libc::syscall(libc::SYS_kcmp, a, b, KCMP_VM, 0, 0) }).map(|order| order == 0)
 }
 
 /// Sends a signal to one thread.

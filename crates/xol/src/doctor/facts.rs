@@ -10,6 +10,8 @@ use symbols::status::Status;
 use target::area::Description;
 use target::recover;
 
+use crate::files::shown;
+
 /// How an attempt went: `None` if it worked, else the error's text.
 pub type Attempt = Option<String>;
 
@@ -108,10 +110,11 @@ impl Facts {
 
 impl ProcessFacts {
     fn gather(pid: u32) -> Result<Self, (PathBuf, io::Error)> {
-        let folder = PathBuf::from(format!("/proc/{pid}"));
-        let path = |name| folder.join(name);
         // A thread's number has a folder too (proc(5)), but it is not a process.
-        let status = fs::read(path("status")).map_err(|error| (path("status"), error))?;
+        let status = PathBuf::from(format!("/proc/{pid}/status"));
+        let status = fs::read(&status).map_err(|error| (status, error))?;
+        let folder = shown(pid);
+        let path = |name| folder.join(name);
         let owner = fs::metadata(path("mem")).map_err(|error| (path("mem"), error))?.uid();
         let memory = OpenOptions::new().write(true).open(path("mem"));
         Ok(Self {

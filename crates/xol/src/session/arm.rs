@@ -81,7 +81,7 @@ impl Traced {
         let mut moved = false;
         let mut refused = None;
         for _ in 0..ATTEMPTS {
-            let view = View::of(self.pid)?;
+            let view = View::of(self.stands)?;
             self.rows.refresh(&common.wanted, &view, &mut self.modules)?;
             self.note_replaced(progress);
             let placed = (self.room.clone(), self.routines.clone());

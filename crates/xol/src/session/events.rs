@@ -73,6 +73,10 @@ impl Session {
             News::Warning(text) => self.common.warnings.push(text),
             News::Ended { space, numbers, saved } => self.note_end(space, numbers, saved)?,
             News::Born(newborn) => self.take_newborn(newborn)?,
+            News::PassedOn(space, pid) => {
+                let passed = self.traced.iter_mut().filter(|traced| traced.space == space);
+                passed.for_each(|traced| traced.stands = pid);
+            }
             News::Library(space, tid) => {
                 // The program must go on whatever comes of this.
                 let starts = self.is_starting(space);
@@ -214,7 +218,7 @@ impl Session {
 
     fn lives(&self, space: Space) -> bool {
         let traced = self.traced.iter().find(|traced| traced.space == space && traced.is_live());
-        traced.is_some_and(|traced| target::sys::process::start_time(traced.pid).is_some())
+        traced.is_some_and(|traced| target::linux::is_alive(traced.stands))
     }
 
     fn read_rings(&mut self, on_hit: &mut dyn FnMut(Hit)) -> Result<(), Error> {

@@ -30,7 +30,7 @@ impl Session {
         let wanted = Wanted::parse(spec)?;
         let first = self.sites.len();
         for traced in self.traced.iter_mut().filter(|traced| traced.is_live()) {
-            let system = crate::catalogue::system(Some(traced.pid.cast_unsigned()))?;
+            let system = crate::catalogue::system(Some(traced.stands.cast_unsigned()))?;
             traced.rows.expect(self.common.wanted.len(), &wanted, &system, progress)?;
         }
         self.common.wanted.push(wanted);
@@ -141,7 +141,8 @@ impl Session {
         self.removed = true;
         self.traced.iter().filter(|one| one.is_live()).for_each(Traced::close_asks);
         self.common.client.bury();
-        let pids: BTreeSet<i32> = self.traced.iter().filter(|one| one.is_live()).map(|one| one.pid).collect();
+        let live = self.traced.iter().filter(|one| one.is_live());
+        let pids: BTreeSet<i32> = live.map(|one| one.stands).collect();
         let told = self.unheard_children();
         for pid in pids.into_iter().chain(told) {
             self.recover(pid);
@@ -182,7 +183,7 @@ impl Session {
             }
             Err(_) => Left::default(),
         };
-        for traced in self.traced.iter_mut().filter(|traced| traced.is_live() && traced.pid == pid) {
+        for traced in self.traced.iter_mut().filter(|traced| traced.is_live() && traced.stands == pid) {
             traced.stage = Stage::Left(left.clone());
         }
     }

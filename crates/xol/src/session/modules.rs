@@ -10,7 +10,7 @@ use insn::code::{Code, Outline};
 use insn::set::Analysis;
 use symbols::maps::Mapping;
 use symbols::{Bias, FileAddress};
-use target::linux::permission;
+use target::linux;
 
 use super::binary::Binary;
 use super::types::Progress;
@@ -71,6 +71,7 @@ impl Module {
 /// A process as the front sees it: its memory and mappings, read only.
 #[derive(Debug)]
 pub(crate) struct View {
+    /// Where /proc shows it.
     pub(super) pid: i32,
     memory: File,
     pub(super) mappings: Vec<Mapping>,
@@ -81,10 +82,10 @@ pub(crate) struct View {
 
 impl View {
     /// Looks at a process now.
-    pub(crate) fn of(pid: i32) -> Result<Self, LookupError> {
-        let number = pid.cast_unsigned();
-        let wrong = |error: std::io::Error| LookupError::Process(permission::explain(pid, &error));
-        let system = System::of_process(number).map_err(wrong)?;
+    pub(crate) fn of(process: i32) -> Result<Self, LookupError> {
+        let pid = linux::shown_by(process);
+        let wrong = |error: std::io::Error| LookupError::Process(linux::explain(process, &error));
+        let system = System::of_process(process.cast_unsigned()).map_err(wrong)?;
         let memory = File::open(format!("/proc/{pid}/mem")).map_err(wrong)?;
         let mappings = system.mappings().to_vec();
         let mounts = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();

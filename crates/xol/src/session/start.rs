@@ -5,13 +5,14 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use program::clock::Clock;
 use symbols::elf::{self, ElfError};
 use symbols::stat::Stat;
 use symbols::status::Status;
 use target::holder::{Attached, Client, Manner, Reply, Request, Space};
+use target::linux::{is_alive, shown_by};
 use target::{TargetError, Tid, recover};
 
 use super::events::Watcher;
@@ -20,11 +21,13 @@ use super::rows::{Row, Rows, Wanted};
 use super::traced::Traced;
 use super::types::{Action, Error, Options, Progress, SiteStatus, Target};
 use crate::catalogue::system;
-use crate::files::System;
+use crate::files::{System, shown};
 
 /// How many of the loader's reports belong to the start of a command: glibc makes one before it maps the libraries and one
 /// after (elf/rtld.c), musl one in all.
 const STARTUP_EVENTS: u8 = 2;
+/// How long the last threads of a process may take to end once the first one has.
+const LAST_THREADS: Duration = Duration::from_millis(200);
 
 /// What all address spaces of a session have in common.
 #[derive(Debug)]
@@ -86,7 +89,7 @@ impl Session {
             Target::Attach(pids) => pids.iter().filter_map(|pid| i32::try_from(*pid).ok()).collect(),
             Target::Spawn(_) => Vec::new(),
         };
-        let is_there = |pid: &i32| target::sys::process::start_time(*pid).is_some();
+        let is_there = |pid: &i32| is_alive(*pid);
         let living: Vec<i32> = pids.into_iter().filter(is_there).collect();
         // Of a process that ended meanwhile nothing can be read any more: that it is gone says more than what could not be.
         Self::start_in(options, progress).map_err(|error| or_ended(error, &living))
@@ -341,8 +344,12 @@ fn note_plan<'r>(all: impl Iterator<Item = &'r Rows>, wanted: &[Wanted], progres
 /// What is wrong if a process ended meanwhile is only that, whatever failed first.
 fn or_ended(error: Error, pids: &[i32]) -> Error {
     let has_ended = |pid: &&i32| {
-        let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
-        matches!(Status::parse(&status).state, None | Some('Z' | 'X'))
+        // When all threads end, the first one may before the others.
+        let deadline = Instant::now() + LAST_THREADS;
+        while shown_by(**pid) != **pid && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        !is_alive(**pid)
     };
     match pids.iter().find(has_ended) {
         Some(pid) => Error::Ended { pid: *pid },
@@ -352,20 +359,18 @@ fn or_ended(error: Error, pids: &[i32]) -> Error {
 
 /// A process of a kind that we can probe: with memory of its own, for an ISA that we know.
 pub(crate) fn check_kind(pid: i32) -> Result<(), TargetError> {
-    let status =
-        std::fs::read(format!("/proc/{pid}/status")).map_err(|_| TargetError::NoSuchProcess { pid })?;
+    // Its first thread may have ended and left the others alone.
+    let folder = shown(pid.cast_unsigned());
+    let status = std::fs::read(folder.join("status")).map_err(|_| TargetError::NoSuchProcess { pid })?;
     let status = Status::parse(&status);
     let unsupported = |why: &str| Err(TargetError::Unsupported { pid, why: why.to_owned() });
     if matches!(status.state, Some('Z' | 'X')) {
-        return match std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) {
-            0 | 1 => Err(TargetError::NoSuchProcess { pid }),
-            _ => unsupported("its first thread has ended and left the others alone"),
-        };
+        return Err(TargetError::NoSuchProcess { pid });
     }
     if let Some(tracer) = status.tracer.filter(|&tracer| tracer != 0) {
         return Err(TargetError::AlreadyTraced { pid, tracer });
     }
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = std::fs::read(folder.join("stat")).unwrap_or_default();
     if Stat::parse(&stat).is_some_and(|stat| stat.is_kernel_thread()) {
         return unsupported("it is a thread of the kernel");
     }
@@ -374,7 +379,7 @@ pub(crate) fn check_kind(pid: i32) -> Result<(), TargetError> {
 
 fn check_class(pid: i32) -> Result<(), TargetError> {
     let mut header = Vec::new();
-    let read = File::open(format!("/proc/{pid}/exe"))
+    let read = File::open(shown(pid.cast_unsigned()).join("exe"))
         .and_then(|exe| exe.take(elf::HEADER_LEN as u64).read_to_end(&mut header));
     if read.is_err() {
         return Ok(()); // the holder's own attempt says what is wrong

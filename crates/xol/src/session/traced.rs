@@ -14,6 +14,7 @@ use program::stub::{Environment, Routines};
 use target::TargetError;
 use target::engine::Left;
 use target::holder::{Client, Reply, Request, Space, Status};
+use target::linux::shown_by;
 use target::state::{Remote, State};
 use target::sys::shared::SharedMap;
 
@@ -51,6 +52,8 @@ pub(super) enum Stage {
 pub(super) struct Traced {
     pub(super) space: Space,
     pub(super) pid: i32,
+    /// The process that stands for it: another that shares the memory, once its own has ended.
+    pub(super) stands: i32,
     pub(super) stage: Stage,
     pub(super) rows: Rows,
     /// The site of each row.
@@ -111,10 +114,11 @@ impl Traced {
 
     /// An address space without probes.
     pub(super) fn new(space: Space, pid: i32, rows: Rows) -> Self {
-        let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+        let status = std::fs::read(format!("/proc/{}/status", shown_by(pid))).unwrap_or_default();
         Self {
             space,
             pid,
+            stands: pid,
             stage: Stage::Live,
             rows,
             sites: Vec::new(),
@@ -218,7 +222,7 @@ impl Traced {
             Some(descriptor) => Some(State::Mapped(
                 SharedMap::new(&client.open_state(descriptor)?, environment.layout.len).map_err(opening)?,
             )),
-            None => match Remote::of(self.pid, environment.state) {
+            None => match Remote::of(shown_by(self.stands), environment.state) {
                 // It has ended already: the holder kept a copy, of which it will tell.
                 Err(error) if is_gone(&error) => None,
                 state => Some(State::Remote(state.map_err(opening)?)),
