@@ -25,12 +25,24 @@ pub struct Stat {
 
 /// `PF_KTHREAD` (include/linux/sched.h): a thread of the kernel, without memory of its own.
 const KERNEL_THREAD: u64 = 0x0020_0000;
+/// Workers that the kernel makes as threads of a process: `PF_IO_WORKER` (io_uring, since Linux 5.12), `PF_USER_WORKER` (all of
+/// them, since 6.4), and how it names them (io_uring/io-wq.c, io_uring/sqpoll.c, drivers/vhost/vhost.c). Older kernels use the
+/// bits for something else, and names are free to all: only both together say so.
+const WORKER: u64 = 0x10 | 0x4000;
+const WORKERS: [&str; 2] = ["iou-", "vhost-"];
 
 impl Stat {
     /// Whether it is a thread of the kernel.
     #[must_use]
     pub fn is_kernel_thread(&self) -> bool {
         self.flags & KERNEL_THREAD != 0
+    }
+
+    /// Whether it is a task that the kernel made for itself in a process: it shares all with the process's threads, and never
+    /// runs the process's code.
+    #[must_use]
+    pub fn is_kernels_worker(&self) -> bool {
+        self.flags & WORKER != 0 && WORKERS.iter().any(|name| self.comm.starts_with(name))
     }
 
     /// Reads the file's text; `None` for text of another form.
@@ -69,6 +81,19 @@ mod tests {
             assert_eq!((stat.flags, stat.is_kernel_thread()), (9, false));
             assert_eq!((stat.start_time, stat.start_stack, stat.start_brk), (22, Address(28), Address(47)));
         }
+    }
+
+    #[test]
+    fn a_worker_of_the_kernel_has_its_flag_and_its_name() {
+        let numbers: Vec<String> = (10..=52).map(|field| field.to_string()).collect();
+        let is_one = |comm: &str, flags: u64| {
+            let text = format!("42 ({comm}) S 1 1 1 0 -1 {flags} {}", numbers.join(" "));
+            Stat::parse(text.as_bytes()).unwrap().is_kernels_worker()
+        };
+        // As Linux 5.15 and 6.18 show them.
+        assert!(is_one("iou-wrk-41", 0x40_4050) && is_one("iou-sqp-41", 0x10) && is_one("vhost-41", 0x4000));
+        assert!(!is_one("iou-wrk-41", 0x40_0040), "a program's own thread of that name");
+        assert!(!is_one("CPU 0/KVM", 0x40_0050), "a virtual CPU, on old kernels");
     }
 
     #[test]

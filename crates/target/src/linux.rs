@@ -243,6 +243,12 @@ fn has_filter(tid: Tid) -> bool {
     status_of(tid).is_some_and(|status| status.seccomp == Some(2))
 }
 
+/// Whether a task is one that the kernel made for itself in the process: it never runs the program's code.
+fn is_kernels(tid: Tid) -> bool {
+    fs::read(format!("/proc/{tid}/stat"))
+        .is_ok_and(|text| Stat::parse(&text).is_some_and(|stat| stat.is_kernels_worker()))
+}
+
 /// Tests force the fallback by this variable: nothing else shows a machine where /proc/PID/mem is restricted.
 fn force_poke() -> bool {
     std::env::var_os("XOL_FORCE_POKE").is_some()
@@ -273,7 +279,7 @@ impl Target for Process {
             let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Tid) else {
                 continue;
             };
-            if self.tasks.contains_key(&tid) {
+            if self.tasks.contains_key(&tid) || is_kernels(tid) {
                 continue;
             }
             match ptrace::seize(tid.0) {
@@ -281,11 +287,14 @@ impl Target for Process {
                     self.tasks.insert(tid, State::Running(running));
                     seized += 1;
                 }
-                // EPERM for a thread whose maker is traced already: the kernel attached it before we looked. Also for one that
-                // has ended, as the first one may have.
-                Err(_) if !self.tasks.is_empty() || !living::has_memory(tid.0) => {}
-                Err(error) => return Err(permission::explain(self.pid, &error)),
+                // One that has ended, as the first one may have.
+                Err(_) if !living::has_memory(tid.0) => {}
+                // The text must not change under one that somebody else holds.
+                Err(error) => permission::refusal(self.pid, tid, &error).map_or(Ok(()), Err)?,
             }
+        }
+        if self.tasks.is_empty() {
+            return Err(TargetError::NoSuchProcess { pid: self.pid });
         }
         Ok(seized)
     }

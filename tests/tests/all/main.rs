@@ -13,6 +13,7 @@ mod exact;
 mod faults;
 mod follow;
 mod frames;
+mod hidden;
 mod hostile;
 mod i386;
 mod in_process;

@@ -22,7 +22,7 @@ impl<T: Target> Engine<T> {
     /// The first stop of a thread is when its thread pointer is known: give it its slot. It may be told of before its maker's
     /// event, since waitpid keeps no order between tasks.
     pub(super) fn first_stop(&mut self, tid: Tid) {
-        if self.target.tasks().iter().any(|other| *other != tid && !self.guests.contains(other)) {
+        if self.target.tasks().iter().any(|other| *other != tid) {
             self.no_longer_alone();
         }
         self.name_only_thread(None);
@@ -62,14 +62,23 @@ impl<T: Target> Engine<T> {
             // Its first stop and its end were both reported before its maker's event: it is forgotten already.
             return Ok(());
         }
-        self.on_fork(parent, child, false)
+        self.on_fork(parent, child)
+    }
+
+    /// Takes in a process that shares the memory, whose maker was killed before it could tell. It stands at its first stop;
+    /// others may run.
+    ///
+    /// # Errors
+    /// What went wrong there.
+    pub fn adopt_orphan(&mut self, child: Tid) -> Result<(), TargetError> {
+        if self.runs_with_others() {
+            self.in_stopped_world(|_| Ok(()))?;
+        }
+        self.adopt_guest(child)
     }
 
     /// Takes in a process that shares the memory: it stays until its exec.
-    ///
-    /// # Errors
-    /// What went wrong at its first stop.
-    pub fn adopt_guest(&mut self, child: Tid) -> Result<(), TargetError> {
+    fn adopt_guest(&mut self, child: Tid) -> Result<(), TargetError> {
         self.guests.insert(child);
         self.adopt_task(child)
     }
@@ -82,13 +91,10 @@ impl<T: Target> Engine<T> {
     }
 
     /// A new process. One that shares our memory (vfork, posix_spawn) becomes a guest; another got a copy of the
-    /// patched text, and is followed or cleaned before its first instruction. Whether the `parent_waits` for its end the
-    /// event told.
-    pub(super) fn on_fork(&mut self, parent: Tid, child: Tid, parent_waits: bool) -> Result<(), TargetError> {
+    /// patched text, and is followed or cleaned before its first instruction.
+    pub(super) fn on_fork(&mut self, parent: Tid, child: Tid) -> Result<(), TargetError> {
         if self.target.shares_memory(Some(parent), child) {
-            if !parent_waits {
-                self.no_longer_alone();
-            }
+            self.no_longer_alone();
             return self.adopt_guest(child);
         }
         let mut other = match self.target.child(child) {

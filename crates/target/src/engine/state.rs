@@ -93,6 +93,8 @@ pub struct Engine<T: Target> {
     pub(super) stubs: BTreeMap<Address, Stub>,
     /// Only one task has run here since the first stub was written, and they hold the bodies for such ([`Stub::alone`]).
     pub(super) alone: bool,
+    /// Such bodies stand in the stubs though several tasks run: no stopped world was found yet in which nobody was in one.
+    pub(super) late: bool,
     /// Patches in the text, by start.
     pub(super) patches: BTreeMap<Address, Patched>,
     /// Islands in the text, and the site that leads to each.
@@ -181,6 +183,7 @@ impl<T: Target> Engine<T> {
             routines: Vec::new(),
             stubs: BTreeMap::new(),
             alone: tasks.len() == 1,
+            late: false,
             patches: BTreeMap::new(),
             islands: BTreeMap::new(),
             boundaries: HashMap::new(),
@@ -266,7 +269,7 @@ impl<T: Target> Engine<T> {
             inherited: self.inherited.clone(),
             routines: self.routines.clone(),
             stubs: self.stubs.clone(),
-            alone: self.alone,
+            alone: self.alone || self.late,
             patches: self.patches.clone(),
             islands: self.islands.clone(),
             boundaries: self.boundaries.clone(),

@@ -20,6 +20,11 @@ impl<T: Target> Engine<T> {
     /// # Errors
     /// [`TargetError::DidNotStop`] names the thread that did not, after four attempts; everything runs again then.
     pub fn stop_world(&mut self) -> Result<(), TargetError> {
+        self.stop_all()?;
+        self.catch_up()
+    }
+
+    pub(super) fn stop_all(&mut self) -> Result<(), TargetError> {
         let mut pauses = PAUSES.into_iter();
         loop {
             self.stopped_since = Some(self.target.now());
@@ -201,7 +206,7 @@ impl<T: Target> Engine<T> {
     }
 
     /// Lets a thread go on; what job control stopped stays stopped.
-    fn resume_one(&mut self, tid: Tid) {
+    pub(super) fn resume_one(&mut self, tid: Tid) {
         if self.run(tid, 0).is_err() {
             self.gone(tid);
         }
@@ -266,7 +271,7 @@ impl<T: Target> Engine<T> {
                 self.run(tid, 0)
             }
             Event::Fork(child) | Event::Vfork(child) => {
-                self.on_fork(tid, child, matches!(event, Event::Vfork(_)))?;
+                self.on_fork(tid, child)?;
                 self.run(tid, 0)
             }
             Event::Exec(former) => self.on_exec(tid, former),

@@ -374,7 +374,7 @@ impl Machine {
     pub(crate) fn stop_group(&mut self, signal: i32) {
         self.group_stop = Some(signal);
         for task in self.tasks.values_mut().filter(|task| matches!(task.run, Run::Running)) {
-            task.run = Run::Reported(Event::GroupStop(signal));
+            task.run = if task.traced { Run::Reported(Event::GroupStop(signal)) } else { Run::Listening };
         }
     }
 
@@ -382,7 +382,7 @@ impl Machine {
     pub(crate) fn continue_group(&mut self) {
         self.group_stop = None;
         for task in self.tasks.values_mut().filter(|task| matches!(task.run, Run::Listening)) {
-            task.run = Run::Reported(Event::Interrupted);
+            task.run = if task.traced { Run::Reported(Event::Interrupted) } else { Run::Running };
         }
     }
 

@@ -168,7 +168,7 @@ impl Holder {
     fn take_orphan(&mut self, tid: Tid) {
         let shares = |engine: &&mut Engine<Process>| engine.target.shares_memory(None, tid);
         let taken = match self.spaces.values_mut().find(shares) {
-            Some(engine) => engine.adopt_guest(tid),
+            Some(engine) => engine.adopt_orphan(tid),
             None => self.clean_orphan(tid),
         };
         self.tracer.drop_early(tid);

@@ -4,10 +4,10 @@
 use std::time::Instant;
 
 use super::living::{numbers, shown_by, threads};
-use super::{Process, State, TRANSITION, permission};
+use super::{Process, State, TRANSITION, is_kernels, permission};
 use crate::error::TargetError;
 use crate::seam::{Event, Resume, Target, Tid};
-use crate::sys::{process, ptrace};
+use crate::sys::ptrace;
 
 impl Process {
     /// Begins tracing them; how many tasks.
@@ -29,7 +29,7 @@ impl Process {
 
     /// Whether it is in our hands now, and was not before.
     fn seize_guest(&mut self, pid: i32, tid: Tid) -> Result<bool, TargetError> {
-        if self.tasks.contains_key(&tid) {
+        if self.tasks.contains_key(&tid) || is_kernels(tid) {
             return Ok(false);
         }
         match ptrace::seize(tid.0) {
@@ -38,14 +38,7 @@ impl Process {
             }
             // Gone, or on its way with a program of its own.
             Err(_) if !self.shares_memory(None, tid) => return Ok(false),
-            Err(error) => {
-                return match permission::explain(pid, &error) {
-                    // Its maker was ours already: the event of that is on the way.
-                    TargetError::AlreadyTraced { tracer, .. } if tracer == process::own_pid() => Ok(false),
-                    TargetError::NoSuchProcess { .. } => Ok(false),
-                    other => Err(other),
-                };
-            }
+            Err(error) => return permission::refusal(pid, tid, &error).map_or(Ok(false), Err),
         }
         if self.shares_memory(None, tid) {
             return Ok(true);

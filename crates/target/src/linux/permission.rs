@@ -5,6 +5,8 @@ use std::io;
 
 use super::{open_rw, shown_by};
 use crate::error::TargetError;
+use crate::seam::Tid;
+use crate::sys::process;
 
 /// Opens the memory of a process: the first thing that fails when it may not be traced.
 pub(super) fn open_memory(pid: i32) -> Result<fs::File, TargetError> {
@@ -14,13 +16,29 @@ pub(super) fn open_memory(pid: i32) -> Result<fs::File, TargetError> {
 /// Turns the kernel's answer, when a process could not be looked at or traced, into one that says what would permit it.
 #[must_use]
 pub fn explain(pid: i32, error: &io::Error) -> TargetError {
+    explain_task(pid, Tid(pid), error)
+}
+
+/// What keeps us from tracing a task of a process. `None` for one that is gone, or ours already: its maker was, and the event
+/// of that is on the way.
+pub(super) fn refusal(pid: i32, tid: Tid, error: &io::Error) -> Option<TargetError> {
+    match explain_task(pid, tid, error) {
+        TargetError::AlreadyTraced { tracer, .. } if tracer == process::own_pid() => None,
+        TargetError::NoSuchProcess { .. } => None,
+        other => Some(other),
+    }
+}
+
+/// Each task has a tracer, and rights, of its own.
+fn explain_task(pid: i32, tid: Tid, error: &io::Error) -> TargetError {
     // Anything else has nothing to do with permission: no descriptor may be left, say.
     if !matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOENT | libc::ESRCH)) {
         let what = format!("looking at process {pid}");
         return TargetError::System { what, source: error.raw_os_error().unwrap_or(libc::EIO).into() };
     }
     // Where the first thread has ended, another speaks for the process.
-    let Ok(status) = fs::read_to_string(format!("/proc/{}/status", shown_by(pid))) else {
+    let speaker = if tid.0 == pid { shown_by(pid) } else { tid.0 };
+    let Ok(status) = fs::read_to_string(format!("/proc/{speaker}/status")) else {
         return TargetError::NoSuchProcess { pid };
     };
     // A process without memory, or a thread that was there before: it is just ending.

@@ -3,9 +3,10 @@
 use insn::Address;
 
 use super::fixture::{
-    ADD, EXITED, HANDLER, LEADER, MAIN, SECOND, SHORT, SITES, TEXT, World, prepare, queued,
+    ADD, CALL, EXITED, HANDLER, LEADER, MAIN, SECOND, SHORT, SITES, TEXT, World, prepare, queued,
 };
 use crate::TargetError;
+use crate::engine::Notice;
 use crate::fake::machine::Run;
 use crate::seam::{Event, Target, Tid};
 
@@ -174,6 +175,83 @@ fn a_second_thread_runs_no_body_that_is_rewritten_then() {
     let now = world.fake.now();
     let first = world.engine.target.wait(SECOND, now).unwrap().expect("its first stop");
     world.engine.react(SECOND, first).unwrap();
+    assert!(locks(&world, ADD));
+    world.react();
+    world.leave();
+}
+
+/// Steps a task into what counts at `site`, so many instructions behind its beginning.
+fn run_into_body(world: &mut World, tid: Tid, site: Address, instructions: usize) {
+    world.run_into(tid, site, 0);
+    (0..instructions).for_each(|_| world.step(tid));
+}
+
+/// The kernel hides a task made with CLONE_UNTRACED: it runs before we know, and may be in the middle of a body, as its maker.
+#[test]
+fn a_task_that_nobody_reported_counts_exactly_from_the_next_stop_on() {
+    let steps = [(0, 0), (1, 0), (3, 0), (0, 4), (4, 3), (5, 6), (2, 7)];
+    for (site, (leader, hidden)) in [ADD, SHORT].into_iter().flat_map(|site| steps.map(|steps| (site, steps)))
+    {
+        let mut world = World::new(1);
+        world.fake.machine().pace = 2;
+        world.probe(&[site]).unwrap();
+        let registers = prepare(&mut world.fake.machine(), SECOND);
+        world.fake.machine().start(SECOND, registers, false);
+        run_into_body(&mut world, LEADER, site, leader);
+        run_into_body(&mut world, SECOND, site, hidden);
+        assert!(!locks(&world, site));
+        world.probe(&[site, CALL]).unwrap();
+        assert!(locks(&world, site) && locks(&world, CALL), "{site} {leader} {hidden}");
+        let warned =
+            |notice: &Notice| matches!(notice, Notice::Warning(text) if text.contains("was not told of"));
+        assert!(world.engine.notices.iter().any(warned), "{site} {leader} {hidden}");
+        world.run_to(LEADER, MAIN);
+        world.run_to(SECOND, MAIN);
+        let before = world.rounds() - world.hits(site);
+        for _ in 0..300 {
+            world.step(LEADER);
+            world.step(SECOND);
+        }
+        world.run_to(LEADER, MAIN);
+        world.run_to(SECOND, MAIN);
+        assert_eq!(world.rounds() - world.hits(site), before, "{site} {leader} {hidden}");
+        world.leave();
+    }
+}
+
+#[test]
+fn a_body_in_which_job_control_has_stopped_a_task_is_rewritten_at_a_later_stop() {
+    let mut world = World::new(1);
+    world.probe(&[ADD]).unwrap();
+    let registers = prepare(&mut world.fake.machine(), SECOND);
+    world.fake.machine().start(SECOND, registers, false);
+    run_into_body(&mut world, LEADER, ADD, 1);
+    world.fake.machine().stop_group(libc::SIGTSTP);
+    world.react();
+    world.probe(&[ADD, SHORT]).unwrap();
+    assert!(!locks(&world, ADD));
+    world.fake.machine().continue_group();
+    world.react();
+    world.run_to(LEADER, MAIN);
+    world.probe(&[ADD, SHORT, CALL]).unwrap();
+    assert!([ADD, SHORT, CALL].into_iter().all(|site| locks(&world, site)));
+    world.leave();
+}
+
+#[test]
+fn a_vfork_child_ends_it_before_it_runs() {
+    let mut world = World::new(1);
+    world.probe(&[ADD]).unwrap();
+    let registers = prepare(&mut world.fake.machine(), SECOND);
+    world.fake.machine().make_thread(LEADER, SECOND, registers);
+    {
+        let mut machine = world.fake.machine();
+        machine.task(SECOND).is_guest = true;
+        machine.task(LEADER).run = Run::Reported(Event::Vfork(SECOND));
+    }
+    let now = world.fake.now();
+    let event = world.engine.target.wait(LEADER, now).unwrap().expect("its maker's event");
+    world.engine.react(LEADER, event).unwrap();
     assert!(locks(&world, ADD));
     world.react();
     world.leave();
