@@ -54,3 +54,73 @@ fn nothing_is_left_for_the_handler() {
         target.finish();
     }
 }
+
+/// A handler that the probes' coming has moved goes on to unblock its signal, or is interrupted by another on its own stack.
+#[test]
+fn nothing_is_left_for_a_handler_that_is_not_looked_for() {
+    let program = need!(program());
+    for what in ["unblock", "above"] {
+        let mut target = Process::start(&program, &[]);
+        let watch = Watch::on(&target, &["stumble"]);
+        target.ask("stumble 7");
+        let mut session = Session::stat(&[&probe(&program, "stumble")], target.pid());
+        session.wait_armed(&watch);
+        target.ask(what);
+        let report = session.end();
+        report.assert_clean();
+        assert_eq!(report.summary()["left_mapped"], 0, "{what}: {report:?}");
+        if what == "above" {
+            target.tell("go on");
+        }
+        let done = target.ask("go on");
+        assert_eq!((done.number("value"), done.number("bad")), (26, 0), "{what}: {done:?}");
+        target.finish();
+    }
+}
+
+/// A child that a handler makes, in whose frame the PC was moved: let go clean, it goes back to the original.
+#[test]
+fn a_child_returns_from_its_parents_handlers() {
+    let program = need!(program());
+    for (stack, above) in [("stumble", false), ("elsewhere", false), ("stumble", true)] {
+        let mut target = Process::start(&program, &[]);
+        let watch = Watch::on(&target, &["stumble"]);
+        target.ask(&format!("{stack} 7"));
+        let mut session = Session::stat(&[&probe(&program, "stumble")], target.pid());
+        session.wait_armed(&watch);
+        if above {
+            target.ask("above");
+        }
+        for how in ["fork", "vfork", "fork"] {
+            let child = target.ask(how);
+            assert_eq!(child.number("status"), 0, "{how} in {stack}, above: {above}");
+        }
+        if above {
+            target.tell("go on");
+        }
+        let done = target.ask("go on");
+        assert_eq!((done.number("value"), done.number("bad")), (26, 0), "{stack}: {done:?}");
+        let report = session.end();
+        report.assert_clean();
+        assert_eq!(report.summary()["left_mapped"], 0, "{report:?}");
+        target.finish();
+    }
+}
+
+/// One that is followed has the probes, and goes back into the stub.
+#[test]
+fn a_followed_child_returns_from_its_parents_handlers() {
+    let program = need!(program());
+    let mut target = Process::start(&program, &[]);
+    let watch = Watch::on(&target, &["stumble"]);
+    target.ask("stumble 7");
+    let (work, pid) = (probe(&program, "stumble"), target.pid().to_string());
+    let session = Session::armed(&[&watch], || Session::start(["stat", "-f", &work, "-p", &pid]));
+    for _ in 0..3 {
+        assert_eq!(target.ask("fork").number("status"), 0);
+    }
+    let done = target.ask("go on");
+    assert_eq!((done.number("value"), done.number("bad")), (26, 0), "{done:?}");
+    session.end().assert_clean();
+    target.finish();
+}

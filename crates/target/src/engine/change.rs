@@ -109,31 +109,24 @@ impl<T: Target> Engine<T> {
     /// The world did not stop; an address is taken; live bytes are not the expected ones.
     pub fn change(&mut self, mut change: Change) -> Result<ChangeReport, TargetError> {
         change.apply.sort_by_key(|patched| patched.entry.start);
+        self.refuse_code_over_ours(&change)?;
         let before = self.statistics.stopped;
         if !self.membarrier && change.state.is_some() {
             self.register_membarrier()?;
         }
         self.map(&change)?;
+        self.forget_code_in(&change.map);
         if change.state.is_some() {
             self.allocate_state()?;
             self.populate_rings()?;
         }
+        let done = self.write_and_patch(&mut change);
+        if done.is_err() {
+            self.forget_unused(&change);
+        }
+        let (lost, skipped) = done?;
+        self.changes += 1;
         let writes_running = self.target.capabilities().write_running;
-        if writes_running {
-            self.write_code(&change)?;
-        }
-        let mut skipped = Vec::new();
-        let result = self.in_stopped_world(|engine| {
-            if !writes_running {
-                engine.write_code(&change)?;
-            }
-            skipped = engine.skip_what_moved(&mut change)?;
-            engine.change_text(&change)
-        });
-        match result {
-            Ok(_) => self.changes += 1,
-            Err(_) => self.keep_what_was_done(&mut change),
-        }
         // The books are kept while the target runs on: no event of its is looked at before they are.
         let removes = !change.remove.is_empty();
         self.note_change(change);
@@ -144,7 +137,31 @@ impl<T: Target> Engine<T> {
             // It names too much, which is harmless.
             self.warn(format!("the area's description could not be shortened: {error}"));
         }
-        Ok(ChangeReport { stopped: self.statistics.stopped - before, lost: result?, skipped })
+        Ok(ChangeReport { stopped: self.statistics.stopped - before, lost, skipped })
+    }
+
+    /// The code, then the text. Gives which patches were lost, and which skipped.
+    fn write_and_patch(&mut self, change: &mut Change) -> Result<(Vec<Address>, Vec<Address>), TargetError> {
+        let writes_running = self.target.capabilities().write_running;
+        if writes_running {
+            self.write_code(change)?;
+        }
+        self.in_stopped_world(|engine| {
+            if !writes_running {
+                engine.write_code(change)?;
+            }
+            let skipped = engine.skip_what_moved(change)?;
+            engine.verify(change)?;
+            engine.snapshot_dispositions()?;
+            engine.assign_all_slots();
+            let lost = engine.patch(change);
+            if lost.is_err() && engine.take_back(change.clone()).is_err() {
+                // Somebody may be in its code, which stays in the books.
+                change.stubs.clear();
+                change.routines.clear();
+            }
+            Ok((lost?, skipped))
+        })
     }
 
     /// Drops the patches of what is no longer mapped where the front saw it: a library unloaded since, by any thread.
@@ -165,58 +182,7 @@ impl<T: Target> Engine<T> {
         Ok(skipped)
     }
 
-    /// After a failure the text tells which parts of a change were made.
-    fn keep_what_was_done(&mut self, change: &mut Change) {
-        // Without the mappings the bytes have to do.
-        let mappings = self.target.mappings().ok();
-        let is_mapped = |patched: &Patched| {
-            let at = |mappings: &Vec<Mapping>| Backing::at(mappings, patched.entry.start);
-            mappings.as_ref().is_none_or(|mappings| at(mappings) == Some(patched.backing))
-        };
-        change.apply.retain_mut(|patched| {
-            let mut known = self.overlapping(&patched.entry);
-            let before = overlaid(&patched.entry, &known);
-            known.push(&patched.entry);
-            let now = self.left_of(&patched.entry, &known).filter(|now| now.patched != before);
-            now.filter(|_| is_mapped(patched)).map(|now| patched.entry = now).is_some()
-        });
-        let gone: Vec<Address> = std::mem::take(&mut change.remove);
-        for start in gone {
-            let old = self.patches.get(&start).filter(|old| is_mapped(old));
-            let left = old.and_then(|old| self.left_of(&old.entry, &[&old.entry]));
-            match (left, self.patches.get_mut(&start)) {
-                (Some(left), Some(old)) => old.entry = left,
-                _ => change.remove.push(start),
-            }
-        }
-    }
-
-    /// Patches that share a byte with `entry`.
-    fn overlapping(&self, entry: &Entry) -> Vec<&Entry> {
-        let end = entry.start + entry.patched.len() as u64;
-        let from = Address(entry.start.0.saturating_sub(Entry::MAX_LEN));
-        let near = self.patches.range(from..end).map(|(_, patched)| &patched.entry);
-        near.filter(|other| entry.start < other.start + other.patched.len() as u64).collect()
-    }
-
-    /// What is in the text where a patch belongs, if each byte is the original's or one of `ours` and not all are the
-    /// original's: also a patch half written, by a tracer killed between two pages.
-    pub(super) fn left_of(&self, entry: &Entry, ours: &[&Entry]) -> Option<Entry> {
-        let mut live = vec![0; entry.patched.len()];
-        self.target.read(entry.start, &mut live).ok()?;
-        let is_known = |index: usize, byte: u8| {
-            let at = entry.start + index as u64;
-            let of = |other: &&Entry| {
-                let offset = usize::try_from(at.0.checked_sub(other.start.0)?).ok()?;
-                Some([*other.patched.get(offset)?, *other.original.get(offset)?].contains(&byte))
-            };
-            ours.iter().filter_map(of).any(|is_one| is_one)
-        };
-        let is_whole = live.iter().enumerate().all(|(index, byte)| is_known(index, *byte));
-        (is_whole && live != entry.original).then(|| Entry { patched: live, ..entry.clone() })
-    }
-
-    fn note_change(&mut self, change: Change) {
+    pub(super) fn note_change(&mut self, change: Change) {
         self.put_back.clear();
         let starts = change.apply.iter().map(|patched| patched.entry.start);
         for start in change.remove.iter().copied().chain(starts).collect::<Vec<_>>() {
@@ -265,13 +231,6 @@ impl<T: Target> Engine<T> {
             self.stubs.insert(stub.at, stub.clone());
         }
         self.describe(&change.apply)
-    }
-
-    fn change_text(&mut self, change: &Change) -> Result<Vec<Address>, TargetError> {
-        self.verify(change)?;
-        self.snapshot_dispositions()?;
-        self.assign_all_slots();
-        self.patch(change)
     }
 
     /// Registration waits for a grace period of the kernel, 15 to 96 ms in a process with threads
@@ -539,7 +498,8 @@ impl<T: Target> Engine<T> {
     ) -> Result<(), TargetError> {
         let number = self.target.isa().abi().numbers.mmap;
         let protection = libc::PROT_READ | if is_state { libc::PROT_WRITE } else { libc::PROT_EXEC };
-        let replaces = places.iter().all(|(at, _)| self.mapped.contains_key(at));
+        // A state in the place of the one inherited by fork. Code of ours is never replaced: somebody may be in it.
+        let replaces = is_state && places.iter().all(|(at, _)| self.mapped.contains_key(at));
         let flags = if replaces { libc::MAP_FIXED } else { libc::MAP_FIXED_NOREPLACE }
             | match fd {
                 Some(_) if is_state => libc::MAP_SHARED,
@@ -776,7 +736,8 @@ impl<T: Target> Engine<T> {
 
     /// Moves every thread that stands inside bytes to be overwritten to its copy in the stub, and one that stands at
     /// the entry of a stub about to retire back to the original. The same for PCs saved in signal frames.
-    fn empty_spans(&mut self, change: &Change) -> Result<(), TargetError> {
+    pub(super) fn empty_spans(&mut self, change: &Change) -> Result<(), TargetError> {
+        self.mend_moved_frames(change)?;
         for tid in self.target.tasks() {
             if !self.target.is_stopped(tid) {
                 continue;
@@ -786,7 +747,7 @@ impl<T: Target> Engine<T> {
             if self.has_breakpoint_pending(tid, registers.pc()) {
                 continue;
             }
-            if let Some(to) = self.moved(registers.pc(), change)? {
+            if let Some(to) = self.moved(registers.pc(), change)?.filter(|to| *to != registers.pc()) {
                 if self.is_ours(registers.pc()) {
                     self.open_moved();
                 }
@@ -936,19 +897,6 @@ impl<T: Target> Engine<T> {
 pub(super) fn unreadable(entry: &Entry) -> TargetError {
     let (address, len) = (entry.start, entry.patched.len());
     TargetError::Memory { verb: "read".to_owned(), address, len, source: libc::EIO.into() }
-}
-
-/// The bytes that `entry` changes, with these patches in the text.
-fn overlaid(entry: &Entry, patches: &[&Entry]) -> Vec<u8> {
-    let mut bytes = entry.original.clone();
-    for patch in patches {
-        for (index, byte) in patch.patched.iter().enumerate() {
-            let offset = (patch.start + index as u64).0.checked_sub(entry.start.0);
-            let slot = offset.and_then(|offset| bytes.get_mut(usize::try_from(offset).ok()?));
-            slot.into_iter().for_each(|slot| *slot = *byte);
-        }
-    }
-    bytes
 }
 
 /// A thread that asks for a slot dies of it when nobody is there to answer: our death must close the question. Where the state

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use insn::Address;
 
+use super::change::Change;
 use super::state::{Born, Engine, Notice};
 use crate::error::{TargetError, system};
 use crate::seam::{Call, Event, Resume, Target, Tid};
@@ -103,7 +104,7 @@ impl<T: Target> Engine<T> {
         };
         match self.take_child(&mut other, parent, child) {
             Ok(signal) if self.follow => self.follow_child(other, child, signal),
-            Ok(signal) => self.clean(&mut other, child, signal),
+            Ok(signal) => self.clean(other, child, signal),
             Err(error) => Err(error),
         }
         .or_else(|error| {
@@ -130,7 +131,7 @@ impl<T: Target> Engine<T> {
     }
 
     /// Takes our patches, area and state out of a forked copy of the address space, and lets it go.
-    fn clean(&self, other: &mut T, tid: Tid, signal: i32) -> Result<(), TargetError> {
+    fn clean(&mut self, mut other: T, tid: Tid, signal: i32) -> Result<(), TargetError> {
         for patch in self.patches.values() {
             let entry = &patch.entry;
             let mut live = vec![0; entry.patched.len()];
@@ -143,22 +144,57 @@ impl<T: Target> Engine<T> {
             place.put(&mut registers);
             other.set_registers(tid, &registers)?;
         }
-        if !self.in_area(registers.pc()) {
-            let calls: Vec<Call> = self.unmap_calls().collect();
-            if !calls.is_empty() {
-                other.call(tid, &calls)?;
-            }
+        self.mend_frames_of_copy(&mut other)?;
+        if self.in_area(registers.pc()) || self.may_stack_lead_in(&other, tid)? {
+            return self.leave_area_in(other, tid, signal);
+        }
+        let calls: Vec<Call> = self.unmap_calls().collect();
+        if !calls.is_empty() {
+            other.call(tid, &calls)?;
         }
         other.detach(tid, signal)
+    }
+
+    /// The child goes back through the frames of the handlers that its parent was in, and has copies of the frames of all
+    /// other threads. The text is original by now: no patch leads to a stub.
+    fn mend_frames_of_copy(&self, other: &mut T) -> Result<(), TargetError> {
+        if self.moved_frames.is_empty() {
+            return Ok(());
+        }
+        let nothing = Change { remove: self.patches.keys().copied().collect(), ..Change::default() };
+        self.moves_of_frames(other, &nothing).into_iter().try_for_each(|one| one.carry_out(other))
+    }
+
+    /// Where no frame was ever moved nothing of ours is on a stack, and a fork is not made slower by a look at it.
+    fn may_stack_lead_in(&self, other: &T, tid: Tid) -> Result<bool, TargetError> {
+        Ok(self.may_frames_lead_in() && self.does_stack_point_in(other, tid, &other.mappings()?))
+    }
+
+    /// Lets a child go that may still come into code of ours. It gets a state of its own, in which nobody looks and nobody
+    /// answers: what it counts is not its parent's.
+    fn leave_area_in(&mut self, other: T, tid: Tid, signal: i32) -> Result<(), TargetError> {
+        let mut engine = self.copy_for(other);
+        engine.patches.clear();
+        let renewed = engine.renew_state(tid).and_then(|()| engine.describe(&[]));
+        if let (Some(layout), Some(shared)) = (&engine.layout, &engine.shared) {
+            layout.set_asks(shared, false);
+        }
+        if let Err(error) = renewed {
+            self.warn(format!("hits of the child process {tid} may be counted as its parent's: {error}"));
+        }
+        self.warn(format!(
+            "{} mappings of the area stay in the child process {tid}: something may still reach them",
+            engine.mapped.len()
+        ));
+        engine.target.detach(tid, signal)
     }
 
     /// Keeps a forked child: its copy of text and area is as the parent's, its counters are its own.
     fn follow_child(&mut self, other: T, tid: Tid, signal: i32) -> Result<(), TargetError> {
         let mut engine = self.copy_for(other);
         if let Err(error) = engine.renew_state(tid) {
-            let mut other = engine.target;
             self.warn(format!("the child process {tid} is not followed: {error}"));
-            return self.clean(&mut other, tid, signal);
+            return self.clean(engine.target, tid, signal);
         }
         engine.first_stop(tid);
         engine.run(tid, signal)?;

@@ -7,6 +7,11 @@
 //! A word that only looks like a saved PC must not be touched, so the whole frame around it is verified: alignment, the
 //! words that are the same in every frame, a return address that leads to `rt_sigreturn`, and the magic number in the
 //! vector state. What does not verify completely is left to the trap; so are frames on other stacks than the present.
+//!
+//! Which words were moved is kept in mind. They are found again where no search would: deep in a stack, on a stack that its
+//! thread has left for another, in a forked copy of the memory.
+
+use std::collections::BTreeMap;
 
 use insn::Address;
 use insn::isa::{Order, SignalFrame};
@@ -29,6 +34,13 @@ struct Stack {
     bytes: Vec<u8>,
 }
 
+impl Move {
+    pub(super) fn carry_out<T: Target>(self, target: &mut T) -> Result<(), TargetError> {
+        let word = target.isa().abi().word;
+        target.write(self.at, &self.to.0.to_le_bytes()[..word])
+    }
+}
+
 impl Stack {
     fn word(&self, at: Address) -> Option<u64> {
         let offset = usize::try_from(at.0.checked_sub(self.start.0)?).ok()?;
@@ -42,6 +54,17 @@ impl Stack {
     }
 }
 
+/// A saved PC that a change moves: the word, what it holds and what it is to hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Move {
+    at: Address,
+    from: Address,
+    to: Address,
+}
+
+/// The words of signal frames that were made to lead into stubs, and where each leads.
+pub(super) type MovedFrames = BTreeMap<Address, Address>;
+
 impl<T: Target> Engine<T> {
     /// Moves the PCs in the signal frames on a stopped thread's stack as the change would move the thread itself.
     pub(super) fn mend_frames(&mut self, tid: Tid, change: &Change) -> Result<(), TargetError> {
@@ -51,16 +74,47 @@ impl<T: Target> Engine<T> {
         }
         let Some(stack) = self.stack_of(tid)? else { return Ok(()) };
         for (at, word) in stack.words() {
-            if let Ok(Some(to)) = self.moved(Address(word), change)
+            let from = Address(word);
+            if let Ok(Some(to)) = self.moved(from, change)
+                && to != from
                 && self.is_saved_pc(&stack, at)
             {
-                if self.is_ours(Address(word)) {
-                    self.open_moved();
-                }
-                self.target.write(at, &to.0.to_le_bytes()[..stack.word])?;
-                self.statistics.frames += 1;
+                self.move_frame(Move { at, from, to })?;
             }
         }
+        Ok(())
+    }
+
+    /// The same for PCs that were moved before, on whatever stack they are. Their threads need not be stopped, as long as they
+    /// come to a stop before they run.
+    pub(super) fn mend_moved_frames(&mut self, change: &Change) -> Result<(), TargetError> {
+        let moves = self.moves_of_frames(&self.target, change);
+        moves.into_iter().try_for_each(|one| self.move_frame(one))
+    }
+
+    /// What that comes to in an address space that is this one, or a copy of it. A word that holds another value is no frame
+    /// of ours any more; one that still holds the stub's address got it from us, so there is nothing else to verify.
+    pub(super) fn moves_of_frames(&self, target: &T, change: &Change) -> Vec<Move> {
+        let mut word = vec![0; target.isa().abi().word];
+        let mut move_of = |(at, from): (&Address, &Address)| {
+            let is_there = target.read(*at, &mut word).is_ok() && Order::Little.number(&word) == from.0;
+            let to = is_there.then(|| self.moved(*from, change)).and_then(Result::ok).flatten();
+            to.filter(|to| to != from).map(|to| Move { at: *at, from: *from, to })
+        };
+        self.moved_frames.iter().filter_map(&mut move_of).collect()
+    }
+
+    fn move_frame(&mut self, one: Move) -> Result<(), TargetError> {
+        if self.is_ours(one.from) {
+            self.open_moved();
+        }
+        one.carry_out(&mut self.target)?;
+        if self.is_ours(one.to) {
+            self.moved_frames.insert(one.at, one.to);
+        } else {
+            self.moved_frames.remove(&one.at);
+        }
+        self.statistics.frames += 1;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use insn::Address;
 use symbols::maps::Mapping;
 
-use super::leave::STACK_FAR;
+use super::leave::{STACK_FAR, does_stack_lead};
 use super::state::Engine;
 use crate::area::{self, Description};
 use crate::error::TargetError;
@@ -94,6 +94,6 @@ impl<T: Target> Engine<T> {
             return self.target.state(tid) != 'Z' && self.target.blocked_at(tid).is_none_or(leads_there);
         }
         self.target.registers(tid).is_ok_and(|registers| leads_there(registers.pc()))
-            || self.does_stack_lead(tid, mappings, STACK_FAR, leads_there)
+            || does_stack_lead(&self.target, tid, mappings, STACK_FAR, leads_there)
     }
 }

@@ -238,7 +238,7 @@ impl<T: Target> Engine<T> {
                     .target
                     .tasks()
                     .into_iter()
-                    .all(|tid| !self.does_stack_point_in(tid, &mappings)));
+                    .all(|tid| !self.does_stack_point_in(&self.target, tid, &mappings)));
             }
         }
         Ok(false)
@@ -246,6 +246,9 @@ impl<T: Target> Engine<T> {
 
     /// Puts threads that stand at a place equal to an original address back there.
     fn move_out(&mut self) -> Result<(), TargetError> {
+        // Of a thread that was parked when the text changed nothing was moved then.
+        self.mend_moved_frames(&Change::default())?;
+        self.close_moved(); // the text is original again
         for tid in self.target.tasks() {
             if !self.target.is_stopped(tid) {
                 continue;
@@ -258,9 +261,8 @@ impl<T: Target> Engine<T> {
             // A thread that has done nothing yet, or waits in a displaced system call (which the kernel may then restart:
             // at the restored original).
             let equal = |place: &Place| place.is_entry || place.behind_syscall;
-            // Of a thread that was parked when the text changed nothing was moved then.
             self.mend_frames(tid, &Change::default())?;
-            self.close_moved(); // the text is original again
+            self.close_moved();
             let Some(place) = self.original_of(registers.pc()).filter(equal) else { continue };
             place.put(&mut registers);
             self.target.set_registers(tid, &registers)?;
@@ -317,35 +319,19 @@ impl<T: Target> Engine<T> {
                 .is_ok_and(|pending| pending.iter().any(|info| info.signal() == libc::SIGTRAP))
     }
 
-    fn does_stack_point_in(&self, tid: Tid, mappings: &[Mapping]) -> bool {
-        let limit = if self.statistics.frames > 0 { STACK_FAR } else { STACK_NEAR };
+    /// Whether a word on a thread's stack leads into code of ours. The thread may be one of a copy of this address space.
+    pub(super) fn does_stack_point_in(&self, target: &T, tid: Tid, mappings: &[Mapping]) -> bool {
+        let limit = if self.may_frames_lead_in() { STACK_FAR } else { STACK_NEAR };
         let (first, end) = self.reach_of_area();
         // Megabytes of words, and the world stands still: nearly all are out of reach.
         let leads = |at: Address| first <= at.0 && at.0 < end && self.is_code_of_ours(at);
-        self.does_stack_lead(tid, mappings, limit, leads)
+        does_stack_lead(target, tid, mappings, limit, leads)
     }
 
-    /// Whether one of the words next to a thread's stack pointer is an address of those that are asked for.
-    pub(super) fn does_stack_lead(
-        &self,
-        tid: Tid,
-        mappings: &[Mapping],
-        limit: u64,
-        leads: impl Fn(Address) -> bool,
-    ) -> bool {
-        let Ok(registers) = self.target.registers(tid) else { return false };
-        let abi = self.target.isa().abi();
-        let low = Address(registers.sp().0.saturating_sub(abi.red_zone) & !(abi.word as u64 - 1));
-        let Some(stack) = mappings.iter().find(|mapping| mapping.range.contains(&low)) else { return false };
-        // The text of an environment looks like addresses of 32 bits.
-        let is_inside = |bottom: &Address| low < *bottom && *bottom < stack.range.end;
-        let end = self.target.stack_bottom().filter(is_inside).unwrap_or(stack.range.end);
-        let len = (end - low).min(limit);
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-        if self.target.read(low, &mut bytes).is_err() {
-            return true;
-        }
-        bytes.chunks_exact(abi.word).any(|word| leads(Address(abi.order.number(word))))
+    /// Whether PCs in signal frames were moved into stubs, however deep they are by now. Of what another xol left (we have
+    /// no stubs then) nobody knows.
+    pub(super) fn may_frames_lead_in(&self) -> bool {
+        self.statistics.frames > 0 || self.stubs.is_empty() && !self.mapped.is_empty()
     }
 
     /// The addresses between which everything of ours is mapped.
@@ -467,6 +453,29 @@ impl<T: Target> Engine<T> {
     pub fn warn(&mut self, text: String) {
         self.notices.push_back(Notice::Warning(text));
     }
+}
+
+/// Whether one of the words next to a thread's stack pointer is an address of those that are asked for.
+pub(super) fn does_stack_lead<T: Target>(
+    target: &T,
+    tid: Tid,
+    mappings: &[Mapping],
+    limit: u64,
+    leads: impl Fn(Address) -> bool,
+) -> bool {
+    let Ok(registers) = target.registers(tid) else { return false };
+    let abi = target.isa().abi();
+    let low = Address(registers.sp().0.saturating_sub(abi.red_zone) & !(abi.word as u64 - 1));
+    let Some(stack) = mappings.iter().find(|mapping| mapping.range.contains(&low)) else { return false };
+    // The text of an environment looks like addresses of 32 bits.
+    let is_inside = |bottom: &Address| low < *bottom && *bottom < stack.range.end;
+    let end = target.stack_bottom().filter(is_inside).unwrap_or(stack.range.end);
+    let len = (end - low).min(limit);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    if target.read(low, &mut bytes).is_err() {
+        return true;
+    }
+    bytes.chunks_exact(abi.word).any(|word| leads(Address(abi.order.number(word))))
 }
 
 /// The islands among patches: of two that lead to one stub the shorter leads there over the other.

@@ -8,6 +8,7 @@ mod change;
 mod children;
 mod dispositions;
 mod drain;
+mod failed;
 mod frames;
 mod harm;
 mod inherit;

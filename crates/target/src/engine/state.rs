@@ -12,6 +12,7 @@ use program::threads::Table;
 use super::change::Patched;
 use super::dispositions::Dispositions;
 use super::drain::Drain;
+use super::frames::MovedFrames;
 use super::inherit::Inherited;
 use super::leave::Left;
 use crate::error::TargetError;
@@ -104,6 +105,8 @@ pub struct Engine<T: Target> {
     /// Threads put back to a retired address since the text last changed: what traps there again is the program's own.
     pub(super) put_back: BTreeSet<(Tid, Address)>,
     pub(super) dispositions: Dispositions,
+    /// PCs in signal frames that lead into stubs because we moved them there.
+    pub(super) moved_frames: MovedFrames,
     /// Threads that run to the end of a stub before they get a signal.
     pub(super) draining: HashMap<Tid, Drain>,
     /// How often each thread asked for a slot.
@@ -189,6 +192,7 @@ impl<T: Target> Engine<T> {
             boundaries: HashMap::new(),
             put_back: BTreeSet::new(),
             dispositions: Dispositions::default(),
+            moved_frames: MovedFrames::new(),
             draining: HashMap::new(),
             asked: HashMap::new(),
             held: BTreeSet::new(),
@@ -274,6 +278,7 @@ impl<T: Target> Engine<T> {
             islands: self.islands.clone(),
             boundaries: self.boundaries.clone(),
             dispositions: self.dispositions.clone(),
+            moved_frames: self.moved_frames.clone(),
             owed: self.owed.clone(),
             membarrier: self.membarrier,
             gentle: self.gentle,

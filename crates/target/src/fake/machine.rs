@@ -636,6 +636,9 @@ impl Machine {
         offset: u64,
     ) -> Result<i64, i32> {
         let range = range.start..Address(range.end.0.next_multiple_of(4096));
+        if flags & u64::from(libc::MAP_FIXED.cast_unsigned()) != 0 {
+            self.space.unmap(&range);
+        }
         if !self.space.is_free(&range) {
             return Err(libc::EEXIST);
         }

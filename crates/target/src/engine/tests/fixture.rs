@@ -106,7 +106,7 @@ fn text() -> Vec<u8> {
     text
 }
 
-fn mapping(range: Range<Address>, permissions: &str, path: Option<&str>) -> Mapping {
+pub(super) fn mapping(range: Range<Address>, permissions: &str, path: Option<&str>) -> Mapping {
     let is_file = path.is_some_and(|path| path.starts_with('/'));
     Mapping {
         offset: if is_file { range.start.0 - 0x40_0000 } else { 0 },
@@ -126,7 +126,7 @@ pub(super) fn text_mapping() -> Mapping {
     mapping(TEXT, "rx", Some("/usr/bin/fake"))
 }
 
-fn stack(tid: Tid) -> Range<Address> {
+pub(super) fn stack(tid: Tid) -> Range<Address> {
     Address(0x7f00_0000_0000 + u64::from(tid.0.cast_unsigned()) * 0x10_0000).span(0x4000)
 }
 
