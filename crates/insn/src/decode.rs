@@ -46,6 +46,8 @@ pub(crate) trait Findings {
     fn table(&mut self, at: Address);
     /// Code takes an address by its distance from the global offset table, or adds a number to a register.
     fn distance_from_got(&mut self, distance: i64);
+    /// Code reads or writes so many bytes at an address that it names.
+    fn data(&mut self, at: Address, len: u64);
     /// A hardware transaction begins or ends.
     fn transaction(&mut self);
 }

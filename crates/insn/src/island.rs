@@ -82,7 +82,7 @@ impl Analysis<'_> {
         }
         let len = end - start;
         let none = |marks: &crate::marks::Marks| marks.first_in(start.span(len)).is_none();
-        none(&self.reached.targets) && none(&self.reached.returns)
+        none(&self.reached.targets) && none(&self.reached.returns) && none(&self.reached.data)
     }
 
     /// Whether a function ends in an instruction that never goes on to the next one, or in padding behind such.

@@ -24,6 +24,7 @@ mod field;
 mod island;
 mod marks;
 mod mips;
+mod overlaps;
 mod pieces;
 mod powerpc;
 mod riscv;

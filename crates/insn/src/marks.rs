@@ -1,5 +1,6 @@
 //! A set of code addresses: one bit for each byte of code.
 
+use std::iter;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,7 +60,17 @@ impl Marks {
         self.place(at).is_some_and(|(stretch, offset)| stretch.from(offset) & 1 != 0)
     }
 
-    /// The first one in a short range.
+    /// All in a range, in order.
+    pub(crate) fn all_in(&self, range: Range<Address>) -> impl Iterator<Item = Address> + '_ {
+        let mut rest = range;
+        iter::from_fn(move || {
+            let first = self.first_in(rest.clone())?;
+            rest.start = first + 1;
+            Some(first)
+        })
+    }
+
+    /// The first one in a range that is short, or in the code for the most part.
     pub(crate) fn first_in(&self, range: Range<Address>) -> Option<Address> {
         let mut at = range.start;
         while at < range.end {
@@ -109,12 +120,8 @@ mod tests {
             marks.set(Address(at));
         }
         marks.set(Address(0x10aa)); // behind the second stretch
-        let mut from = 0x0ff0;
-        let mut found = Vec::new();
-        while let Some(at) = first(from, 0x2010) {
-            found.push(at);
-            from = at + 1;
-        }
+        let all = marks.all_in(Address(0x0ff0)..Address(0x2010));
+        let found: Vec<u64> = all.map(|at| at.0).collect();
         assert_eq!(found, [0x1003, 0x103f, 0x1040, 0x1064, 0x10a9, 0x2000, 0x2009]);
         assert_eq!((first(0x1004, 0x103f), first(0x1004, 0x1040)), (None, Some(0x103f)));
         assert!(marks.contains(Address(0x1064)) && !marks.contains(Address(0x1065)));

@@ -192,6 +192,12 @@ pub enum Reason {
         /// The return address.
         target: Address,
     },
+    /// The program's code names the address as that of data (perlasm has constants between functions).
+    #[error("a patch would change {at}, which the program reads or writes as data")]
+    ReadAsData {
+        /// The first such byte.
+        at: Address,
+    },
     /// A jump would run over the end of the function.
     #[error("a jump would run over the end of the function at {end}")]
     EndOfFunction {
@@ -209,10 +215,12 @@ pub enum Reason {
         "no function is known around the address, so only a single instruction may be replaced, and it is too short"
     )]
     UnknownFunction,
-    /// The function does not decode completely.
-    #[error("the function does not decode completely: {at} is not an instruction")]
+    /// The function does not decode completely, or in one way only.
+    #[error(
+        "the function does not decode completely: {at} is not an instruction, or a function begins inside it"
+    )]
     FunctionUndecodable {
-        /// The first undecodable place.
+        /// The first such place.
         at: Address,
     },
     /// The kernel restarts a thread whose PC is in such a range (rseq(2)); from a stub it would not, and the sequence
@@ -262,6 +270,7 @@ impl Reason {
                 "a jump would cover an address that the program reaches from elsewhere"
             }
             Self::ReturnAddressInside { .. } => "a jump would cover an address to which a call returns",
+            Self::ReadAsData { .. } => "a patch would change what the program reads or writes as data",
             Self::EndOfFunction { .. } => "a jump would run over the end of the function",
             Self::NotStraight { .. } => "a jump would cover what the instruction before it does not go on to",
             Self::FunctionUndecodable { .. } => "the function does not decode completely",

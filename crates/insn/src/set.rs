@@ -50,9 +50,7 @@ impl<'a> Analysis<'a> {
         let data = disjoint(&outline.data);
         let mut ranges = outline.functions.clone();
         ranges.sort_by_key(|range| (range.start, range.end));
-        let guesses = &outline.may_point_at;
-        let (functions, reached) = sweep::sweep(isa, &code, &ranges, &data, outline.got, guesses, progress);
-        outline.pointed_at.iter().for_each(|at| reached.targets.set(*at));
+        let (functions, reached) = sweep::sweep(isa, &code, &ranges, &data, outline, progress);
         let furthest = functions
             .iter()
             .scan(Address(0), |furthest, function| {

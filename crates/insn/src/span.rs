@@ -338,8 +338,11 @@ impl Analysis<'_> {
         Ok(())
     }
 
-    /// Nobody may arrive strictly inside the bytes that are overwritten.
+    /// Nobody may arrive strictly inside the bytes that are overwritten, or read any of them.
     pub(crate) fn check_interior(&self, start: Address, overwritten: usize) -> Result<(), Reason> {
+        if let Some(at) = self.reached.data.first_in(start..start + overwritten as u64) {
+            return Err(Reason::ReadAsData { at });
+        }
         let interior = start + 1..start + overwritten as u64;
         if let Some(target) = self.reached.targets.first_in(interior.clone()) {
             return Err(Reason::TargetInside { target });

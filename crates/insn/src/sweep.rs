@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::address::Address;
-use crate::code::Code;
-use crate::decode::{self, Findings};
+use crate::code::{Code, Outline};
+use crate::decode::{self, Findings, Flow};
 use crate::isa::Isa;
 use crate::marks::Marks;
+use crate::overlaps;
 use crate::pieces;
 
 /// A function and whether its code can be relied on.
@@ -28,6 +29,8 @@ pub(crate) struct Reached {
     pub(crate) targets: Marks,
     /// Return addresses of calls and system calls.
     pub(crate) returns: Marks,
+    /// What code reads or writes at an address that it names.
+    pub(crate) data: Marks,
 }
 
 /// Code that is decoded from its start on its own.
@@ -52,31 +55,31 @@ const MAX_OVERLAP: u64 = 4;
 /// How many functions that begin before an address are asked whether they contain it: nesting is shallow.
 pub(crate) const MAX_NESTING: usize = 64;
 
-/// Sweeps `code` (sorted, not overlapping). `functions` are sorted by start; the answer has those that begin in `code`.
-/// `guesses` are numbers that may be addresses of code, as distances from `got` are too.
+/// Sweeps `code` (sorted, not overlapping). `functions` are sorted by start; the answer has those that begin in `code`, but for
+/// those that begin inside an instruction of another. Of the `outline` it takes what leads into code.
 pub(crate) fn sweep(
     isa: Isa,
     code: &[Code<'_>],
     functions: &[Range<Address>],
     data: &[Code<'_>],
-    got: Option<Address>,
-    guesses: &[Address],
+    outline: &Outline<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> (Vec<Function>, Reached) {
     let (mut functions, units) = divide(code, functions);
-    let reached = Reached { targets: Marks::new(code), returns: Marks::new(code) };
+    let reached = Reached { targets: Marks::new(code), returns: Marks::new(code), data: Marks::new(code) };
+    outline.pointed_at.iter().for_each(|at| reached.targets.set(*at));
     for function in &functions {
         reached.targets.set(function.range.start);
     }
-    let module = Module { isa, code, data, got, units: &units, reached: &reached };
+    let module = Module { isa, code, data, got: outline.got, units: &units, reached: &reached };
     let found = module.run(progress);
     for (index, at) in found.bad {
         functions[index].first_bad.get_or_insert(at);
     }
     found.transactions.iter().for_each(|index| functions[*index].has_transaction = true);
     module.read_tables(found.tables);
-    module.mark_guesses([guesses, &found.distances].concat(), &functions);
-    (functions, reached)
+    module.mark_guesses([&outline.may_point_at[..], &found.distances].concat(), &functions);
+    (overlaps::settle(isa, code, functions), reached)
 }
 
 /// The part of `bytes`-holding `stretches` from `at` on; they are sorted by start.
@@ -199,8 +202,8 @@ impl Module<'_> {
         guesses.sort_unstable();
         guesses.dedup();
         for same in guesses.chunk_by(|one, other| self.unit_of(*one) == self.unit_of(*other)) {
-            let starts =
-                self.unit_of(same[0]).and_then(|unit| self.starts(&self.units[unit], functions, same));
+            let unit = self.unit_of(same[0]).map(|unit| &self.units[unit]);
+            let starts = unit.and_then(|unit| self.starts(unit, functions, same));
             let is_one =
                 |to: &&Address| starts.as_ref().is_none_or(|starts| starts.binary_search(to).is_ok());
             same.iter().filter(is_one).for_each(|to| self.reached.targets.set(*to));
@@ -215,11 +218,33 @@ impl Module<'_> {
         around.next().filter(|_| around.next().is_none())
     }
 
-    /// Where the instructions around `places` (sorted) begin, if `unit` is a function that decodes.
-    fn starts(&self, unit: &Unit, functions: &[Function], places: &[Address]) -> Option<Vec<Address>> {
+    /// Where the instructions of `unit` begin, if it is a function and all that is known agrees with that. Were there data
+    /// between them that decode as well, code behind these would be taken for what it is not. But then code before the data
+    /// leaves for elsewhere, and nothing leads to them; or it reads them; or branches come to the true instructions.
+    fn starts(&self, unit: &Unit, functions: &[Function], guesses: &[Address]) -> Option<Vec<Address>> {
         functions[unit.function?].first_bad.is_none().then_some(())?;
-        let bytes = bytes_from(self.code, unit.range.start)?;
-        decode::boundaries(self.isa, unit.range.start, bytes, *places.first()?, *places.last()?)
+        let Range { start, end } = unit.range.clone();
+        let bytes = bytes_from(self.code, start)?;
+        let starts = decode::boundaries(self.isa, start, bytes, start, Address(end.0.checked_sub(1)?))?;
+        let mut targets = self.reached.targets.all_in(unit.range.clone());
+        let agrees = targets.all(|to| starts.binary_search(&to).is_ok())
+            && self.reached.data.first_in(unit.range.clone()).is_none()
+            && self.is_connected(&starts, guesses);
+        agrees.then_some(starts)
+    }
+
+    /// Whether something leads to each of the instructions at `starts`, or it is padding.
+    fn is_connected(&self, starts: &[Address], guesses: &[Address]) -> bool {
+        let mut has_left = false;
+        let mut reader = decode::Reader::new(self.isa, self.code);
+        starts.iter().all(|at| {
+            let Some((insn, _)) = reader.look(*at) else { return false };
+            let is_idle = has_left && insn.is_padding;
+            let is_reached =
+                !has_left || self.reached.targets.contains(*at) || guesses.binary_search(at).is_ok();
+            has_left = insn.flow == Flow::Leaves || is_idle && !is_reached;
+            is_idle || is_reached
+        })
     }
 
     fn entries(&self, at: Address, room: u64) -> Vec<Address> {
@@ -263,6 +288,13 @@ impl Findings for Notes<'_, '_> {
 
     fn distance_from_got(&mut self, distance: i64) {
         self.distances.extend(self.module.got.map(|got| got.offset(distance)));
+    }
+
+    fn data(&mut self, at: Address, len: u64) {
+        let marks = &self.module.reached.data;
+        if marks.covers(at) {
+            (0..len).for_each(|offset| marks.set(at + offset));
+        }
     }
 
     fn transaction(&mut self) {

@@ -19,7 +19,8 @@ pub struct Outline {
     /// Function ranges from symbols (in a stripped Go program: its function table) and unwind tables; they may nest or
     /// overlap.
     pub functions: Vec<Range<FileAddress>>,
-    /// Code addresses that data refer to: relocations, landing pads, exported symbols, entry points.
+    /// Code addresses that data refer to: relocations, landing pads, exported symbols, entry points; also where something has
+    /// a name that may be data.
     pub pointed_at: Vec<FileAddress>,
     /// Numbers in data that may be addresses of code, where the file does not tell which are.
     pub may_point_at: Vec<FileAddress>,
@@ -101,7 +102,7 @@ fn pointed_at(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Vec
     found.extend(initializers(image));
     found.extend(all_landing_pads(image, frames));
     let exported = symbols.functions().filter(|symbol| symbol.binding != Binding::Local);
-    found.extend(exported.map(|symbol| symbol.address));
+    found.extend(exported.chain(symbols.labels()).map(|symbol| symbol.address));
     in_code(image, found)
 }
 
@@ -132,7 +133,7 @@ fn in_code(image: &Image<'_>, mut found: Vec<FileAddress>) -> Vec<FileAddress> {
 }
 
 /// `DT_INIT`, `DT_FINI` and the arrays of functions the loader calls (their words too, for files without relocations).
-fn initializers(image: &Image<'_>) -> Vec<FileAddress> {
+pub(crate) fn initializers(image: &Image<'_>) -> Vec<FileAddress> {
     let Some(dynamic) = image.dynamic() else { return Vec::new() };
     let arrays = dynamic.arrays.iter();
     let words = arrays.flat_map(|array| words(image.format(), array.0, image.table(Some(*array))));
@@ -169,7 +170,7 @@ impl Code {
 }
 
 /// The aligned words of data.
-fn words(format: Format, start: FileAddress, bytes: &[u8]) -> impl Iterator<Item = u64> + use<'_> {
+pub(crate) fn words(format: Format, start: FileAddress, bytes: &[u8]) -> impl Iterator<Item = u64> + use<'_> {
     let len = format.word();
     let skip = usize::try_from(start.0.next_multiple_of(len as u64) - start.0).unwrap_or(0);
     let words = bytes.get(skip..).unwrap_or(&[]).chunks_exact(len);

@@ -25,6 +25,7 @@ pub mod glob;
 pub mod go;
 mod headers;
 pub mod instructions;
+mod labels;
 pub mod ld_cache;
 pub mod loader;
 mod lsda;

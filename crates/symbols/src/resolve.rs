@@ -86,6 +86,15 @@ pub enum ResolveError {
         /// As typed.
         name: String,
     },
+    /// Code or data, which the file does not tell.
+    #[error(
+        "`{name}` has no type, and no unwind table, pointer or branch says that it is code: it may be data (its address is \
+         taken for what it is: 0xN as nm prints it)"
+    )]
+    Untyped {
+        /// As typed.
+        name: String,
+    },
     /// Behind the symbol's end.
     #[error("`{symbol}+{offset:#x}` is outside the symbol, which has {size} bytes")]
     OutsideSymbol {
@@ -166,7 +175,11 @@ fn exact(
     let named = named(symbols, name);
     let functions: Vec<_> = named.iter().filter(|symbol| symbol.is_function()).collect();
     if functions.is_empty() {
-        return Err(if named.is_empty() { not_found(symbols, name) } else { data(name) });
+        return Err(match named.first() {
+            None => not_found(symbols, name),
+            Some(symbol) if symbol.kind == Kind::Label => untyped(name),
+            Some(_) => data(name),
+        });
     }
     // Offset 0 is the function itself, whatever its size; any other must be inside.
     let inside: Vec<_> = functions.iter().filter(|symbol| offset == 0 || offset < symbol.size).collect();
@@ -223,9 +236,8 @@ fn certain_part(name: &str) -> Option<&str> {
 
 /// Every function whose raw or demangled name matches; of aliases at one address the preferred one that matches.
 fn matching(image: &Image<'_>, symbols: &Symbols<'_>, glob: &Glob) -> Result<Vec<Match>, ResolveError> {
-    let hit = |symbol: &&Symbol<'_>| {
-        image.is_code(symbol.address) && (glob.matches(symbol.name) || matches_demangled(glob, symbol.name))
-    };
+    let is_named = |symbol: &&Symbol<'_>| glob.matches(symbol.name) || matches_demangled(glob, symbol.name);
+    let hit = |symbol: &&Symbol<'_>| image.is_code(symbol.address) && is_named(symbol);
     let mut found: Vec<Match> = Vec::new();
     let mut rest = symbols.all();
     while let Some(first) = rest.first() {
@@ -234,11 +246,19 @@ fn matching(image: &Image<'_>, symbols: &Symbols<'_>, glob: &Glob) -> Result<Vec
         found.extend(preferred(hits).map(|symbol| Match::of(symbol, 0)));
         rest = behind;
     }
-    if found.is_empty() { Err(not_found(symbols, glob.as_str())) } else { Ok(found) }
+    match symbols.labels().find(is_named) {
+        _ if !found.is_empty() => Ok(found),
+        Some(label) => Err(untyped(label.name)),
+        None => Err(not_found(symbols, glob.as_str())),
+    }
 }
 
 fn matches_demangled(glob: &Glob, name: &str) -> bool {
     demangle(name).is_some_and(|demangled| glob.matches(&demangled.full) || glob.matches(&demangled.bare))
+}
+
+fn untyped(name: &str) -> ResolveError {
+    ResolveError::Untyped { name: name.to_owned() }
 }
 
 fn data(name: &str) -> ResolveError {

@@ -3,7 +3,7 @@
 //! Names are borrowed from the file and demangled only when asked: a compiler's library has a million of them.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::ops::Range;
 
@@ -17,17 +17,20 @@ use crate::elf::Image;
 use crate::frames::{Frame, frame_of};
 use crate::go;
 use crate::headers::{Class, Format, symbol_count};
+use crate::labels;
 use crate::marks::{self, Code};
 
 /// What a symbol names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Code; also an untyped label in text, as assembly leaves them.
+    /// Code; also an untyped label in text, as assembly leaves them, if something says that it is code.
     Function,
     /// A resolver that chooses the function when the program is linked at run time (`STT_GNU_IFUNC`).
     Ifunc,
     /// A variable or constant.
     Data,
+    /// An untyped label in text that may be either: no unwind table, pointer or branch says that it is code.
+    Label,
 }
 
 /// Who may refer to a symbol.
@@ -82,7 +85,7 @@ impl<'a> Symbol<'a> {
     /// `true` for [`Kind::Function`] and [`Kind::Ifunc`].
     #[must_use]
     pub fn is_function(&self) -> bool {
-        self.kind != Kind::Data
+        matches!(self.kind, Kind::Function | Kind::Ifunc)
     }
 
     /// Its bytes.
@@ -124,6 +127,8 @@ pub struct Symbols<'a> {
     imports: Vec<&'a str>,
     /// Where code of a kind, or data, begins.
     marks: Vec<(FileAddress, Code)>,
+    /// Labels that other modules may use.
+    exported: HashSet<FileAddress>,
     unreadable: usize,
 }
 
@@ -145,6 +150,7 @@ impl<'a> Symbols<'a> {
         symbols.imports.sort_unstable();
         symbols.imports.dedup();
         symbols.guess_sizes(image, frames);
+        symbols.judge_labels(image, frames);
         symbols
     }
 
@@ -157,6 +163,11 @@ impl<'a> Symbols<'a> {
     /// Functions only, sorted by address; aliases are listed each.
     pub fn functions(&self) -> impl Iterator<Item = &Symbol<'a>> {
         self.list.iter().filter(|symbol| symbol.is_function())
+    }
+
+    /// What may be functions or data, sorted by address.
+    pub fn labels(&self) -> impl Iterator<Item = &Symbol<'a>> {
+        self.list.iter().filter(|symbol| symbol.kind == Kind::Label)
     }
 
     /// Every symbol that begins at `address`.
@@ -252,6 +263,9 @@ impl<'a> Symbols<'a> {
                 Some(name) => self.add(image, &raw, name, version),
                 None => self.unreadable += 1,
             }
+            if raw.kind() == elf::STT_NOTYPE && raw.section != elf::SHN_UNDEF {
+                self.exported.insert(FileAddress(raw.value));
+            }
         }
     }
 
@@ -299,7 +313,7 @@ impl<'a> Symbols<'a> {
                 kept.size = kept.size.max(later.size);
                 kept.size_guessed &= later.size_guessed;
                 kept.binding = kept.binding.min(later.binding);
-                if kept.kind == Kind::Function {
+                if kept.kind == Kind::Label || kept.kind == Kind::Function && later.kind != Kind::Label {
                     kept.kind = later.kind; // an untyped label beside the same ifunc
                 }
             }
@@ -311,17 +325,69 @@ impl<'a> Symbols<'a> {
         let sections = code_sections(image);
         let mut next_start = None;
         let mut current = None;
-        for symbol in self.list.iter_mut().rev().filter(|symbol| symbol.is_function()) {
+        let is_in_code =
+            |symbol: &&mut Symbol<'a>| symbol.kind != Kind::Data || image.is_code(symbol.address);
+        for symbol in self.list.iter_mut().rev().filter(is_in_code) {
             if current != Some(symbol.address) {
                 next_start = current;
                 current = Some(symbol.address);
             }
-            if symbol.size == 0 {
+            if symbol.size == 0 && symbol.kind != Kind::Data {
                 let end = frame_of(frames, symbol.address).map(|frame| frame.range.end);
                 let end = end.or_else(|| natural_end(symbol.address, next_start, &sections));
                 symbol.size = end.map_or(0, |end| end - symbol.address);
             }
         }
+    }
+
+    /// Makes functions of the labels that are.
+    fn judge_labels(&mut self, image: &Image<'_>, frames: &[Frame]) {
+        let mut labels: Vec<Range<FileAddress>> = self.labels().map(Symbol::range).collect();
+        labels.dedup_by_key(|label| label.start);
+        if labels.is_empty() {
+            return;
+        }
+        let is_certain = labels::are_all_functions(image);
+        let mut functions: Vec<_> = frames.iter().map(|frame| frame.range.clone()).collect();
+        functions.extend(self.functions().map(Symbol::range));
+        functions.sort_unstable_by_key(|function| (function.start, function.end));
+        functions.dedup();
+        let mut found = self.surely_functions(image, &labels, &functions);
+        if !is_certain {
+            functions.extend(labels.iter().filter(|label| found.contains(&label.start)).cloned());
+            labels.retain(|label| !found.contains(&label.start));
+        }
+        if !is_certain && !labels.is_empty() {
+            found.extend(labels::reached(image, functions, &labels));
+        }
+        for symbol in self.list.iter_mut().filter(|symbol| symbol.kind == Kind::Label) {
+            if is_certain || found.contains(&symbol.address) {
+                symbol.kind = Kind::Function;
+            }
+        }
+    }
+
+    /// Labels within `functions` (sorted), and those that others call by name or pointer. (The C library's start-up code takes
+    /// the address of `main`.)
+    fn surely_functions(
+        &self,
+        image: &Image<'_>,
+        labels: &[Range<FileAddress>],
+        functions: &[Range<FileAddress>],
+    ) -> HashSet<FileAddress> {
+        let starts: Vec<FileAddress> = labels.iter().map(|label| label.start).collect();
+        let mut found = labels::pointed_at(image, &starts);
+        let named = self.labels().filter(|symbol| symbol.name == "main").map(|symbol| symbol.address);
+        found.extend(named.chain(self.exported.iter().copied()));
+        let mut functions = functions.iter().peekable();
+        let mut furthest = FileAddress(0);
+        for label in starts {
+            while let Some(function) = functions.next_if(|function| function.start <= label) {
+                furthest = furthest.max(function.end);
+            }
+            found.extend((label < furthest).then_some(label));
+        }
+        found
     }
 }
 
@@ -334,7 +400,7 @@ pub fn preferred<'s, 'a: 's>(aliases: impl Iterator<Item = &'s Symbol<'a>>) -> O
         // A name with leading underscores is the implementation's own: people mean the other one.
         let private = symbol.name.starts_with("__");
         (
-            symbol.kind == Kind::Data,
+            !symbol.is_function(),
             symbol.binding == Binding::Local,
             old_version,
             private,
@@ -412,7 +478,7 @@ impl RawSymbol {
             elf::STT_FUNC => Some(Kind::Function),
             elf::STT_GNU_IFUNC => Some(Kind::Ifunc),
             elf::STT_OBJECT | elf::STT_COMMON | elf::STT_TLS => Some(Kind::Data),
-            elf::STT_NOTYPE if in_code && !mark() => Some(Kind::Function),
+            elf::STT_NOTYPE if in_code && !mark() => Some(Kind::Label),
             _ => None,
         }
     }

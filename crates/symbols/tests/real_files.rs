@@ -338,6 +338,41 @@ fn labels_of_assembly_reach_to_the_next_function() {
     assert_eq!((found.symbol.as_deref(), found.offset), (Some("bare"), 2));
 }
 
+/// Labels without types or unwind tables: a constant, as perlasm has them, and what is called, branched to, gone on into, pointed
+/// at, or called by the C library's start-up code.
+const UNTYPED: &str = r#"
+asm(".text; .balign 64; constants: .long 0x5a827999, 0x5a827999;"
+    "main: lea constants(%rip), %rax; mov (%rax), %edi; call called; call *pointer(%rip); xor %eax, %eax; ret;"
+    "called: xor %eax, %eax; jmp branched; further: .long 0x5a827999;"
+    "branched: inc %eax; gone_into: inc %eax; cmp $9, %eax; jb called; ret; behind: .long 0xc3c3c3c3;"
+    "pointed_at: ret; alone: ret;"
+    ".data; .balign 8; pointer: .quad pointed_at;"
+    ".globl main");
+"#;
+
+#[test]
+fn untyped_labels_are_functions_where_something_leads_to_them() {
+    let directory = tempfile::tempdir().unwrap();
+    for flags in [&["-pie"][..], &["-no-pie"], &["-static"]] {
+        let Some(bytes) = compile(directory.path(), "gcc", UNTYPED, flags) else { continue };
+        let program = module(&bytes);
+        for name in ["main", "called", "branched", "gone_into", "pointed_at"] {
+            let found = program.one(name);
+            assert_eq!((found.kind, found.symbol.as_deref()), (Kind::Function, Some(name)));
+            assert!(program.outline.functions.contains(&found.file_address.span(found.size)), "{name}");
+        }
+        for name in ["constants", "further", "behind", "alone"] {
+            let label = program.symbols.labels().find(|label| label.name == name).unwrap();
+            assert!(matches!(program.find(name), Err(ResolveError::Untyped { .. })), "{name}");
+            assert!(!program.outline.functions.iter().any(|range| range.contains(&label.address)), "{name}");
+            assert!(program.outline.pointed_at.contains(&label.address), "{name}");
+            let pattern = NamePattern::Glob(Glob::new(&format!("{name}*")));
+            let found = resolve(&program.image, &program.symbols, &pattern);
+            assert!(matches!(found, Err(ResolveError::Untyped { .. })), "{name}: {found:?}");
+        }
+    }
+}
+
 #[test]
 fn a_stripped_program_still_has_function_ranges() {
     let directory = tempfile::tempdir().unwrap();

@@ -39,6 +39,29 @@ fn a_process_that_is_traced_already() {
     target.finish();
 }
 
+/// Constants between functions, whose symbols have no type, as those of OpenSSL's assembly: no pattern means them, and they are
+/// refused by name.
+#[test]
+fn data_in_text() {
+    let program = need!(Program::new("constants.c").source("constants.S").build());
+    let mut target = Process::start(&program, &[]);
+    let watch = Watch::on(&target, &["mix", "mix_key", "mix_table"]);
+    let pid = target.pid().to_string();
+    for name in ["mix_key", "mix_table", "mix_*"] {
+        refused(&["stat", &probe(&program, name), "-p", &pid], 1, &["mix_", "no type"]);
+        assert!(watch.is_restored(), "{name} left something");
+    }
+    let mut session = Session::stat(&[&probe(&program, "mix*")], target.pid());
+    session.wait_armed(&Watch::on(&target, &["mix"]));
+    assert!(Watch::on(&target, &["mix_key", "mix_table"]).is_restored());
+    assert_eq!(target.ask("calls 1000").number("bad"), 0);
+    let report = session.end();
+    report.assert_clean();
+    assert_eq!(report.hits(&probe(&program, "mix")), 1000);
+    assert!(watch.is_restored());
+    target.finish();
+}
+
 #[test]
 fn probes_that_mean_nothing() {
     let program = need!(Program::work().build());

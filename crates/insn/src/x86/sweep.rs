@@ -1,6 +1,6 @@
 //! The linear sweep: every instruction of a stretch of code, once, for what the program may reach.
 
-use iced_x86::{Code, CodeSize, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{Code, CodeSize, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use crate::address::Address;
 use crate::decode::Findings;
@@ -56,6 +56,7 @@ pub(crate) fn boundaries(
 }
 
 fn note(insn: &Instruction, findings: &mut dyn Findings) {
+    data(insn, findings);
     match insn.flow_control() {
         FlowControl::Next => address_taken(insn, findings),
         FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => branch(insn, findings),
@@ -75,6 +76,39 @@ fn note(insn: &Instruction, findings: &mut dyn Findings) {
         | FlowControl::Return
         | FlowControl::Exception => {}
     }
+}
+
+/// Constants and variables that lie in code. What a register holds too is not known.
+fn data(insn: &Instruction, findings: &mut dyn Findings) {
+    let at = match insn.memory_base() {
+        Register::RIP => insn.ip_rel_memory_address(),
+        // Of an instruction without an operand in memory the size is 0.
+        Register::None if insn.memory_displ_size() >= 4 => insn.memory_displacement64(),
+        _ => return,
+    };
+    let is_elsewhere = matches!(insn.memory_segment(), Register::FS | Register::GS);
+    if !is_elsewhere && !has_only_address(insn.mnemonic()) {
+        findings.data(Address(at), insn.memory_size().size().max(1) as u64);
+    }
+}
+
+/// Whether an instruction neither reads nor writes its operand in memory.
+fn has_only_address(mnemonic: Mnemonic) -> bool {
+    matches!(
+        mnemonic,
+        Mnemonic::Lea
+            | Mnemonic::Nop
+            | Mnemonic::Reservednop
+            | Mnemonic::Prefetch
+            | Mnemonic::Prefetchw
+            | Mnemonic::Prefetchwt1
+            | Mnemonic::Prefetchnta
+            | Mnemonic::Prefetcht0
+            | Mnemonic::Prefetcht1
+            | Mnemonic::Prefetcht2
+            | Mnemonic::Prefetchit0
+            | Mnemonic::Prefetchit1
+    )
 }
 
 fn branch(insn: &Instruction, findings: &mut dyn Findings) {

@@ -3,6 +3,7 @@
 mod alpha;
 mod arm;
 mod arm64;
+mod boundaries;
 mod execution;
 mod function;
 mod goldens;

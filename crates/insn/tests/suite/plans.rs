@@ -517,16 +517,77 @@ fn half_an_instruction_at_the_end_of_text() {
     assert_eq!(reasons, [(at(9), &Reason::Undecodable), (at(12), &undecodable)]);
 }
 
-/// Two functions that read the same bytes in different ways: at most one of them is probed there.
+/// Two functions that read the same bytes in different ways: the one that begins inside an instruction of the other is not
+/// probed there, whatever else is.
 #[test]
 fn overlapping_code() {
-    // From 0: mov $0x90c38948, %eax. From 1: mov %rax, %rbx; ret. Both: nop; ret.
+    // From 0: mov $0x90c38948, %eax. From 1: mov %rax, %rbx; nop. Both: nop; ret.
     let code = [0xb8, 0x48, 0x89, 0xc3, 0x90, 0x90, 0xc3];
-    let plan = plan(&code, &outline(&[0..7, 1..4]), &[0, 1, 5]);
-    let served: Vec<_> = plan.patches.iter().flat_map(|patch| patch.sites()).collect();
-    assert_eq!(served, [at(0), at(5)], "{plan:?}");
-    assert_eq!(plan.refused.len(), 1);
-    assert_eq!((plan.refused[0].address, &plan.refused[0].reason), (at(1), &Reason::Overlap));
+    for end in [4, 7] {
+        let functions = outline(&[0..7, 1..end]);
+        let together = plan(&code, &functions, &[0, 1, 4, 5]);
+        assert_eq!(together.patches.iter().map(|patch| patch.start).collect::<Vec<_>>(), [at(0), at(5)]);
+        for inside in [1, 4] {
+            let alone = plan(&code, &functions, &[inside]);
+            assert!(alone.patches.is_empty(), "{alone:?}");
+            assert_eq!(alone.refused[0].reason, Reason::InsideInstruction { start: at(0) });
+        }
+        // Nobody is displaced where the other may be entered.
+        assert_eq!(plan(&code, &functions, &[5]).patches[0].overwritten.len(), 1);
+        assert_eq!(plan(&code, &functions, &[0]).patches[0].overwritten.len(), 1);
+    }
+}
+
+/// A label on an immediate, for what patches that: behind it both ways of reading go on alike.
+#[test]
+fn a_label_inside_an_instruction_is_no_function() {
+    // 0: mov %edi, %eax; 2: add $0x01000000, %eax, with a label on its last two bytes, from where 5: add %al, (%rcx); 7: ret
+    let code = [0x89, 0xf8, 0x05, 0, 0, 0, 1, 0xc3];
+    let ret = patch(&code, &outline(&[0..8, 5..8]), 7);
+    assert_eq!((ret.mechanism, ret.start, ret.overwritten.len()), (Mechanism::Trap, at(7), 1));
+    // What the label has behind the end of the function goes on from there.
+    let code = [&code[..], &PROLOGUE].concat();
+    let behind = patch(&code, &outline(&[0..8, 5..18]), 8);
+    assert_eq!((behind.mechanism, lens(&behind)), (Mechanism::Jump, vec![1, 3, 4]));
+}
+
+/// Where the two ways do not meet again at once, nobody knows what is an instruction behind.
+#[test]
+fn functions_that_go_on_differently_are_refused() {
+    // From 0: mov $0x05000000, %eax; ret; nop x 3; ret. From 4: add $0x909090c3, %eax; ret
+    let code = [0xb8, 0, 0, 0, 5, 0xc3, 0x90, 0x90, 0x90, 0xc3];
+    for inner in [4..10, 4..12] {
+        let code = [&code[..], &[0x90, 0xc3]].concat();
+        let plan = plan(&code, &outline(&[0..10, inner]), &[5, 6, 9]);
+        assert!(plan.patches.is_empty(), "{plan:?}");
+        let undecodable = Reason::FunctionUndecodable { at: at(0) };
+        assert!(plan.refused.iter().all(|refusal| refusal.reason == undecodable), "{plan:?}");
+    }
+}
+
+/// Constants in code that instructions name are left alone, also where they decode.
+#[test]
+fn what_code_reads_as_data_is_not_patched() {
+    // 0: mov 9(%rip), %eax; 6: ret; 7: nops; 15: data that decode, of which the first four bytes are read; 20: ret
+    let mut code = vec![0x8b, 0x05, 9, 0, 0, 0, 0xc3];
+    code.extend([0x90; 8]);
+    code.extend([0x99, 0x99, 0x99, 0x99, 0x99, 0xc3]);
+    let functions = outline(&[0..7, 15..21]);
+    let plan = plan(&code, &functions, &[0, 15, 18, 19]);
+    assert_eq!(plan.patches.iter().map(|patch| patch.start).collect::<Vec<_>>(), [at(0), at(19)]);
+    let refused: Vec<_> = plan.refused.iter().map(|refusal| (refusal.address, &refusal.reason)).collect();
+    let read = |offset| Reason::ReadAsData { at: at(offset) };
+    assert_eq!(refused, [(at(15), &read(15)), (at(18), &read(18))]);
+    // An address alone may be that of code.
+    let code = [&[0x48, 0x8d, 0x05], &code[2..]].concat(); // lea 9(%rip), %rax
+    let plan = self::plan(&code, &outline(&[0..8, 16..22]), &[16]);
+    assert_eq!(plan.patches[0].mechanism, Mechanism::Jump, "{plan:?}");
+    // Nor is an island put there: 0: jmp 0, as short as a jump may be; 2: padding, which the function behind reads.
+    let mut code = vec![0xcc; 24];
+    code[..2].copy_from_slice(&[0xeb, 0xfe]);
+    code.extend([0x8b, 0x05, 0xe5, 0xff, 0xff, 0xff, 0xc3]); // mov -27(%rip), %eax: from 3
+    let plan = self::plan(&code, &outline(&[0..2, 24..31]), &[0]);
+    assert_eq!(plan.patches[0].mechanism, Mechanism::Trap, "{plan:?}");
 }
 
 /// Tables between the instructions of a function, as perlasm has them: what is behind them is a guess, but where the
@@ -665,4 +726,32 @@ fn a_distance_from_the_global_offset_table_is_an_address_taken() {
         assert_eq!(patch.mechanism, wanted, "{got:?}");
         assert_eq!(plan.rejected.first().map(|(_, rejected)| rejected.reason.clone()), reason);
     }
+}
+
+/// A number that may be an address is none inside an instruction, unless there may be data among these: behind a jump comes
+/// what nothing leads to, somebody arrives inside an instruction, or code reads one.
+#[test]
+fn guesses_are_believed_where_data_may_hide() {
+    let reason = |code: &[u8], outline: &Outline<'_>, guess, site| {
+        let guesses = Outline { may_point_at: vec![at(guess)], ..outline.clone() };
+        let plan = plan(code, &guesses, &[site]);
+        let rejected = plan.rejected.first().map(|(_, rejected)| rejected.reason.clone());
+        (plan.patches[0].mechanism, rejected)
+    };
+    let believed = |guess| (Mechanism::Trap, Some(Reason::TargetInside { target: at(guess) }));
+    // 0: mov $0xe5894855, %eax; 5: ret
+    let plain = [0xb8, 0x55, 0x48, 0x89, 0xe5, 0xc3];
+    assert_eq!(reason(&plain, &outline(&[0..6]), 1, 0), (Mechanism::Jump, None));
+    // 0: jmp *%rax; 2: what decodes like that
+    let hidden = [&[0xff, 0xe0], &plain[..]].concat();
+    assert_eq!(reason(&hidden, &outline(&[0..8]), 3, 2), believed(3));
+    // 0: jmp *%rax; 2: the same, where another number leads
+    let case = Outline { pointed_at: vec![at(2)], ..outline(&[0..8]) };
+    assert_eq!(reason(&hidden, &case, 3, 2), (Mechanism::Jump, None));
+    // 6: jmp 2, in the middle of the first
+    let entered = [&plain[..], &[0xeb, 0xfa]].concat();
+    assert_eq!(reason(&entered, &outline(&[0..8]), 1, 0), believed(1));
+    // 0: mov $.., %eax; 5: mov -4(%rip), %ecx, which reads itself from 7 on; 11: ret
+    let read = [&plain[..5], &[0x8b, 0x0d, 0xfc, 0xff, 0xff, 0xff, 0xc3]].concat();
+    assert_eq!(reason(&read, &outline(&[0..12]), 1, 0), believed(1));
 }
