@@ -4,7 +4,7 @@
 //! in instructions that stay are what they are. So the higher bytes say in which windows of 16 MiB and 64 KiB a stub may
 //! lie, the lower ones where in them. The most constrained stubs choose the areas, each new area where it serves the most
 //! of those still to come; the others fill up what is there. An area is a mapping, of which a process may have so many only
-//! (vm.max_map_count).
+//! (vm.max_map_count): the first may not take what the others share, and these share longer ones where few are left.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
@@ -38,11 +38,13 @@ pub struct Room {
     pub mappings: usize,
 }
 
-/// One mapping of the area ([`AREA_LEN`] bytes) and its used parts.
+/// One mapping of the area and its used parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Area {
     /// First address.
     pub start: Address,
+    /// [`AREA_LEN`], or more where mappings are few.
+    pub len: u64,
     /// Used ranges, sorted, merged.
     pub used: Vec<Range<Address>>,
     /// Whether it is still to be mapped.
@@ -52,6 +54,10 @@ pub struct Area {
 /// Size of one mapping of the area, bytes: the largest page size of any Linux ABI we know.
 pub const AREA_LEN: u64 = 0x1_0000;
 
+/// Size of one where few more may be made: as many pages as a word has bits.
+const WIDE_LEN: u64 = 64 * PAGE;
+/// So many mappings are few, whatever is to be placed: further modules may come.
+const FEW: usize = 32;
 /// What is kept free between a new area and a mapping of the program: neither should run into the other.
 const GUARD: u64 = AREA_LEN;
 /// The unit in which memory is touched.
@@ -119,17 +125,19 @@ impl Room {
         wishes.sort_by_key(|wish| (Reverse(wish.rank()), wish.from, wish.index));
         let mut places = vec![Err(Reason::NoRoom); demands.len()];
         let mut search = Search::new(&self.free, &self.areas, self.mappings, &wishes);
+        let mut taken = Vec::new();
         for (number, wish) in wishes.iter().enumerate() {
-            places[wish.index] = search.place(wish, &wishes[number..]);
+            let place = search.place(wish, &wishes[number..]);
+            taken
+                .extend(place.iter().map(|(area, at)| (*area, at.span(u64::from(demands[wish.index].size)))));
+            places[wish.index] = place.map(|(_, at)| at);
         }
         self.mappings = search.mappings;
         for open in search.areas.iter().skip(self.areas.len()) {
-            self.areas.push(Area { start: open.start, used: Vec::new(), is_new: true });
+            self.areas.push(Area { start: open.start, len: open.len, used: Vec::new(), is_new: true });
         }
-        for (demand, place) in demands.iter().zip(&places) {
-            if let Ok(at) = place {
-                self.take(at.span(u64::from(demand.size)));
-            }
+        for (area, range) in taken {
+            self.areas[area].used.push(range);
         }
         self.areas.iter_mut().for_each(|area| merge(&mut area.used));
         places
@@ -141,13 +149,6 @@ impl Room {
         let used = self.areas.iter().flat_map(|area| &area.used);
         let pages = used.flat_map(|used| used.start.0 / PAGE..used.end.0.div_ceil(PAGE));
         pages.collect::<HashSet<_>>().len()
-    }
-
-    fn take(&mut self, range: Range<Address>) {
-        let holds = |area: &&mut Area| (area.start..area.start + AREA_LEN).contains(&range.start);
-        if let Some(area) = self.areas.iter_mut().find(holds) {
-            area.used.push(range);
-        }
     }
 
     /// Gives `range` back.
@@ -251,9 +252,8 @@ impl Wish {
         (at < end && end - at >= self.size).then_some(at)
     }
 
-    /// Whether the bytes that choose among areas allow the one at `start`.
-    fn is_served_by(&self, start: Address) -> bool {
-        let area = start.span(AREA_LEN);
+    /// Whether the bytes that choose among areas allow this one.
+    fn is_served_by(&self, area: &Range<Address>) -> bool {
         let landing = self.jump.high().landing(area.start.max(self.reach.start));
         landing.is_some_and(|at| at < area.end.min(self.reach.end))
     }
@@ -291,6 +291,7 @@ fn around(isa: Isa, to: Address) -> Range<Address> {
 /// An area during the search.
 struct Open {
     start: Address,
+    len: u64,
     /// Free ranges large enough for a stub, sorted.
     gaps: Vec<Range<Address>>,
     /// Size of the largest gap: most areas are full of gaps that are too small.
@@ -300,8 +301,28 @@ struct Open {
 }
 
 impl Open {
-    fn new(start: Address) -> Self {
-        Self { start, gaps: vec![start..start + AREA_LEN], largest: AREA_LEN, warm: 0 }
+    fn new(start: Address, len: u64) -> Self {
+        Self { start, len, gaps: vec![start.span(len)], largest: len, warm: 0 }
+    }
+
+    /// With what is used of an area: there may be many of both, so one walk has to do.
+    fn of(area: &Area, smallest: u64) -> Self {
+        let mut open = Self::new(area.start, area.len);
+        open.gaps.clear();
+        let mut next = area.start;
+        for used in area.used.iter().filter(|used| used.start < used.end) {
+            open.warm |= open.pages(used);
+            open.gaps.push(next..used.start.max(next));
+            next = next.max(used.end);
+        }
+        open.gaps.push(next..next.max(area.start + area.len));
+        open.gaps.retain(|gap| gap.end - gap.start >= smallest);
+        open.measure();
+        open
+    }
+
+    fn range(&self) -> Range<Address> {
+        self.start.span(self.len)
     }
 
     fn pages(&self, range: &Range<Address>) -> u64 {
@@ -310,14 +331,21 @@ impl Open {
         (first..=last.min(63)).fold(0, |pages, page| pages | 1 << page)
     }
 
+    /// Takes a part of one of the gaps.
     fn take(&mut self, range: &Range<Address>, smallest: u64) {
         self.warm |= self.pages(range);
-        let gaps = std::mem::take(&mut self.gaps);
-        self.gaps = gaps
-            .iter()
-            .flat_map(|gap| cut(gap, range))
-            .filter(|gap| gap.end - gap.start >= smallest)
-            .collect();
+        let Some(index) = self.gaps.partition_point(|gap| gap.start <= range.start).checked_sub(1) else {
+            return;
+        };
+        let gap = self.gaps[index].clone();
+        let parts = cut(&gap, range).filter(|part| part.end - part.start >= smallest);
+        self.gaps.splice(index..=index, parts);
+        if gap.end - gap.start == self.largest {
+            self.measure();
+        }
+    }
+
+    fn measure(&mut self) {
         self.largest = self.gaps.iter().map(|gap| gap.end - gap.start).max().unwrap_or(0);
     }
 
@@ -359,6 +387,8 @@ struct Search<'a> {
     by_start: BTreeMap<Address, usize>,
     /// How many more may be made.
     mappings: usize,
+    /// How many of them are for stubs that can share one.
+    reserve: usize,
     smallest: u64,
     /// Groups for which no further area can be made: `free` only shrinks.
     hopeless: HashSet<(u64, [Byte; 4])>,
@@ -367,23 +397,19 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn new(free: &'a [Range<Address>], areas: &[Area], mappings: usize, wishes: &[Wish]) -> Self {
         let smallest = wishes.iter().map(|wish| wish.size).min().unwrap_or(1);
-        let open = |area: &Area| {
-            let mut open = Open::new(area.start);
-            area.used.iter().filter(|used| used.start < used.end).for_each(|used| open.take(used, smallest));
-            open
-        };
         let by_start = areas.iter().enumerate().map(|(index, area)| (area.start, index)).collect();
-        let areas = areas.iter().map(open).collect();
-        Self { free, areas, by_start, mappings, smallest, hopeless: HashSet::new() }
+        let areas = areas.iter().map(|area| Open::of(area, smallest)).collect();
+        let reserve = reserve(mappings, wishes);
+        Self { free, areas, by_start, mappings, reserve, smallest, hopeless: HashSet::new() }
     }
 
-    fn place(&mut self, wish: &Wish, remaining: &[Wish]) -> Result<Address, Reason> {
+    fn place(&mut self, wish: &Wish, remaining: &[Wish]) -> Result<(usize, Address), Reason> {
         let (index, at) = match self.open_fit(wish) {
             Some(found) => found,
             None => self.new_fit(wish, remaining)?,
         };
         self.areas[index].take(&at.span(wish.size), self.smallest);
-        Ok(at)
+        Ok((index, at))
     }
 
     fn open_fit(&self, wish: &Wish) -> Option<(usize, Address)> {
@@ -392,7 +418,7 @@ impl<'a> Search<'a> {
         }
         let fitting = |fit: fn(&Open, &Wish) -> Option<Address>| {
             let roomy = self.areas.iter().enumerate().filter(|(_, open)| open.has_gap(wish));
-            let usable = roomy.filter(|(_, open)| wish.is_served_by(open.start));
+            let usable = roomy.filter(|(_, open)| wish.is_served_by(&open.range()));
             usable.filter_map(|(index, open)| Some((index, fit(open, wish)?))).next()
         };
         fitting(Open::warm_fit).or_else(|| fitting(Open::cold_fit))
@@ -400,7 +426,7 @@ impl<'a> Search<'a> {
 
     /// A place for a narrow wish in the areas that touch `window`.
     fn fit_in(&self, wish: &Wish, window: Range<Address>) -> Option<(usize, Address)> {
-        let first = Address(window.start.0.saturating_sub(AREA_LEN - 1));
+        let first = Address(window.start.0.saturating_sub(WIDE_LEN - 1));
         let near = self.by_start.range(first..window.end);
         near.filter_map(|(_, index)| Some((*index, self.areas[*index].cold_fit(wish)?))).next()
     }
@@ -415,20 +441,28 @@ impl<'a> Search<'a> {
     }
 
     fn new_fit(&mut self, wish: &Wish, remaining: &[Wish]) -> Result<(usize, Address), Reason> {
-        let start = if wish.is_narrow() {
-            self.narrow_area(wish)
+        if self.mappings <= if wish.is_choosy() { self.reserve } else { 0 } {
+            // No search for what may not be made.
+            let reason = if self.windows(wish).next().is_some() { Reason::Mappings } else { Reason::NoRoom };
+            return Err(reason);
+        }
+        let open = if wish.is_narrow() {
+            self.narrow_area(wish).map(|start| Open::new(start, AREA_LEN))
         } else if self.hopeless.contains(&wish.group()) {
             None
         } else {
-            let found = self.new_area(wish, remaining);
+            let lens = [len_for(self.mappings, remaining), AREA_LEN];
+            let found = lens
+                .into_iter()
+                .find_map(|len| self.new_area(wish, len, remaining).map(|start| Open::new(start, len)));
             if found.is_none() {
                 self.hopeless.insert(wish.group());
             }
             found
         };
-        let open = Open::new(start.ok_or(Reason::NoRoom)?);
+        let open = open.ok_or(Reason::NoRoom)?;
         let at = open.cold_fit(wish).ok_or(Reason::NoRoom)?;
-        self.mappings = self.mappings.checked_sub(1).ok_or(Reason::Mappings)?;
+        self.mappings -= 1;
         self.by_start.insert(open.start, self.areas.len());
         self.areas.push(open);
         Ok((self.areas.len() - 1, at))
@@ -447,41 +481,42 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Whether an area may be made at `start`.
+    /// Whether an area of the usual length may be made at `start`.
     fn may_begin(&self, start: Address) -> bool {
         let area = start.span(AREA_LEN);
         let is_inside = |free: &Range<Address>| {
             free.start.0.saturating_add(GUARD) <= area.start.0
                 && area.end.0 <= free.end.0.saturating_sub(GUARD)
         };
-        self.is_unused(start) && self.free.iter().any(is_inside)
+        self.is_unused(&area) && self.free.iter().any(is_inside)
     }
 
     /// In the first region that has an area for the wish, the one that serves most of the remaining wishes; of equals
     /// the nearest.
-    fn new_area(&self, wish: &Wish, remaining: &[Wish]) -> Option<Address> {
+    fn new_area(&self, wish: &Wish, len: u64, remaining: &[Wish]) -> Option<Address> {
         let mut groups: BTreeMap<(u64, [Byte; 4]), (usize, &Wish)> = BTreeMap::new();
         for other in remaining.iter().filter(|other| other.is_choosy()) {
             groups.entry(other.group()).or_insert((0, other)).0 += 1;
         }
         let sample: Vec<_> = groups.values().step_by(groups.len() / MAX_SAMPLE + 1).collect();
         let score = |start: Address| -> usize {
-            sample.iter().filter(|(_, other)| other.is_served_by(start)).map(|(count, _)| count).sum()
+            let area = start.span(len);
+            sample.iter().filter(|(_, other)| other.is_served_by(&area)).map(|(count, _)| count).sum()
         };
         self.regions(wish).into_iter().find_map(|region| {
             let first = region.start.0.checked_next_multiple_of(AREA_LEN)?;
             (first..region.end.0)
                 .step_by(usize::try_from(AREA_LEN).unwrap_or(usize::MAX))
                 .map(Address)
-                .filter(|start| region.end - *start >= AREA_LEN && self.is_unused(*start))
-                .filter(|start| wish.fit(&start.span(AREA_LEN)).is_some())
+                .filter(|start| region.end - *start >= len && self.is_unused(&start.span(len)))
+                .filter(|start| wish.fit(&start.span(len)).is_some())
                 .max_by_key(|start| (score(*start), Reverse(start.0.abs_diff(wish.from.0))))
         })
     }
 
-    fn is_unused(&self, start: Address) -> bool {
-        let near = Address(start.0.saturating_sub(AREA_LEN - 1))..Address(start.0.saturating_add(AREA_LEN));
-        self.by_start.range(near).next().is_none()
+    fn is_unused(&self, range: &Range<Address>) -> bool {
+        let near = Address(range.start.0.saturating_sub(WIDE_LEN - 1))..range.end;
+        self.by_start.range(near).all(|(_, index)| self.areas[*index].range().end <= range.start)
     }
 
     /// Free stretches of at most [`WINDOW`] bytes, in the order in which they should be tried.
@@ -497,6 +532,26 @@ impl<'a> Search<'a> {
         nearest.sort_by_key(|range| (distance(range, wish.from), range.start));
         nearest
     }
+}
+
+/// How many of the mappings that may still be made the choosy wishes have to leave to those that can share one: what these
+/// fill, at most half; and, for later modules, some in any case.
+fn reserve(mappings: usize, wishes: &[Wish]) -> usize {
+    let needed = len_of(wishes).div_ceil(len_for(mappings, wishes));
+    let needed = usize::try_from(needed).unwrap_or(usize::MAX);
+    needed.clamp(mappings.div_ceil(8), mappings.div_ceil(2))
+}
+
+/// How long new areas are to be, so that so many have room for all wishes, and some are left.
+fn len_for(mappings: usize, wishes: &[Wish]) -> u64 {
+    let needed = usize::try_from(len_of(wishes).div_ceil(AREA_LEN)).unwrap_or(usize::MAX);
+    if needed.saturating_add(FEW) <= mappings / 2 { AREA_LEN } else { WIDE_LEN }
+}
+
+/// How much those of `wishes` fill that are not choosy.
+fn len_of(wishes: &[Wish]) -> u64 {
+    let sharing = wishes.iter().filter(|wish| !wish.is_choosy());
+    sharing.map(|wish| wish.size.next_multiple_of(ALIGN)).sum()
 }
 
 /// The parts of `ranges` in `window`.

@@ -23,7 +23,7 @@ use symbols::{Bias, FileAddress, Image, Spec, Symbols};
 use crate::catalogue::{self, Binary, LookupError, binaries};
 use crate::files::System;
 use crate::remote::{Text, stepped};
-use crate::room::free_ranges;
+use crate::room::{for_stubs, free_ranges};
 use crate::session::{View, check_kind, differs, implementation, unfit_mapping};
 
 /// Where the loader puts a position-independent program without randomisation, and the like of where it puts libraries
@@ -391,7 +391,8 @@ impl<'a> Module<'a> {
 /// Gaps of the process; without one, everything but the file's own place.
 fn free_room(system: &System, image: &Image<'_>, bias: Bias) -> Vec<std::ops::Range<Address>> {
     if !system.mappings().is_empty() {
-        return free_ranges(system.isa(), system.mappings(), system.start_of_heap().map(|start| start.0));
+        let start_brk = system.start_of_heap().map(|start| start.0);
+        return for_stubs(system.isa(), free_ranges(system.isa(), system.mappings(), start_brk));
     }
     let mapping = |segment: &symbols::elf::Segment| symbols::maps::Mapping {
         range: bias.run_time(segment.range().start)..bias.run_time(segment.range().end),

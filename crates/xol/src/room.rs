@@ -55,6 +55,36 @@ fn occupied(mapping: &Mapping, growth: &Growth) -> Option<Range<u64>> {
     }
 }
 
+/// What of 4 GiB is left to the program in one piece, of what is free there without us: the middle half of the largest range.
+/// Stubs that may lie in some places only would cut it up, and such a program maps hundreds of megabytes at once.
+pub(crate) fn kept_whole(isa: Isa, free: &[Range<Address>]) -> Option<Range<Address>> {
+    let largest = free.iter().max_by_key(|range| range.end - range.start)?;
+    let quarter = (largest.end - largest.start) / 4;
+    (isa.abi().word == 4).then(|| largest.start + quarter..Address(largest.end.0 - quarter))
+}
+
+/// What of `free` stubs may take.
+pub(crate) fn for_stubs(isa: Isa, free: Vec<Range<Address>>) -> Vec<Range<Address>> {
+    let whole = kept_whole(isa, &free);
+    without(free, whole.into_iter().collect())
+}
+
+/// `free`, which is sorted, without what lies in some of `taken`, of which none is inside another.
+pub(crate) fn without(free: Vec<Range<Address>>, mut taken: Vec<Range<Address>>) -> Vec<Range<Address>> {
+    taken.sort_by_key(|range| range.start);
+    let mut left = Vec::with_capacity(free.len() + taken.len());
+    for range in free {
+        let mut next = range.start;
+        let first = taken.partition_point(|taken| taken.end <= range.start);
+        for hole in taken[first..].iter().take_while(|hole| hole.start < range.end) {
+            left.extend((next < hole.start).then(|| next..hole.start));
+            next = next.max(hole.end);
+        }
+        left.extend((next < range.end).then(|| next..range.end));
+    }
+    left
+}
+
 /// How many more mappings may be made, where a process has `foreign` of its own and `ours` of ours.
 pub(crate) fn mappings_left(foreign: usize, ours: usize) -> usize {
     /// include/linux/mm.h, `DEFAULT_MAX_MAP_COUNT`.
@@ -128,6 +158,26 @@ ffeb3000-ffed4000 rw-p 00000000 00:00 0 [stack]
             ours += mappings_left(10, ours);
         }
         assert_eq!(ours, first);
+    }
+
+    #[test]
+    fn of_4_gib_the_middle_stays_whole() {
+        let free = [Address(0x1_0000)..Address(0x800_0000), Address(0x1000_0000)..Address(0xf000_0000)];
+        assert_eq!(kept_whole(Isa::I386, &free), Some(Address(0x4800_0000)..Address(0xb800_0000)));
+        assert_eq!(kept_whole(Isa::X86_64, &free), None);
+        assert_eq!(kept_whole(Isa::I386, &[]), None);
+    }
+
+    #[test]
+    fn what_is_taken_is_cut_out() {
+        let ranges = |pairs: &[(u64, u64)]| -> Vec<_> {
+            pairs.iter().map(|(start, end)| Address(*start)..Address(*end)).collect()
+        };
+        let free = || ranges(&[(10, 20), (30, 40), (50, 60)]);
+        assert_eq!(without(free(), Vec::new()), free());
+        let taken = ranges(&[(55, 70), (12, 14), (18, 35), (13, 15), (39, 40)]);
+        assert_eq!(without(free(), taken), ranges(&[(10, 12), (15, 18), (35, 39), (50, 55)]));
+        assert_eq!(without(free(), ranges(&[(0, 100)])), []);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tests::{
     tracer_of, wait_for, xol,
 };
 
-use crate::probes::probe;
+use crate::probes::{borrowed, probe, probe_at};
 
 fn work() -> Result<PathBuf, String> {
     Program::work().i386().build()
@@ -197,6 +197,34 @@ fn a_64_bit_process_in_a_32_bit_segment() {
     report.assert_clean();
     assert_eq!(report.hits(&work), 100);
     target.finish();
+}
+
+/// Of 4 GiB the program keeps a large piece, whatever is probed: stubs of puns would cut all of it up.
+#[test]
+fn the_address_space_stays_in_large_pieces() {
+    let program = Program::new("insns.c").source("insns.S").flag("-DPUN").flag("-static").i386();
+    let program = need!(program.build());
+    let mut target = Process::start(&program, &[]);
+    let before = largest_gap(target.pid());
+    let names = target.ready.fields.keys().filter(|key| key.starts_with("site_"));
+    let places: Vec<_> = names.map(|name| target.address(name)).collect();
+    let probes: Vec<_> = places.iter().map(|at| probe_at(&target, &program, *at)).collect();
+    let mut session = Session::stat(&borrowed(&probes), target.pid());
+    session.wait_armed(&Watch::at(target.pid(), &places));
+    let during = largest_gap(target.pid());
+    assert_eq!(target.ask("go 50").number("bad"), 0);
+    let report = session.end();
+    assert!(report.status.success(), "{report:?}");
+    let summary = report.summary();
+    assert!(summary["sites"]["pun"].as_u64() > Some(10) && summary["text_restored"] == true, "{summary}");
+    assert!(during > before / 5 * 2, "{during:#x} of {before:#x}: {summary}");
+    target.finish();
+}
+
+/// The longest stretch in which nothing is mapped.
+fn largest_gap(pid: u32) -> u64 {
+    let maps = maps(pid);
+    maps.windows(2).map(|pair| pair[1].range.start - pair[0].range.end).max().expect("mappings")
 }
 
 /// The other commands take such a process and its files.

@@ -169,6 +169,53 @@ fn the_text_mapped_anew_over_patched_text() {
     replaced("again");
 }
 
+/// Where a program leaves few mappings, libraries that are loaded one after the other take half of those in all. Nothing is
+/// refused for it, and no load waits for a search in vain.
+#[test]
+fn half_of_the_mappings_serves_libraries_however_many() {
+    const LEFT: u64 = 40;
+    let plug = Program::new("libplug.c").library("libplug.so").flag("-DBULK=1500");
+    let library = need!(plug.build());
+    let folder = tempfile::tempdir().unwrap();
+    let copies = ["first", "second", "third"].map(|name| {
+        let path = folder.path().join(name).join("libplug.so");
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        tests::copy(&library, &path);
+        path
+    });
+    let program = Program::new("dl.c").source("few_mappings.c").flag("-ldl");
+    let program = need!(program.flag(format!("-DMAPPINGS_LEFT={LEFT}")).build());
+    let mut target = need!(Process::start_if_possible(&program, &[]));
+    let pid = target.pid();
+    let probes = copies.each_ref().map(|path| probe(path, "0x*"));
+    let session = Session::stat(&probes.each_ref().map(String::as_str), pid);
+    wait_for_loader_breakpoint(&target);
+    let ours = || tests::maps(pid).iter().filter(|region| region.is_xol()).count() as u64;
+    for path in &copies {
+        load(&mut target, "load", path);
+        calls(&mut target, 10);
+        assert!(ours() <= LEFT / 2, "{} of {LEFT}", ours());
+    }
+    let ours = ours();
+    let report = session.end();
+    report.assert_clean();
+    let summary = report.summary();
+    assert_eq!(summary["mappings"].as_u64(), Some(ours), "{summary}");
+    let rows = || report.of_type("stat").filter(|line| line["reason"].as_str().is_some_and(is_of_mappings));
+    let refused: Vec<_> = rows().filter(|line| line["mechanism"] == "refused").collect();
+    assert!(refused.is_empty(), "{} refused: {} {summary}", refused.len(), refused[0]);
+    assert!(rows().any(|line| line["mechanism"] == "trap"), "{summary}");
+    for path in &copies {
+        let started = report.stats(&probe(path, "0x*")).filter(|line| line["hits"] == 13).count();
+        assert!(started > 3, "plug_inner's instructions: {summary}");
+    }
+    target.finish();
+}
+
+fn is_of_mappings(reason: &str) -> bool {
+    reason.ends_with("(mappings)")
+}
+
 /// Nothing of the program is probed yet, so what shows that the session is armed is its area.
 fn wait_for_loader_breakpoint(target: &Process) {
     tests::wait_for("the area in the target", || {

@@ -1,5 +1,7 @@
 //! Placement of stubs.
 
+use std::ops::Range;
+
 use insn::place::{AREA_LEN, Demand, Room, patch_bytes};
 use insn::plan::{Dead, Displaced, Mechanism, Patch, Reason};
 use insn::{Address, Isa};
@@ -61,11 +63,11 @@ fn check(room: &Room, patches: &[Patch], places: &[Result<Address, Reason>], siz
     for (patch, place) in patches.iter().zip(places) {
         let Ok(at) = place else { continue };
         assert!(patch_bytes(Isa::X86_64, patch, *at).is_some(), "{patch:?} at {at}");
-        let inside = room.areas.iter().any(|area| area.start <= *at && *at + size <= area.start + AREA_LEN);
+        let inside = room.areas.iter().any(|area| area.start <= *at && *at + size <= area.start + area.len);
         assert!(inside, "{at} is in no area");
     }
     for area in &room.areas {
-        let end = area.start + AREA_LEN;
+        let end = area.start + area.len;
         let guarded =
             room.free.iter().any(|free| free.start + AREA_LEN <= area.start && end + AREA_LEN <= free.end);
         assert!(guarded && area.start.0.is_multiple_of(AREA_LEN));
@@ -187,4 +189,80 @@ fn a_boundary_that_would_not_trap_has_no_patch() {
     assert!(patch_bytes(Isa::X86_64, &patch, Address(0x40_0005 + 0x6000_0000)).is_some());
     assert_eq!(patch_bytes(Isa::X86_64, &patch, Address(0x40_0005 + 0x5f00_0000)), None);
     assert_eq!(patch_bytes(Isa::X86_64, &patch, Address(0x40_0005 + 0x8000_0000)), None);
+}
+
+/// A pun whose stub lies at one distance only, but for what the lowest byte of the displacement gives.
+fn pun(start: u64, third: u8, second: u8) -> Patch {
+    let mut pun = patch(start, &[2]);
+    pun.mechanism = Mechanism::Pun;
+    pun.overwritten = vec![0x66, 0x90, second, third, 0x10];
+    pun
+}
+
+fn breakpoint(start: u64) -> Patch {
+    let mut breakpoint = patch(start, &[1]);
+    breakpoint.mechanism = Mechanism::Trap;
+    breakpoint.overwritten = vec![0x90];
+    breakpoint
+}
+
+fn around(base: u64) -> Range<Address> {
+    Address(base + MIB)..Address(base + GIB)
+}
+
+/// Two modules that are no neighbours: what the puns of one take is of no use to the other.
+#[test]
+fn puns_leave_mappings_to_those_that_share_them() {
+    const MAPPINGS: usize = 8;
+    let (far, base) = (0x7000_0000_0000, 0x7f00_0000_0000);
+    let puns = (0..40).map(|n| pun(far + 64 * n, u8::try_from(n).unwrap(), 0x20));
+    let shared =
+        (0..600).map(|n| if n % 2 == 0 { breakpoint(base + n * 16) } else { patch(base + n * 16, &[5]) });
+    let patches: Vec<Patch> = puns.chain(shared).collect();
+    let mut room = Room { free: vec![around(far), around(base)], areas: Vec::new(), mappings: MAPPINGS };
+    let places = room.place(Isa::X86_64, &demands(&patches, 400));
+    check(&room, &patches, &places, 400);
+    assert!(room.areas.len() + room.mappings == MAPPINGS, "{} areas", room.areas.len());
+    let (puns, shared) = places.split_at(40);
+    assert!(shared.iter().all(Result::is_ok), "{} refused", shared.iter().filter(|at| at.is_err()).count());
+    assert!(puns.iter().any(Result::is_ok));
+    let refused: Vec<_> = puns.iter().filter(|at| at.is_err()).collect();
+    assert!(!refused.is_empty() && refused.iter().all(|at| **at == Err(Reason::Mappings)), "{refused:?}");
+    // And something for what is loaded later.
+    let later = 0x7e00_0000_0000;
+    room.free.insert(1, around(later));
+    assert!(room.place(Isa::X86_64, &demands(&[breakpoint(later)], 64))[0].is_ok());
+}
+
+#[test]
+fn where_mappings_are_few_they_are_longer() {
+    let base = 0x7f00_0000_0000;
+    let patches: Vec<Patch> = (0..9000).map(|n| breakpoint(base + n * 4)).collect();
+    let mut room = Room { free: vec![around(base)], areas: Vec::new(), mappings: 12 };
+    let mut places = Vec::new();
+    for part in patches.chunks(1500) {
+        places.extend(room.place(Isa::X86_64, &demands(part, 200)));
+    }
+    assert!(places.iter().all(Result::is_ok));
+    check(&room, &patches, &places, 200);
+    assert!(room.areas.len() < 12 && room.areas.iter().any(|area| area.len > AREA_LEN));
+    let mut plenty = Room { free: vec![around(base)], areas: Vec::new(), mappings: 1200 };
+    assert!(plenty.place(Isa::X86_64, &demands(&patches, 200)).iter().all(Result::is_ok));
+    assert!(plenty.areas.iter().all(|area| area.len == AREA_LEN));
+}
+
+/// Says so of each without a search for each.
+#[test]
+fn what_is_beyond_the_mappings_is_told_from_what_has_no_room() {
+    let base = 0x7f00_0000_0000;
+    let mut patches = many(base, 30_000);
+    patches.push(patch(0x40_0000, &[5]));
+    let mut room = Room { free: vec![around(base)], areas: Vec::new(), mappings: 1 };
+    let places = room.place(Isa::X86_64, &demands(&patches, 100));
+    check(&room, &patches, &places, 100);
+    let (last, others) = places.split_last().unwrap();
+    assert_eq!((last, room.mappings, room.areas.len()), (&NO_ROOM, 0, 1));
+    let mut refused = others.iter().filter_map(|at| at.as_ref().err());
+    assert!(refused.all(|reason| *reason == Reason::Mappings));
+    assert!(others.iter().flatten().count() > 1000);
 }

@@ -312,6 +312,38 @@ proptest! {
         }
     }
 
+    /// Batch after batch into few mappings: nothing overlaps, nothing lies outside, and no more are made.
+    #[test]
+    fn batches_share_few_mappings(
+        code in code(2000),
+        functions in vec(any::<(u16, u16)>(), 0..40),
+        sites in vec(any::<u16>(), 1..200),
+        sizes in vec(1_u32..5000, 1..6),
+        mappings in 0_usize..12,
+    ) {
+        let mut room = Room { free: around(), areas: Vec::new(), mappings };
+        let mut taken: Vec<Range<Address>> = Vec::new();
+        let (_, plan) = planned(&code, &functions, &sites);
+        for (part, size) in plan.patches.chunks(sites.len() / sizes.len() + 1).zip(&sizes) {
+            let demands: Vec<Demand<'_>> = part.iter().map(|patch| Demand { patch, size: *size }).collect();
+            for (demand, place) in demands.iter().zip(room.place(Isa::X86_64, &demands)) {
+                let Ok(at) = place else { continue };
+                prop_assert!(patch_bytes(Isa::X86_64, demand.patch, at).is_some());
+                taken.push(at..at + u64::from(*size));
+            }
+        }
+        taken.sort_by_key(|range| range.start);
+        prop_assert!(taken.windows(2).all(|pair| pair[0].end <= pair[1].start));
+        let holds = |range: &Range<Address>| room.areas.iter().any(|area| {
+            area.start <= range.start && range.end <= area.start + area.len
+        });
+        prop_assert!(taken.iter().all(holds));
+        prop_assert_eq!(room.areas.len() + room.mappings, mappings);
+        let mut areas: Vec<_> = room.areas.iter().map(|area| area.start..area.start + area.len).collect();
+        areas.sort_by_key(|area| area.start);
+        prop_assert!(areas.windows(2).all(|pair| pair[0].end <= pair[1].start));
+    }
+
     #[test]
     fn every_placed_jump_traps_at_its_boundaries(
         code in code(2000),

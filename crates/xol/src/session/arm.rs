@@ -10,7 +10,7 @@ use program::layout::Layout;
 use program::stub::{Action as Body, Environment, Routines};
 use symbols::maps::Mapping;
 use target::TargetError;
-use target::area::Description;
+use target::area::{Description, NAME};
 use target::engine::Change;
 use target::holder::{Reply, Request};
 
@@ -21,7 +21,7 @@ use super::start::{Common, strange};
 use super::traced::{Footprint, Traced, sample};
 use super::types::{Action, Error, Progress};
 use crate::mapped::replaced_notice;
-use crate::room::{free_ranges, mappings_left};
+use crate::room::{free_ranges, kept_whole, mappings_left, without};
 
 /// How often a change is planned anew because the program mapped something into the room meanwhile.
 const ATTEMPTS: usize = 5;
@@ -29,7 +29,8 @@ const ATTEMPTS: usize = 5;
 const LOW: Address = Address(1 << 31);
 /// What may be put there: some programs ask for memory there, and should find it.
 const MOST_LOW: u64 = 16 << 20;
-/// How often sites are planned anew because a stub found no place: each time some become traps.
+/// How often sites are planned anew because a stub found no place: each time some become traps, and the last time all
+/// whose stub takes a mapping that it shares with few.
 const REPLANS: usize = 4;
 
 /// Everything a change consists of, while it is put together.
@@ -167,17 +168,25 @@ impl Traced {
             }
             (self.room, self.routines) = placed;
             replans += 1;
+            if replans == REPLANS {
+                self.give_up_puns(&drafts);
+            }
         }
     }
 
     /// Finds places for new stubs. Says whether every jump has one, and keeps in mind those that have none.
     fn place(&mut self, drafts: &mut Drafts) -> bool {
         let Some(environment) = self.environment.clone() else { return true };
-        self.place_routines(&environment, drafts);
-        let demands: Vec<Demand<'_>> = drafts.new.iter().map(|(_, draft, _)| draft.demand()).collect();
+        let roomless = self.place_routines(&environment, drafts);
+        let (hopeless, hopeful): (Vec<_>, Vec<_>) =
+            drafts.new.iter_mut().partition(|(key, _, _)| roomless.contains_key(key));
+        for (key, _, at) in hopeless {
+            *at = Err(roomless[key].clone());
+        }
+        let demands: Vec<Demand<'_>> = hopeful.iter().map(|(_, draft, _)| draft.demand()).collect();
         let places = self.room.place(environment.isa, &demands);
         let mut all = true;
-        for ((key, draft, at), place) in drafts.new.iter_mut().zip(places) {
+        for ((key, draft, at), place) in hopeful.into_iter().zip(places) {
             if let Err(reason) = &place
                 && draft.patch.mechanism != Mechanism::Trap
             {
@@ -187,6 +196,23 @@ impl Traced {
             *at = place;
         }
         all
+    }
+
+    /// Of modules in which jumps still find no places no further puns are tried: breakpoints have their stubs wherever there
+    /// is any room.
+    fn give_up_puns(&mut self, drafts: &Drafts) {
+        let reasons: HashMap<ModuleKey, Reason> = drafts
+            .new
+            .iter()
+            .filter(|(_, draft, _)| draft.patch.mechanism != Mechanism::Trap)
+            .filter_map(|(key, _, at)| Some((*key, at.clone().err()?)))
+            .collect();
+        for (key, draft, _) in
+            drafts.new.iter().filter(|(_, draft, _)| draft.patch.mechanism == Mechanism::Pun)
+        {
+            let Some(reason) = reasons.get(key) else { continue };
+            self.unplaced.extend(draft.sites.iter().map(|site| ((*key, *site), reason.clone())));
+        }
     }
 
     fn draft_modules(
@@ -405,8 +431,20 @@ impl Traced {
         let areas: HashSet<Address> = self.room.areas.iter().map(|area| area.start).collect();
         let is_foreign = |mapping: &&Mapping| !areas.contains(&mapping.range.start);
         self.around = free_ranges(isa, view.mappings.iter().filter(is_foreign), start_brk);
+        let is_theirs = |mapping: &&Mapping| {
+            is_foreign(mapping) && !mapping.path.as_deref().is_some_and(|path| path.starts_with(NAME))
+        };
+        let theirs = free_ranges(isa, view.mappings.iter().filter(is_theirs), start_brk);
+        if let Some(whole) = kept_whole(isa, &theirs) {
+            for free in [&mut self.room.free, &mut self.around] {
+                *free = without(std::mem::take(free), vec![whole.clone()]);
+            }
+        }
         let ours = usize::try_from(self.footprint.mappings).unwrap_or(usize::MAX);
-        self.room.mappings = mappings_left(view.mappings.len().saturating_sub(ours), ours);
+        // A description may come with any change, and with the first the state.
+        let coming = 1 + usize::from(self.shared.is_none());
+        let foreign = view.mappings.len().saturating_sub(ours);
+        self.room.mappings = mappings_left(foreign, ours.saturating_add(coming));
         if self.shared.is_some() {
             return Ok(());
         }
@@ -432,22 +470,23 @@ impl Traced {
         Error::NoRoom { pid: self.pid, len }
     }
 
-    /// The middle of the largest free range, out of everybody's way.
+    /// The middle of the largest free range, out of everybody's way. The areas of this very change are not mapped yet.
     fn take_room_below(&mut self, end: Address, len: u64) -> Result<Address, Error> {
         let len = len.next_multiple_of(insn::place::AREA_LEN);
+        let guard = insn::place::AREA_LEN;
+        let guarded = |at: Address, len: u64| Address(at.0.saturating_sub(guard))..at + len + guard;
         let below = |range: &Range<Address>| range.start..range.end.min(end).max(range.start);
+        let areas: Vec<_> = self.room.areas.iter().map(|area| guarded(area.start, area.len)).collect();
+        let free = without(self.room.free.iter().map(below).collect(), areas);
         let size = |range: &Range<Address>| range.end - range.start;
-        let free = self.room.free.iter().map(below).enumerate();
-        let (index, range) = free.max_by_key(|(_, range)| size(range)).ok_or_else(|| self.no_room(len))?;
-        let (size, whole) = (size(&range), self.room.free[index].clone());
-        if size < len + 4 * insn::place::AREA_LEN {
+        let range = free.into_iter().max_by_key(size).ok_or_else(|| self.no_room(len))?;
+        let size = size(&range);
+        if size < len + 4 * guard {
             return Err(self.no_room(len));
         }
         let middle = range.start.0 + (size - len) / 2;
-        let at = Address(middle / insn::place::AREA_LEN * insn::place::AREA_LEN);
-        let guard = insn::place::AREA_LEN;
-        let parts = [whole.start..Address(at.0 - guard), at + len + guard..whole.end];
-        self.room.free.splice(index..=index, parts);
+        let at = Address(middle / guard * guard);
+        self.room.free = without(std::mem::take(&mut self.room.free), vec![guarded(at, len)]);
         Ok(at)
     }
 
@@ -607,13 +646,8 @@ impl Traced {
         }
         change.remove.extend(self.homeless(&failed, &installed));
         self.note_islands(&installed, &mut change);
-        change.map = self
-            .room
-            .areas
-            .iter()
-            .filter(|area| area.is_new)
-            .map(|area| (area.start, insn::place::AREA_LEN))
-            .collect();
+        change.map =
+            self.room.areas.iter().filter(|area| area.is_new).map(|area| (area.start, area.len)).collect();
         Ok((change, installed))
     }
 
@@ -676,10 +710,16 @@ impl Traced {
         Some((stub, installed, patched))
     }
 
-    /// Each module has the shared routines near its stubs. Where there is no room for them there is none for stubs.
-    fn place_routines(&mut self, environment: &Environment, drafts: &mut Drafts) {
+    /// Each module has the shared routines near its stubs. Where there is no room for them there is none for stubs: gives
+    /// the modules of which that is so, and why. They are asked for once, not for each of their stubs.
+    fn place_routines(
+        &mut self,
+        environment: &Environment,
+        drafts: &mut Drafts,
+    ) -> HashMap<ModuleKey, Reason> {
+        let mut roomless = HashMap::new();
         for (key, draft, _) in &drafts.new {
-            if self.routines.contains_key(key) {
+            if self.routines.contains_key(key) || roomless.contains_key(key) {
                 continue;
             }
             let near = draft.patch.start;
@@ -692,12 +732,17 @@ impl Traced {
                 displaced: Vec::new(),
                 island: None,
             };
-            let at = self.room.place(environment.isa, &[Demand { patch: &nothing, size: size.max(1) }]);
-            let Some(Ok(at)) = at.first() else { continue };
-            let routines = Routines::assemble(environment, *at);
-            drafts.routines.push(routines.clone());
-            self.routines.insert(*key, routines);
+            let mut at = self.room.place(environment.isa, &[Demand { patch: &nothing, size: size.max(1) }]);
+            match at.pop().unwrap_or(Err(Reason::NoRoom)) {
+                Ok(at) => {
+                    let routines = Routines::assemble(environment, at);
+                    drafts.routines.push(routines.clone());
+                    self.routines.insert(*key, routines);
+                }
+                Err(reason) => drop(roomless.insert(*key, reason)),
+            }
         }
+        roomless
     }
 }
 
