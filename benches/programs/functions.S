@@ -1,10 +1,11 @@
 /* Functions to be probed at their entry, and for each a copy, NAME_stub, that is "probed" at build time by hand: its
  * first instructions are replaced by a jump to a stub that counts, runs them and jumps back. That is the floor for
- * any probe that counts by a jump. Flags are dead at a function's entry, so the stub saves nothing.
+ * any probe that counts by a jump in a program of one thread: nothing is locked. Flags are dead at a function's entry, so the
+ * stub saves nothing.
  *
  * Further copies of `lea` do more or less in their stub, so that the parts of a cost show: NAME_jump only jumps there
- * and back, NAME_time stores `rdtsc`, NAME_record counts and writes a record as xol does, in a ring, but without the
- * time, NAME_event with it.
+ * and back, NAME_locked counts by a locked addition, as several threads must, NAME_time stores `rdtsc`, NAME_record counts and
+ * writes a record as xol does, in a ring, but without the time, NAME_event with it, NAME_event_alone without a lock.
  *
  * All compute rdi + rsi (+ 8 for `lea`) in rax. What matters is the first instruction:
  *   lea    4 bytes; the kernel's uprobe must single-step it out of line
@@ -36,7 +37,7 @@
         .section .text.stubs, "ax", @progbits
         .balign 64
 \name\()_by_hand:
-        lock incq \name\()_hits(%rip)
+        incq    \name\()_hits(%rip)
         .endm
 
         .macro  counter name
@@ -149,13 +150,11 @@ live_stub_back:
         .balign 64
 live_stub_by_hand:
         lea     -128(%rsp), %rsp
-        push    %rax
-        lahf
-        seto    %al
-        lock incq live_stub_hits(%rip)
-        add     $127, %al
-        sahf
-        pop     %rax
+        push    %rcx
+        mov     live_stub_hits(%rip), %rcx
+        lea     1(%rcx), %rcx
+        mov     %rcx, live_stub_hits(%rip)
+        pop     %rcx
         lea     128(%rsp), %rsp
         lea     (%rdi,%rsi), %rax
         adc     $0, %rax
@@ -184,10 +183,17 @@ live_stub_by_hand:
 
 /* Ten words in a ring of 32768 records: state, time, probe, thread, six arguments. Registers that are dead at the entry
  * of a function with two arguments are not saved. */
-        .macro  record with_time
+        .macro  record with_time, locked
+        .if     \locked
         lock incq ring_hits(%rip)
         mov     $1, %r10d
         lock xaddq %r10, ring_head(%rip)
+        .else
+        incq    ring_hits(%rip)
+        mov     ring_head(%rip), %r10
+        lea     1(%r10), %rax
+        mov     %rax, ring_head(%rip)
+        .endif
         mov     %r10d, %eax
         and     $32767, %eax
         imul    $80, %eax, %eax
@@ -217,6 +223,10 @@ live_stub_by_hand:
         enter   lea_jump
         leave   lea_jump
 
+        enter   lea_locked
+        lock incq ring_hits(%rip)
+        leave   lea_locked
+
         enter   lea_time
         rdtsc
         mov     %eax, time(%rip)
@@ -224,12 +234,16 @@ live_stub_by_hand:
         leave   lea_time
 
         enter   lea_record
-        record  0
+        record  0, 1
         leave   lea_record
 
         enter   lea_event
-        record  1
+        record  1, 1
         leave   lea_event
+
+        enter   lea_event_alone
+        record  1, 0
+        leave   lea_event_alone
 
         .bss
         .balign 4096

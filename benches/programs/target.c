@@ -20,7 +20,7 @@ typedef uint64_t function(uint64_t, uint64_t);
 EACH(DECLARE)
 
 /* Copies of lea whose stubs, by hand, do other things than counting. */
-#define PARTS(X) X(lea_jump) X(lea_time) X(lea_record) X(lea_event)
+#define PARTS(X) X(lea_jump) X(lea_locked) X(lea_time) X(lea_record) X(lea_event) X(lea_event_alone)
 #define DECLARE_PART(name) function name;
 PARTS(DECLARE_PART)
 extern char ring[32768 * 80];

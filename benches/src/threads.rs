@@ -17,7 +17,7 @@ const CALLS: u64 = 2_000_000;
 const EVENTS: u64 = 5_000;
 /// The function, and its copies with stubs by hand: that count, and that count and record.
 const FUNCTION: &str = "lea";
-const BY_HAND: &str = "lea_stub";
+const BY_HAND: &str = "lea_locked";
 const EVENT_BY_HAND: &str = "lea_event";
 
 /// ns of CPU time a call, by the number of threads.

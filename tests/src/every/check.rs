@@ -12,6 +12,7 @@ use super::compare::{self, Mismatch, Oracle, Probed, Sites, compare};
 use super::lockstep::{self, lockstep};
 use super::modules::Module;
 use super::run::{Outcome, Runs};
+use super::sparse;
 
 /// Differences shown of one kind.
 const SHOWN: usize = 12;
@@ -61,6 +62,7 @@ pub fn check(case: &Case, folder: &Path) -> Result<Report, String> {
     }
     if case.has_oracle {
         check_counts(&mut report, &runs, &modules, &plain, &probed)?;
+        check_sparse(&mut report, &runs, &plain, &probed)?;
     } else {
         for module in &modules {
             let sites = sites_of(&probed, module);
@@ -138,6 +140,30 @@ fn check_counts(
     Ok(())
 }
 
+fn check_sparse(
+    report: &mut Report,
+    runs: &Runs<'_>,
+    plain: &Outcome,
+    probed: &Probed,
+) -> Result<(), String> {
+    let chosen = sparse::choose(probed);
+    let (outcome, json) = runs.with_probes(&sparse::specs(&chosen))?;
+    let few = Probed::parse(&json)?;
+    report.line(format!("with probes at {} of the instructions:", chosen.len()));
+    check_outcome(report, plain, &outcome, &few);
+    let (ways, wrong) = sparse::compare(&chosen, &few, &runs.case.differences);
+    report.line(format!("they are {ways:?}; {} counts differ", wrong.len()));
+    if chosen.is_empty() || !wrong.is_empty() {
+        let shown: String = wrong.iter().take(SHOWN).map(|one| format!("\n    {one}")).collect();
+        report.fail(format!(
+            "some instructions probed: {} of {} counts differ{shown}",
+            wrong.len(),
+            chosen.len()
+        ));
+    }
+    Ok(())
+}
+
 fn sites_of<'p>(probed: &'p Probed, module: &Module) -> &'p Sites {
     static NONE: Sites = Sites::new();
     probed.sites.get(&*module.path.to_string_lossy()).unwrap_or(&NONE)
@@ -151,12 +177,22 @@ fn show(report: &mut Report, module: &Module, compared: &compare::Compared, has_
     ));
     for (reason, (all, executed)) in &compared.refused {
         report.line(format!("{name}: {all} refused ({executed} that were executed): {reason}"));
+        if *executed > 0 {
+            report.fail(format!("{name}: {executed} instructions that are executed are refused: {reason}"));
+        }
     }
     if compared.sites == 0 {
         report.fail(format!("{name}: no site was probed"));
     }
     if !has_oracle {
         return;
+    }
+    if !compared.left_out.is_empty() {
+        let shown: String = compared.left_out.iter().take(SHOWN).map(|at| format!(" {at:#x}")).collect();
+        report.fail(format!(
+            "{name}: {} executed instructions of functions have no probe:{shown}",
+            compared.left_out.len()
+        ));
     }
     if compared.outside > 0 {
         report.line(format!("{name}: {} executed instructions are in no known function", compared.outside));

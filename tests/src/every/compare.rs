@@ -13,6 +13,9 @@ use super::modules::Module;
 /// Why counts in a function with `cpuid` may differ.
 const OTHER_PROCESSOR: &str = "the function asks the processor what it is, and valgrind's is another one";
 
+/// How many functions that begin before an address may contain it.
+const NESTED: usize = 64;
+
 /// A probed instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Site {
@@ -24,7 +27,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    fn is_armed(&self) -> bool {
+    pub(super) fn is_armed(&self) -> bool {
         matches!(self.mechanism.as_str(), "jump" | "pun" | "trap")
     }
 }
@@ -98,6 +101,8 @@ pub(super) struct Compared {
     pub(super) refused: BTreeMap<String, (u64, u64)>,
     /// Instructions that the other run executed outside every known function: no probe was asked for there.
     pub(super) outside: u64,
+    /// The same in a known function: they have no probe, and should.
+    pub(super) left_out: Vec<u64>,
     /// By the reason that the case gives.
     pub(super) explained: BTreeMap<&'static str, Vec<Mismatch>>,
     pub(super) unexplained: Vec<Mismatch>,
@@ -174,7 +179,10 @@ pub(super) fn compare(module: &Module, sites: &Sites, oracle: &Oracle, known: &[
         let expected = oracle.count(at);
         // It counts as often as a neighbour: what is executed before it, or behind.
         let neighbours = [previous, Some(at + len)].map(|other| other.map(|other| oracle.count(other)));
-        let is_equal = if repeats { neighbours.contains(&Some(site.hits)) } else { site.hits == expected };
+        let is_equal = match repeats {
+            true => neighbours.contains(&Some(site.hits)) && (site.hits > 0) == (expected > 0),
+            false => site.hits == expected,
+        };
         if !is_equal {
             let function = oracle.function(at, &functions).unwrap_or_else(|| site.function.clone());
             let mechanism = site.mechanism.clone();
@@ -187,9 +195,13 @@ pub(super) fn compare(module: &Module, sites: &Sites, oracle: &Oracle, known: &[
             }
         }
     }
-    compared.outside =
-        oracle.counts.iter().filter(|(at, _)| oracle.count(**at) > 0 && !sites.contains_key(at)).count()
-            as u64;
+    let has_no_line = |at: &u64| oracle.count(*at) > 0 && !sites.contains_key(at);
+    let (inside, outside): (Vec<u64>, Vec<u64>) =
+        oracle.counts.keys().copied().filter(has_no_line).partition(|at| {
+            let behind = functions.partition_point(|function| function.start <= *at);
+            functions[..behind].iter().rev().take(NESTED).any(|function| function.contains(at))
+        });
+    (compared.left_out, compared.outside) = (inside, outside.len() as u64);
     compared
 }
 

@@ -43,6 +43,8 @@ const RED_ZONE: usize = 128;
 /// Steps of one instruction of the other process that may pass until it is where the first one is: repeated string
 /// instructions take one step an iteration.
 const FURTHEST: u64 = 5_000_000;
+/// Instructions that the plain program may be behind when the probed one ends in a stub: what a stub displaces.
+const LAST: u64 = 100;
 /// How long xol may take to arm the probes.
 const ARMING: Duration = Duration::from_secs(900);
 /// `int3`.
@@ -448,7 +450,13 @@ impl Pair {
         let mut left = steps;
         let mut is_first = true;
         while left > 0 {
-            let Some(at) = self.probed_outside(&mut left)? else { return Ok(false) };
+            let Some(at) = self.probed_outside(&mut left)? else {
+                let mut steps = LAST;
+                while steps > 0 && self.plain.step()? {
+                    steps -= 1;
+                }
+                return self.go_on(false, steps == 0);
+            };
             if !self.plain_to(at)? {
                 return Ok(false);
             }
@@ -460,15 +468,25 @@ impl Pair {
                 return Ok(false);
             }
             self.redirect(at)?;
-            if !self.probed.step()? {
+            // The same instruction, or the first iteration of a repeated one.
+            let (probed, plain) = (self.probed.step()?, self.plain.step()?);
+            if !self.go_on(probed, plain)? {
                 return Ok(false);
             }
-            // The same instruction, or the first iteration of a repeated one.
-            self.plain.step()?;
             self.instructions += 1;
             left = left.saturating_sub(1);
         }
         Ok(true)
+    }
+
+    /// Whether both go on. That one ends where the other does not is a difference.
+    fn go_on(&mut self, probed: bool, plain: bool) -> Result<bool, String> {
+        if probed != plain {
+            let ended = if plain { "probed" } else { "plain" };
+            self.compared.difference =
+                Some(format!("the {ended} program has ended, and the other one has not"));
+        }
+        Ok(probed && plain)
     }
 
     /// Steps the probed one until it is outside every stub; `None` if it ended.
@@ -577,7 +595,11 @@ impl Pair {
         let plain = pass(&mut self.plain, calls, &HashMap::new())?;
         let probed = pass(&mut self.probed, calls, &traps)?;
         // From the entry of the call to its end: both stand behind it then, or in its stub.
-        Ok(plain && probed && self.plain.step()? && self.probed.step()?)
+        if !self.go_on(probed, plain)? {
+            return Ok(false);
+        }
+        let (plain, probed) = (self.plain.step()?, self.probed.step()?);
+        self.go_on(probed, plain)
     }
 }
 
@@ -678,5 +700,23 @@ mod tests {
         pair.window(1000).unwrap();
         let difference = pair.compared.difference.unwrap();
         assert!(difference.contains(&format!("at {:#x}", data.end - 8)), "{difference}");
+    }
+
+    #[test]
+    fn a_probed_program_that_dies_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, make) = all_cases().into_iter().find(|(name, _)| *name == "gzip").unwrap();
+        let case = match make(folder.path(), Size::Short) {
+            Ok(case) => case,
+            Err(reason) => return println!("skipped: {reason}"),
+        };
+        let mut pair = Pair::new(&Runs::new(&case, folder.path()).unwrap()).unwrap();
+        assert!(pair.window(1000).unwrap());
+        let mut registers = pair.probed.registers().unwrap();
+        registers.rip = pair.areas[0].end - 1;
+        pair.probed.tracee.set_registers(&registers).unwrap();
+        assert!(!pair.window(1000).unwrap());
+        let difference = pair.compared.difference.unwrap();
+        assert!(difference.contains("probed program has ended"), "{difference}");
     }
 }

@@ -8,6 +8,7 @@
 //!   does before xol arms the libraries ([`before`]). A `rep` counts as one here and as its iterations there: its count
 //!   must be that of a neighbour. Differences that are no fault of xol's are listed with the case, by module and
 //!   function, with the reason.
+//! * **The same counts** come of probes at some instructions only, a few hundred clusters ([`sparse`]).
 //! * **The state** — general registers, flags, vector registers, the red zone and as much above the stack pointer — is the
 //!   same at each instruction outside a stub that both a probed and a plain run come to, in lock-step ([`lockstep`]).
 
@@ -20,6 +21,7 @@ mod lockstep;
 mod memory;
 mod modules;
 mod run;
+mod sparse;
 mod tracee;
 
 pub use cases::{Case, Make, Size, all as all_cases};

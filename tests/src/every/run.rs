@@ -78,10 +78,16 @@ impl<'a> Runs<'a> {
 
     /// Under `xol stat` with a probe at each instruction of each module. Gives the outcome and the JSON lines.
     pub(super) fn probed(&self) -> Result<(Outcome, String), String> {
+        let probes: Vec<_> = self.case.modules.iter().map(|module| every_instruction(module)).collect();
+        self.with_probes(&probes)
+    }
+
+    /// The same with these probes.
+    pub(super) fn with_probes(&self, probes: &[String]) -> Result<(Outcome, String), String> {
         let json = self.result("probed.json");
         let mut xol: Vec<OsString> = vec![xol_binary().into(), "stat".into(), "--json".into(), "-o".into()];
         xol.push(json.clone().into());
-        xol.extend(self.case.modules.iter().map(|module| every_instruction(module).into()));
+        xol.extend(probes.iter().map(OsString::from));
         let mut preload = self.preload(true);
         if self.case.preload.is_some() {
             // What changes the program must not change xol: it is loaded into what env executes.

@@ -5,10 +5,7 @@
 //! other locks may be held for ever by threads that do not exist there, so the child (the holder) uses nothing that the
 //! parent's threads share: no stdio, no logger, no thread pool. Between fork and exec of the command only async-signal-safe
 //! calls are made, on memory prepared before the fork. The other blocks are plain system calls.
-#![allow(
-    unsafe_code,
-    reason = "fork(2), execve(2), prctl(2) and the pidfd calls have no safe wrapper in std"
-)]
+#![allow(unsafe_code, reason = "fork(2), execve(2), prctl(2) and pidfds have no safe wrapper in std")]
 
 use std::ffi::CString;
 use std::fs::File;
