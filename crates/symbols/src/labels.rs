@@ -124,14 +124,17 @@ fn leads_to(
     let mut found = Vec::new();
     let mut rest = image.read(function.start, function.end - function.start).unwrap_or_default();
     let mut at = function.start;
+    let mut has_left = false;
     let mut ends = ends.iter().peekable();
     while ends.peek().is_some() {
         let Some(insn) = inspect(isa, Address(at.0), rest) else { break };
         let Some((one, behind)) = rest.split_at_checked(insn.len) else { break };
         let end = at + insn.len as u64;
+        // Nobody goes on through the padding behind a function.
+        has_left = insn.flow == Flow::Leaves || has_left && insn.is_padding;
         while ends.next_if(|(wanted, _)| *wanted < end).is_some() {}
         while let Some((_, label)) = ends.next_if(|(wanted, _)| *wanted == end) {
-            let goes_on = *label == end && matches!(insn.flow, Flow::Next | Flow::Conditional);
+            let goes_on = *label == end && !has_left && matches!(insn.flow, Flow::Next | Flow::Conditional);
             let is_branch = matches!(insn.flow, Flow::Conditional | Flow::Call | Flow::Leaves);
             let to = || reference(isa, Address(at.0), one);
             if goes_on || is_branch && to() == Some(Address(label.0)) {
