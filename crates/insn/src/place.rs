@@ -535,11 +535,11 @@ impl<'a> Search<'a> {
 }
 
 /// How many of the mappings that may still be made the choosy wishes have to leave to those that can share one: what these
-/// fill, at most half; and, for later modules, some in any case.
+/// fill and some for later modules; at most half.
 fn reserve(mappings: usize, wishes: &[Wish]) -> usize {
     let needed = len_of(wishes).div_ceil(len_for(mappings, wishes));
     let needed = usize::try_from(needed).unwrap_or(usize::MAX);
-    needed.clamp(mappings.div_ceil(8), mappings.div_ceil(2))
+    needed.saturating_add(mappings.div_ceil(8)).min(mappings.div_ceil(2))
 }
 
 /// How long new areas are to be, so that so many have room for all wishes, and some are left.

@@ -10,7 +10,7 @@ use tests::{
     tracer_of, wait_for, xol,
 };
 
-use crate::probes::{borrowed, probe, probe_at};
+use crate::probes::{borrowed, probe};
 
 fn work() -> Result<PathBuf, String> {
     Program::work().i386().build()
@@ -208,7 +208,7 @@ fn the_address_space_stays_in_large_pieces() {
     let before = largest_gap(target.pid());
     let names = target.ready.fields.keys().filter(|key| key.starts_with("site_"));
     let places: Vec<_> = names.map(|name| target.address(name)).collect();
-    let probes: Vec<_> = places.iter().map(|at| probe_at(&target, &program, *at)).collect();
+    let probes: Vec<_> = places.iter().map(|at| probe(&program, &format!("{at:#x}"))).collect();
     let mut session = Session::stat(&borrowed(&probes), target.pid());
     session.wait_armed(&Watch::at(target.pid(), &places));
     let during = largest_gap(target.pid());

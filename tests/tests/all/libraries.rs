@@ -173,8 +173,8 @@ fn the_text_mapped_anew_over_patched_text() {
 /// refused for it, and no load waits for a search in vain.
 #[test]
 fn half_of_the_mappings_serves_libraries_however_many() {
-    const LEFT: u64 = 40;
-    let plug = Program::new("libplug.c").library("libplug.so").flag("-DBULK=1500");
+    const LEFT: u64 = 34;
+    let plug = Program::new("libplug.c").library("libplug.so").flag("-DBULK=1000");
     let library = need!(plug.build());
     let folder = tempfile::tempdir().unwrap();
     let copies = ["first", "second", "third"].map(|name| {
@@ -201,10 +201,9 @@ fn half_of_the_mappings_serves_libraries_however_many() {
     report.assert_clean();
     let summary = report.summary();
     assert_eq!(summary["mappings"].as_u64(), Some(ours), "{summary}");
-    let rows = || report.of_type("stat").filter(|line| line["reason"].as_str().is_some_and(is_of_mappings));
-    let refused: Vec<_> = rows().filter(|line| line["mechanism"] == "refused").collect();
-    assert!(refused.is_empty(), "{} refused: {} {summary}", refused.len(), refused[0]);
-    assert!(rows().any(|line| line["mechanism"] == "trap"), "{summary}");
+    let mut refused = report.of_type("stat").filter(|line| line["mechanism"] == "refused");
+    let for_mappings = |line: &serde_json::Value| line["reason"].as_str().is_some_and(is_of_mappings);
+    assert!(!refused.any(for_mappings), "{summary}");
     for path in &copies {
         let started = report.stats(&probe(path, "0x*")).filter(|line| line["hits"] == 13).count();
         assert!(started > 3, "plug_inner's instructions: {summary}");
