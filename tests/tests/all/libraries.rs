@@ -206,7 +206,7 @@ fn half_of_the_mappings_serves_libraries_however_many() {
     assert!(!refused.any(for_mappings), "{summary}");
     for path in &copies {
         let started = report.stats(&probe(path, "0x*")).filter(|line| line["hits"] == 13).count();
-        assert!(started > 3, "plug_inner's instructions: {summary}");
+        assert!(started > 1, "plug_inner's instructions: {summary}");
     }
     target.finish();
 }
