@@ -72,8 +72,17 @@ fn summary(insn: &Instruction, kind: Kind) -> Insn {
         flow,
         is_landing_pad: matches!(insn.code(), Code::Endbr64 | Code::Endbr32),
         is_return: kind == Kind::Return,
-        is_padding: matches!(insn.mnemonic(), Mnemonic::Nop | Mnemonic::Int3),
+        is_padding: matches!(insn.mnemonic(), Mnemonic::Nop | Mnemonic::Int3) || changes_nothing(insn),
     }
+}
+
+/// `lea 0(%reg), %reg`: what assemblers fill gaps with where the long nops need not be known (i386).
+fn changes_nothing(insn: &Instruction) -> bool {
+    let whole = if insn.code_size() == CodeSize::Code64 { Code::Lea_r64_m } else { Code::Lea_r32_m };
+    insn.code() == whole
+        && insn.memory_base() == insn.op0_register()
+        && insn.memory_index() == Register::None
+        && insn.memory_displacement64() == 0
 }
 
 /// How an instruction is displaced.
