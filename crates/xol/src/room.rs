@@ -77,10 +77,10 @@ pub(crate) fn without(free: Vec<Range<Address>>, mut taken: Vec<Range<Address>>)
         let mut next = range.start;
         let first = taken.partition_point(|taken| taken.end <= range.start);
         for hole in taken[first..].iter().take_while(|hole| hole.start < range.end) {
-            left.extend((next < hole.start).then(|| next..hole.start));
+            left.extend((next < hole.start).then_some(next..hole.start));
             next = next.max(hole.end);
         }
-        left.extend((next < range.end).then(|| next..range.end));
+        left.extend((next < range.end).then_some(next..range.end));
     }
     left
 }
