@@ -24,7 +24,9 @@ static pid_t first;
 static atomic_int must_end;
 static unsigned char before[2][16];
 
-static const unsigned char *watched(int i) { return (const unsigned char *)(i ? trapped_site : (char *)work); }
+/* By pointers that the compiler does not look through: what an instruction names as data is not probed. */
+static const char *volatile watched_at[2];
+static const unsigned char *watched(int i) { return (const unsigned char *)watched_at[i]; }
 
 static void calls(long number)
 {
@@ -116,6 +118,8 @@ int main(int count, char **arguments)
     static char stack[1 << 18] __attribute__((aligned(16)));
     pthread_t thread;
     first = getpid();
+    watched_at[0] = (const char *)work;
+    watched_at[1] = trapped_site;
     for (int i = 0; i < 2; i++)
         memcpy(before[i], watched(i), sizeof before[i]);
     say("ready pid=%d work=%p trapped_site=%p", first, (void *)work, (const void *)trapped_site);
