@@ -235,7 +235,8 @@ fn check(module: &Module, picks: &[u16], traps: &[u16], is_wide: bool) {
         let at = plan.moved.iter().find(|moved| moved.0 == *site).map_or(*site, |moved| moved.1);
         let served = plan.patches.iter().flat_map(Patch::sites).filter(|served| *served == at).count();
         let refused = plan.refused.iter().filter(|refusal| refusal.address == *site).count();
-        assert_eq!(served + refused, 1, "{site}: {plan:#?} {module:02x?}");
+        // What is refused for its own sake may serve the landing pad before it, which is known to be reached.
+        assert!(served <= 1 && refused <= 1 && served + refused > 0, "{site}: {plan:#?} {module:02x?}");
     }
 }
 

@@ -67,7 +67,7 @@ proptest! {
             prop_assert!(!insn.is_invalid());
             prop_assert!(moved.points.iter().any(|point| point.offset == offset), "no state at +{offset}");
             let leaves = match insn.flow_control() {
-                FlowControl::Next | FlowControl::Exception => false,
+                FlowControl::Next | FlowControl::Exception | FlowControl::Interrupt => false,
                 FlowControl::Call => { prop_assert_eq!(insn.code(), iced_x86::Code::Syscall); false }
                 FlowControl::ConditionalBranch => {
                     prop_assert!(inside.contains(&insn.near_branch_target()));
