@@ -12,6 +12,7 @@ mod compile;
 pub mod every;
 mod filter;
 mod process;
+mod random;
 mod server;
 mod session;
 mod snapshot;
@@ -21,6 +22,7 @@ mod windows;
 pub use compile::{Program, copy, out_dir, which};
 pub use filter::{Filter, Verdict, Way};
 pub use process::{Line, Process, wait_for};
+pub use random::Random;
 pub use server::{MACHINES, Machine, Server};
 pub use session::{Report, Session, as_nobody, xol, xol_binary};
 pub use snapshot::{

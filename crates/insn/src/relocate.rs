@@ -6,6 +6,11 @@ use crate::address::Address;
 use crate::isa::Isa;
 use crate::plan::Reason;
 
+/// `int3`, where nothing runs.
+const FILLER: u8 = 0xcc;
+/// Bytes of a word that can be aligned anywhere.
+const ALIGNED_LEN: usize = 2 * size_of::<u64>() - 1;
+
 /// Where control goes when it leaves moved code other than by falling off its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Destination {
@@ -66,6 +71,17 @@ pub fn relocate(isa: Isa, original: Address, bytes: &[u8], at: Address) -> Resul
         Isa::X86_64 | Isa::I386 => crate::x86::relocate::relocate(isa, original, bytes, at),
         _ => Err(Reason::NoStubs),
     }
+}
+
+/// A word that code reads relative to its own address, as it lies behind code that ends at `end`: its offset from there, and
+/// the bytes. It is aligned, for the program may have alignment checked (EFLAGS.AC, Intel SDM vol. 3, 6.15, interrupt 17);
+/// filler on both sides makes the length the same everywhere.
+#[must_use]
+pub fn aligned_word(end: Address, word: u64) -> (usize, [u8; ALIGNED_LEN]) {
+    let gap = usize::from(end.0.to_le_bytes()[0].wrapping_neg()) % size_of::<u64>();
+    let mut bytes = [FILLER; ALIGNED_LEN];
+    bytes[gap..gap + size_of::<u64>()].copy_from_slice(&word.to_le_bytes());
+    (gap, bytes)
 }
 
 /// What a branch may ask of a stopped thread.

@@ -97,9 +97,7 @@ pub(crate) fn functions(
 }
 
 fn pointed_at(image: &Image<'_>, frames: &[Frame], symbols: &Symbols<'_>) -> Vec<FileAddress> {
-    let mut found = relocations::targets(image);
-    found.push(image.entry());
-    found.extend(initializers(image));
+    let mut found = pointers(image);
     found.extend(all_landing_pads(image, frames));
     let exported = symbols.functions().filter(|symbol| symbol.binding != Binding::Local);
     found.extend(exported.chain(symbols.labels()).map(|symbol| symbol.address));
@@ -116,11 +114,23 @@ fn may_point_at(image: &Image<'_>) -> Vec<FileAddress> {
             distances.map(|distance| FileAddress(got.0.wrapping_add(distance) & u64::from(u32::MAX))),
         );
     }
-    if image.linkage() == Linkage::Fixed {
-        // No relocations say which words are pointers: take each that could be one.
-        found.extend(image.data().into_iter().flat_map(words).map(FileAddress));
-    }
+    found.extend(unmarked_pointers(image));
     in_code(image, found)
+}
+
+/// Where the kernel, the loader or a pointer in data leads, as far as the file tells.
+pub(crate) fn pointers(image: &Image<'_>) -> Vec<FileAddress> {
+    let mut found = relocations::targets(image);
+    found.push(image.entry());
+    found.extend(initializers(image));
+    found
+}
+
+/// The words of a program at a fixed address: no relocations say which are pointers, so each could be one.
+pub(crate) fn unmarked_pointers(image: &Image<'_>) -> impl Iterator<Item = FileAddress> {
+    let data = if image.linkage() == Linkage::Fixed { image.data() } else { Vec::new() };
+    let format = image.format();
+    data.into_iter().flat_map(move |(start, bytes)| words(format, start, bytes)).map(FileAddress)
 }
 
 /// Those that lie in code, once and in order.
@@ -133,7 +143,7 @@ fn in_code(image: &Image<'_>, mut found: Vec<FileAddress>) -> Vec<FileAddress> {
 }
 
 /// `DT_INIT`, `DT_FINI` and the arrays of functions the loader calls (their words too, for files without relocations).
-pub(crate) fn initializers(image: &Image<'_>) -> Vec<FileAddress> {
+fn initializers(image: &Image<'_>) -> Vec<FileAddress> {
     let Some(dynamic) = image.dynamic() else { return Vec::new() };
     let arrays = dynamic.arrays.iter();
     let words = arrays.flat_map(|array| words(image.format(), array.0, image.table(Some(*array))));
@@ -170,7 +180,7 @@ impl Code {
 }
 
 /// The aligned words of data.
-pub(crate) fn words(format: Format, start: FileAddress, bytes: &[u8]) -> impl Iterator<Item = u64> + use<'_> {
+fn words(format: Format, start: FileAddress, bytes: &[u8]) -> impl Iterator<Item = u64> + use<'_> {
     let len = format.word();
     let skip = usize::try_from(start.0.next_multiple_of(len as u64) - start.0).unwrap_or(0);
     let words = bytes.get(skip..).unwrap_or(&[]).chunks_exact(len);

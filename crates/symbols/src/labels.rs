@@ -10,10 +10,9 @@ use std::ops::Range;
 use insn::{Address, Flow, Isa, inspect, reference};
 
 use crate::address::FileAddress;
-use crate::elf::{Image, Linkage};
-use crate::functions::{initializers, words};
+use crate::elf::Image;
+use crate::functions::{pointers, unmarked_pointers};
 use crate::headers::Class;
-use crate::relocations;
 
 /// Functions that overlap are decoded separately; a hostile file must not make that quadratic.
 const MAX_OVERLAP: u64 = 4;
@@ -29,17 +28,8 @@ pub(crate) fn are_all_functions(image: &Image<'_>) -> bool {
 
 /// Those of `labels` (sorted) that the loader, or a pointer in data, leads to.
 pub(crate) fn pointed_at(image: &Image<'_>, labels: &[FileAddress]) -> HashSet<FileAddress> {
-    let mut pointers = relocations::targets(image);
-    pointers.push(image.entry());
-    pointers.extend(initializers(image));
     let is_label = |at: &FileAddress| labels.binary_search(at).is_ok();
-    let mut found: HashSet<FileAddress> = pointers.into_iter().filter(is_label).collect();
-    if image.linkage() == Linkage::Fixed {
-        // No relocations say which words are pointers.
-        let words = image.data().into_iter().flat_map(|(start, bytes)| words(image.format(), start, bytes));
-        found.extend(words.map(FileAddress).filter(is_label));
-    }
-    found
+    pointers(image).into_iter().chain(unmarked_pointers(image)).filter(is_label).collect()
 }
 
 /// Those of `labels` (sorted, with what belongs to each) to which code leads, directly or by others of them, beginning with

@@ -15,6 +15,7 @@ use crate::demangle::{Demangled, demangle};
 use crate::dynamic::version_names;
 use crate::elf::Image;
 use crate::frames::{Frame, frame_of};
+use crate::functions;
 use crate::go;
 use crate::headers::{Class, Format, symbol_count};
 use crate::labels;
@@ -348,10 +349,7 @@ impl<'a> Symbols<'a> {
             return;
         }
         let is_certain = labels::are_all_functions(image);
-        let mut functions: Vec<_> = frames.iter().map(|frame| frame.range.clone()).collect();
-        functions.extend(self.functions().map(Symbol::range));
-        functions.sort_unstable_by_key(|function| (function.start, function.end));
-        functions.dedup();
+        let mut functions = functions::functions(image, frames, self);
         let mut found = self.surely_functions(image, &labels, &functions);
         if !is_certain {
             functions.extend(labels.iter().filter(|label| found.contains(&label.start)).cloned());

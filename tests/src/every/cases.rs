@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::lockstep::Windows;
-use crate::{Program, which};
+use crate::{Program, Random, which};
 
 /// How long a case is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,9 +144,9 @@ fn copy_program(folder: &Path, name: &str) -> Result<(), String> {
 /// Text that compresses as text does: words of a vocabulary in an order without period.
 fn prose(bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 16);
-    let mut random = 1_u64;
+    let mut random = Random::new(1);
     while text.len() < bytes {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let random = random.word();
         let word = (random >> 40) % 977;
         let _ = write!(text, "{:x}", word * word * 7919);
         text.push(if random >> 60 == 0 { '\n' } else { ' ' });

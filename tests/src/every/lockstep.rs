@@ -35,7 +35,7 @@ use super::memory::{self, Stale};
 use super::run::{Runs, attach, every_instruction};
 use super::tracee::{Registers, Stop, Tracee};
 use crate::process::{wait_for, wait_within};
-use crate::{Handle, Signal, maps, send, tracer_of};
+use crate::{Handle, Random, Signal, maps, send, tracer_of};
 
 /// Bytes compared below and above the stack pointer: the red zone (System V x86-64 ABI, 3.2.2) and as much above it.
 const AROUND_SP: u64 = RED_ZONE as u64;
@@ -382,12 +382,11 @@ struct Pair {
 /// Compares the two in all windows, or until one ends or they differ.
 pub(super) fn lockstep(runs: &Runs<'_>, windows: Windows) -> Result<Compared, String> {
     let mut pair = Pair::new(runs)?;
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    // The same windows on every run.
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     for window in 0..windows.count {
         if window > 0 {
-            // Knuth's MMIX generator: the same windows on every run.
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let calls = 1 + (random >> 33) % windows.apart;
+            let calls = 1 + u64::from(random.upper()) % windows.apart;
             if !pair.pass_calls(calls)? {
                 break;
             }
@@ -680,16 +679,21 @@ mod tests {
     use super::*;
     use crate::every::{Size, all_cases};
 
+    /// gzip and gzip, probed; or what is missing.
+    fn pair(folder: &Path) -> Result<Pair, String> {
+        let (_, make) = all_cases().into_iter().find(|(name, _)| *name == "gzip").unwrap();
+        let case = make(folder, Size::Short)?;
+        Ok(Pair::new(&Runs::new(&case, folder).unwrap()).unwrap())
+    }
+
     /// A byte of the heap that something wrote between two windows.
     #[test]
     fn memory_that_changes_between_windows_is_seen() {
         let folder = tempfile::tempdir().unwrap();
-        let (_, make) = all_cases().into_iter().find(|(name, _)| *name == "gzip").unwrap();
-        let case = match make(folder.path(), Size::Short) {
-            Ok(case) => case,
+        let mut pair = match pair(folder.path()) {
+            Ok(pair) => pair,
             Err(reason) => return println!("skipped: {reason}"),
         };
-        let mut pair = Pair::new(&Runs::new(&case, folder.path()).unwrap()).unwrap();
         assert!(pair.window(1000).unwrap() && pair.pass_calls(1).unwrap());
         assert_eq!(pair.compared.difference, None);
         let writable = |region: &crate::Region| region.path.ends_with("gzip") && region.permissions == "rw-p";
@@ -705,12 +709,10 @@ mod tests {
     #[test]
     fn a_probed_program_that_dies_is_seen() {
         let folder = tempfile::tempdir().unwrap();
-        let (_, make) = all_cases().into_iter().find(|(name, _)| *name == "gzip").unwrap();
-        let case = match make(folder.path(), Size::Short) {
-            Ok(case) => case,
+        let mut pair = match pair(folder.path()) {
+            Ok(pair) => pair,
             Err(reason) => return println!("skipped: {reason}"),
         };
-        let mut pair = Pair::new(&Runs::new(&case, folder.path()).unwrap()).unwrap();
         assert!(pair.window(1000).unwrap());
         let mut registers = pair.probed.registers().unwrap();
         registers.rip = pair.areas[0].end - 1;

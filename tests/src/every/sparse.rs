@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::cases::Difference;
 use super::compare::{Probed, Site};
+use crate::Random;
 
 /// Places around which sites are chosen.
 const PLACES: usize = 400;
@@ -24,7 +25,7 @@ pub(super) fn choose(probed: &Probed) -> Chosen<'_> {
         .filter(|(.., site)| site.is_armed())
         .collect();
     let executed: Vec<usize> = (0..all.len()).filter(|index| all[*index].2.hits > 0).collect();
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let mut chosen = BTreeMap::new();
     for _ in 0..PLACES {
         let Some(place) = executed.get(random.below(executed.len())) else { break };
@@ -63,14 +64,4 @@ pub(super) fn compare<'p>(
         }
     }
     (ways, wrong)
-}
-
-/// A linear congruential generator (Knuth, The Art of Computer Programming, 3.3.4): the same sites in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap_or(0) % end.max(1)
-    }
 }

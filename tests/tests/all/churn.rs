@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use tests::{Process, Program, need, rounds, wait_for};
+use tests::{Process, Program, Random, need, rounds, wait_for};
 use xol::session::{Action, Hit, Mechanism, Nobody, Session, SiteStatus, Summary};
 
 use crate::in_process::{self, change};
@@ -108,10 +108,9 @@ fn every_instruction_in_random_order() {
     target.ask("run");
     let mut armed: Vec<Armed> = Vec::new();
     let mut bounds = Vec::new();
-    let mut random = 12_345_u64;
+    let mut random = Random::new(12_345);
     for _ in 0..rounds(120, 1000) {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let offset = INSTRUCTIONS[usize::try_from(random >> 33).unwrap() % INSTRUCTIONS.len()];
+        let offset = INSTRUCTIONS[random.below(INSTRUCTIONS.len())];
         match armed.iter().position(|one| one.offset == offset) {
             Some(at) => bounds.push(disarm(&mut session, &mut target, &armed.remove(at))),
             None => armed.push(arm(&mut session, &mut target, &program, offset)),

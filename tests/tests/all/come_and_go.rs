@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::{
-    Process, Program, Report, Session, Signal, Watch, children_of, need, rounds, send, status_field, wait_for,
+    Process, Program, Random, Report, Session, Signal, Watch, children_of, need, rounds, send, status_field,
+    wait_for,
 };
 
 use crate::probes::{borrowed, probe};
@@ -154,7 +155,7 @@ fn processes_end_while_xol_attaches() {
     let program = need!(Program::work().build());
     let work = probe(&program, "work");
     let most = time_to_arm(&program) * 3 / 2;
-    let mut random = 1_u64;
+    let mut random = Random::new(1);
     let mut counted = 0;
     let count = rounds(100, 1000);
     for round in 0..count {
@@ -162,8 +163,7 @@ fn processes_end_while_xol_attaches() {
         target.ask("run");
         let session = Session::stat(&[&work], target.pid());
         // The delay chooses the moment; nothing depends on how long it really is.
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        thread::sleep(most.mul_f64((random >> 33) as f64 / f64::from(u32::MAX >> 1)));
+        thread::sleep(most.mul_f64(f64::from(random.upper()) / f64::from(u32::MAX >> 1)));
         if round % 2 == 0 {
             target.close_stdin();
         } else {

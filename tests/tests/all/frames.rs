@@ -1,11 +1,29 @@
 //! Handlers that run while probes come and go: where they return to is moved with the text.
 
+use std::path::Path;
+
 use tests::{Process, Program, Report, Session, Signal, Watch, children_of, need, send, wait_for, xol};
 
 use crate::probes::probe;
 
 fn program() -> Result<std::path::PathBuf, String> {
     Program::new("frames.c").source("frames.S").build()
+}
+
+/// A program in a handler on that stack, whose frame the coming of the probe has moved.
+fn in_a_handler(program: &Path, stack: &str) -> (Process, Session) {
+    let mut target = Process::start(program, &[]);
+    let watch = Watch::on(&target, &["stumble"]);
+    target.ask(&format!("{stack} 7"));
+    let mut session = Session::stat(&[&probe(program, "stumble")], target.pid());
+    session.wait_armed(&watch);
+    (target, session)
+}
+
+/// The handler returns, and what it interrupted goes on to its end.
+fn goes_on(target: &mut Process, which: &str) {
+    let done = target.ask("go on");
+    assert_eq!((done.number("value"), done.number("bad")), (26, 0), "{which}: {done:?}");
 }
 
 /// The handler began before the probe came, and returns after both halves of xol were killed: nobody could help a thread
@@ -28,8 +46,7 @@ fn nobody_is_needed_to_return() {
         assert!(send(front, Signal::Stop) && send(holder, Signal::Kill) && send(front, Signal::Kill));
         drop(session);
         wait_for("the end of the holder", || tests::tracer_of(target.pid()).is_none().then_some(()));
-        let done = target.ask("go on");
-        assert_eq!((done.number("value"), done.number("bad")), (26, 0), "{stack}: {done:?}");
+        goes_on(&mut target, stack);
         assert!(Report::of(&mut xol(["detach", "-p", &target.pid().to_string()])).status.success());
         assert!(watch.is_restored());
         target.finish();
@@ -41,16 +58,11 @@ fn nobody_is_needed_to_return() {
 fn nothing_is_left_for_the_handler() {
     let program = need!(program());
     for stack in ["stumble", "elsewhere"] {
-        let mut target = Process::start(&program, &[]);
-        let watch = Watch::on(&target, &["stumble"]);
-        target.ask(&format!("{stack} 7"));
-        let mut session = Session::stat(&[&probe(&program, "stumble")], target.pid());
-        session.wait_armed(&watch);
+        let (mut target, session) = in_a_handler(&program, stack);
         let report = session.end();
         report.assert_clean();
         assert_eq!(report.summary()["left_mapped"], 0, "{report:?}");
-        let done = target.ask("go on");
-        assert_eq!((done.number("value"), done.number("bad")), (26, 0), "{stack}: {done:?}");
+        goes_on(&mut target, stack);
         target.finish();
     }
 }
@@ -60,11 +72,7 @@ fn nothing_is_left_for_the_handler() {
 fn nothing_is_left_for_a_handler_that_is_not_looked_for() {
     let program = need!(program());
     for what in ["unblock", "above"] {
-        let mut target = Process::start(&program, &[]);
-        let watch = Watch::on(&target, &["stumble"]);
-        target.ask("stumble 7");
-        let mut session = Session::stat(&[&probe(&program, "stumble")], target.pid());
-        session.wait_armed(&watch);
+        let (mut target, session) = in_a_handler(&program, "stumble");
         target.ask(what);
         let report = session.end();
         report.assert_clean();
@@ -72,8 +80,7 @@ fn nothing_is_left_for_a_handler_that_is_not_looked_for() {
         if what == "above" {
             target.tell("go on");
         }
-        let done = target.ask("go on");
-        assert_eq!((done.number("value"), done.number("bad")), (26, 0), "{what}: {done:?}");
+        goes_on(&mut target, what);
         target.finish();
     }
 }
@@ -83,11 +90,7 @@ fn nothing_is_left_for_a_handler_that_is_not_looked_for() {
 fn a_child_returns_from_its_parents_handlers() {
     let program = need!(program());
     for (stack, above) in [("stumble", false), ("elsewhere", false), ("stumble", true)] {
-        let mut target = Process::start(&program, &[]);
-        let watch = Watch::on(&target, &["stumble"]);
-        target.ask(&format!("{stack} 7"));
-        let mut session = Session::stat(&[&probe(&program, "stumble")], target.pid());
-        session.wait_armed(&watch);
+        let (mut target, session) = in_a_handler(&program, stack);
         if above {
             target.ask("above");
         }
@@ -98,8 +101,7 @@ fn a_child_returns_from_its_parents_handlers() {
         if above {
             target.tell("go on");
         }
-        let done = target.ask("go on");
-        assert_eq!((done.number("value"), done.number("bad")), (26, 0), "{stack}: {done:?}");
+        goes_on(&mut target, stack);
         let report = session.end();
         report.assert_clean();
         assert_eq!(report.summary()["left_mapped"], 0, "{report:?}");
@@ -119,8 +121,7 @@ fn a_followed_child_returns_from_its_parents_handlers() {
     for _ in 0..3 {
         assert_eq!(target.ask("fork").number("status"), 0);
     }
-    let done = target.ask("go on");
-    assert_eq!((done.number("value"), done.number("bad")), (26, 0), "{done:?}");
+    goes_on(&mut target, "followed");
     session.end().assert_clean();
     target.finish();
 }

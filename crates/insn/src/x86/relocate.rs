@@ -13,15 +13,13 @@ use iced_x86::{Code, Decoder, Instruction, Register};
 use crate::address::Address;
 use crate::isa::Isa;
 use crate::plan::Reason;
-use crate::relocate::{Destination, Exit, Moved, Point};
+use crate::relocate::{Destination, Exit, Moved, Point, aligned_word};
 use crate::x86::analyze::{Kind, displaceable, refused};
 use crate::x86::mode::Mode;
 
 const JMP_REL32: u8 = 0xe9;
 /// `push qword [rip+disp32]`.
 const PUSH_RIP: [u8; 2] = [0xff, 0x35];
-/// `int3`, where nothing runs.
-const FILLER: u8 = 0xcc;
 /// `push imm32`.
 const PUSH: u8 = 0x68;
 /// `movabs $imm64, %rcx`.
@@ -189,7 +187,8 @@ impl Form {
             _ => {
                 self.bytes(&PUSH_RIP);
                 let behind_branch = self.moved.bytes.len() + size_of::<i32>() + branch_len;
-                let displacement = i32::try_from(branch_len + self.gap(behind_branch)).unwrap_or(i32::MAX);
+                let (gap, _) = aligned_word(self.at + behind_branch as u64, self.next.0);
+                let displacement = i32::try_from(branch_len + gap).unwrap_or(i32::MAX);
                 self.bytes(&displacement.to_le_bytes());
             }
         }
@@ -201,24 +200,12 @@ impl Form {
         self.next.0.to_le_bytes()[..usize::from(self.mode.word)].to_vec()
     }
 
-    /// What [`Self::push_return_address`] refers to, if anything. It is aligned, for the program may have alignment checked (EFLAGS.AC, Intel SDM vol. 3, 6.15,
-    /// interrupt 17); filler on both sides makes the length the same everywhere.
+    /// What [`Self::push_return_address`] refers to, if anything.
     fn literal(&mut self) {
-        if self.isa != Isa::X86_64 {
-            return;
+        if self.isa == Isa::X86_64 {
+            let (_, bytes) = aligned_word(self.at + self.moved.bytes.len() as u64, self.next.0);
+            self.bytes(&bytes);
         }
-        let gap = self.gap(self.moved.bytes.len());
-        let filler = [FILLER; size_of::<u64>() - 1];
-        self.bytes(&filler[..gap]);
-        let next = self.next_word();
-        self.bytes(&next);
-        self.bytes(&filler[gap..]);
-    }
-
-    /// How far it is from `offset` to an aligned address.
-    fn gap(&self, offset: usize) -> usize {
-        let at = (self.at + offset as u64).0.to_le_bytes()[0];
-        usize::from(at.wrapping_neg()) % size_of::<u64>()
     }
 
     /// ```text

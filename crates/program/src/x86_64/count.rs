@@ -39,6 +39,7 @@
 
 use insn::Address;
 use insn::plan::Dead;
+use insn::relocate::aligned_word;
 
 use crate::layout::SPREAD;
 use crate::stub::{Environment, ShardBy};
@@ -88,17 +89,13 @@ pub(crate) fn count(
     restore(asm, environment, &saved);
 }
 
-/// The counters' address as a word behind the code of a stub that begins at `start`. It is aligned, for the program may have
-/// alignment checked (EFLAGS.AC, Intel SDM vol. 3, 6.15, interrupt 17); filler on both sides makes the length the same everywhere.
+/// The counters' address as a word behind the code of a stub that begins at `start`.
 pub(crate) fn name_counters(asm: &mut Assembler, environment: &Environment, start: Address, word: Label) {
-    const FILLER: [u8; 7] = [0xcc; size_of::<u64>() - 1];
-    let gap =
-        usize::from((start + u64::from(asm.here())).0.to_le_bytes()[0].wrapping_neg()) % size_of::<u64>();
     let counters = environment.state.0.wrapping_add(environment.layout.counters() as u64);
-    asm.raw(&FILLER[..gap]);
+    let (gap, bytes) = aligned_word(start + u64::from(asm.here()), counters);
+    asm.raw(&bytes[..gap]);
     asm.bind(word);
-    asm.raw(&counters.to_le_bytes());
-    asm.raw(&FILLER[gap..]);
+    asm.raw(&bytes[gap..]);
 }
 
 /// What [`count`] makes, for a program in which only one thread runs, `len` bytes long. `None` where there is no such body: it would be

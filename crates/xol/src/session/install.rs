@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::sync::LazyLock;
 
 use insn::place::{Demand, island_bytes, patch_bytes};
 use insn::plan::{Patch, hex};
@@ -217,11 +218,15 @@ pub(super) fn environment(
     Environment { isa, layout, state, shard_by, thread_by, red_zone, prefetchw }
 }
 
-/// The features of the CPU, as the kernel names them.
-pub(super) fn cpu_flags() -> HashSet<String> {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix("flags")?.split_once(':'))
-        .map(|(_, flags)| flags.split_whitespace().map(str::to_owned).collect())
-        .unwrap_or_default()
+/// The features of the CPU, as the kernel names them. They are read once: the file has a paragraph for each CPU, and every
+/// program that is followed asks.
+pub(super) fn cpu_flags() -> &'static HashSet<String> {
+    static FLAGS: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        text.lines()
+            .find_map(|line| line.strip_prefix("flags")?.split_once(':'))
+            .map(|(_, flags)| flags.split_whitespace().map(str::to_owned).collect())
+            .unwrap_or_default()
+    });
+    &FLAGS
 }

@@ -137,6 +137,16 @@ fn locks(world: &World, site: Address) -> bool {
     bodies.into_iter().all(|(at, shared)| world.live(at, shared.len() as u64) == shared)
 }
 
+/// One after the other in the middle of the same addition, and both to their main loop.
+fn run_both(world: &mut World) {
+    for _ in 0..300 {
+        world.step(LEADER);
+        world.step(SECOND);
+    }
+    world.run_to(LEADER, MAIN);
+    world.run_to(SECOND, MAIN);
+}
+
 #[test]
 fn nothing_is_locked_until_there_is_a_second_thread() {
     let mut world = World::new(1);
@@ -153,13 +163,7 @@ fn nothing_is_locked_until_there_is_a_second_thread() {
     assert!(locks(&world, ADD));
     world.probe(&[ADD, SHORT]).unwrap();
     assert!(locks(&world, SHORT));
-    // One after the other in the middle of the same addition.
-    for _ in 0..300 {
-        world.step(LEADER);
-        world.step(SECOND);
-    }
-    world.run_to(LEADER, MAIN);
-    world.run_to(SECOND, MAIN);
+    run_both(&mut world);
     assert_eq!(world.hits(ADD), world.rounds());
     world.leave();
 }
@@ -208,12 +212,7 @@ fn a_task_that_nobody_reported_counts_exactly_from_the_next_stop_on() {
         world.run_to(LEADER, MAIN);
         world.run_to(SECOND, MAIN);
         let before = world.rounds() - world.hits(site);
-        for _ in 0..300 {
-            world.step(LEADER);
-            world.step(SECOND);
-        }
-        world.run_to(LEADER, MAIN);
-        world.run_to(SECOND, MAIN);
+        run_both(&mut world);
         assert_eq!(world.rounds() - world.hits(site), before, "{site} {leader} {hidden}");
         world.leave();
     }
